@@ -1,4 +1,4 @@
-"""`python -m backtest` is the command `backtest`."""
+"""`python -m backtest` runs the command `backtest`."""
 
 from backtest.cli.app import main
 

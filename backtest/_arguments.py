@@ -1,4 +1,4 @@
-"""The arguments of public calls, read as people write them; what cannot be meant is refused, with the right way."""
+"""Checks and conversion of the arguments of public calls; an invalid one is refused with the form to write."""
 
 from __future__ import annotations
 

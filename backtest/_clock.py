@@ -1,4 +1,4 @@
-"""`Clock`: what time it is, passed in, so that whoever calls may set another day than today."""
+"""`Clock`: the current time, passed in so that a caller can set another day."""
 
 from __future__ import annotations
 

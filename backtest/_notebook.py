@@ -1,4 +1,4 @@
-"""What a notebook shows: tables and sentences as HTML, and progress bars."""
+"""What a notebook displays: tables and sentences as HTML, and progress bars."""
 
 from __future__ import annotations
 

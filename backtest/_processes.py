@@ -1,5 +1,5 @@
 """
-Processes that work for this one: they know nothing of the script that runs here, and end with it.
+Worker processes: they do not run the caller's script, and end with it.
 
 They are spawned on every system: a copy of a process with threads, and Arrow has some, may wait indefinitely for a lock
 that no one holds.

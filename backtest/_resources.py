@@ -1,4 +1,4 @@
-"""`bundled`: files bundled with the package; `own_source`: its digest; `installed_version`: of another package."""
+"""`bundled`: files bundled with the package; `own_source`: its digest; `installed_version`: that of another package."""
 
 from __future__ import annotations
 

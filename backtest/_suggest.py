@@ -1,4 +1,4 @@
-"""What was probably meant by a word that nothing is called: the nearest of those that exist, to end a sentence with."""
+"""Suggestions for an unknown name: the closest existing ones, to end an error with."""
 
 from __future__ import annotations
 

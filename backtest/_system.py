@@ -1,4 +1,4 @@
-"""What differs between Linux, macOS and Windows: locks, what reaches the disk, files that others have open."""
+"""Differences between Linux, macOS and Windows: locks, flushing to disk, files that other programs have open."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`run`, and what it gives: `RunResult`, a run's record with its numbers, its validity, its picture and its page."""
+"""`run` and its result, `RunResult`: a run's record with its metrics, validity, figures and page."""
 
 from __future__ import annotations
 

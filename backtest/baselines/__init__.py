@@ -1,1 +1,1 @@
-"""Strategies held to the numbers that they had."""
+"""Regression tests of strategies against saved results."""

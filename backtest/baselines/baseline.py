@@ -1,5 +1,5 @@
 """
-`Baseline`: the numbers of a run that a strategy is held to, as a text file to commit, and how another run differs.
+`Baseline`: the saved results of a run, as a text file to commit, and how another run differs from them.
 
     strategies/baselines/sma_cross.json
         spec, inputs      what the run was asked, and its manifest

@@ -1,5 +1,5 @@
 """
-Why a run differs from its baseline: each change is reverted by itself, and the run is repeated.
+Why a run differs from its baseline: revert each change on its own, and repeat the run.
 
 A change is the cause if reverting it restores the old result; what cannot be reverted here (another version of a
 library, code or bars that nobody kept) is named as not separated.

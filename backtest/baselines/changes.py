@@ -1,4 +1,4 @@
-"""What is not as it was when a baseline was kept, and how each change is taken back."""
+"""The inputs that changed since a baseline was saved, and how to revert each."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-Strategies held to their baselines: `check` runs one again and says what moved and why, `accept` takes what is now.
+`check` repeats a baseline's run and reports what moved and why; `accept` saves the current result.
 
 A baseline moved if its orders, its equity or its numbers did. Where only the inputs changed and the result did not,
 that is noted, and is no failure.

@@ -1,4 +1,4 @@
-"""The fixture `backtest_regression`, which holds strategies to their baselines in any test suite."""
+"""The fixture `backtest_regression`, which checks strategies against their baselines in any test suite."""
 
 from __future__ import annotations
 

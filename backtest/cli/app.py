@@ -1,4 +1,4 @@
-"""The command line: `COMMANDS` and what becomes of their errors; a command is a function in `cli/`."""
+"""The command line: `COMMANDS`, each a function in `cli/`, and how their errors become messages and exit codes."""
 
 from __future__ import annotations
 

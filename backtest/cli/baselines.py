@@ -1,4 +1,4 @@
-"""Commands about baselines: the numbers that a strategy is held to."""
+"""Commands about baselines."""
 
 from __future__ import annotations
 

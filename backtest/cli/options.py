@@ -1,4 +1,4 @@
-"""Arguments and options that several commands have, and what they stand for if they are not given."""
+"""Arguments and options that several commands share, and their defaults."""
 
 from __future__ import annotations
 

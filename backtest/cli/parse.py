@@ -1,4 +1,4 @@
-"""What the words of a command line mean: series, dates, parameters; each refused in a sentence."""
+"""Conversion of command-line words to series, dates and parameters; an invalid one is refused in a sentence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is seen of a command while it works: how far it is, and its log records."""
+"""What a command shows while it works: its progress, and its log records."""
 
 from __future__ import annotations
 

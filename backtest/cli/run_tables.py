@@ -1,4 +1,4 @@
-"""How runs, sweeps, comparisons, verdicts and baselines look in a terminal."""
+"""Runs, sweeps, comparisons, verdicts and baselines as text for a terminal."""
 
 from __future__ import annotations
 

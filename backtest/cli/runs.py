@@ -1,4 +1,4 @@
-"""Commands about runs: make one, list, report and compare them."""
+"""Commands about runs: make, list, report and compare them."""
 
 from __future__ import annotations
 

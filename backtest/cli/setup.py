@@ -1,4 +1,4 @@
-"""Commands about what is around: the demo, a new folder, the state of this machine, the emulator."""
+"""Commands about the environment: the demo, a new project folder, checks of this machine, the emulator."""
 
 from __future__ import annotations
 

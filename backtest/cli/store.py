@@ -1,4 +1,4 @@
-"""Commands about stored bars: bring them in and out, list, check, pin and publish them."""
+"""Commands about stored bars: download, import, export, list, verify, pin and publish them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How plans, downloads, lists, verdicts and pins of stored bars look in a terminal."""
+"""Plans, downloads, lists, findings and pins of stored bars as text for a terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How words and tables look in a terminal: people's words on stderr, results on stdout, 80 columns."""
+"""Text and tables in a terminal: messages on stderr, results on stdout, 80 columns."""
 
 from __future__ import annotations
 

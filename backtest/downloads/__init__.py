@@ -1,1 +1,1 @@
-"""Gaps of a store filled from a source."""
+"""Filling the gaps of a store from a source."""

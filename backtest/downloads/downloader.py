@@ -1,5 +1,5 @@
 """
-`download`: fill the gaps of series in a store from a source, several series at once.
+`download`: fill the gaps of several series in a store from a source, several at once.
 
 Each window is stored together with the fact that it was answered, so a download can end at any moment.
 """

@@ -1,4 +1,4 @@
-"""Which files a user means, and of which series each is: by its name, its column of symbols, the times in it."""
+"""Which files a user means, and the series of each: from its name, its column of symbols, or its times."""
 
 from __future__ import annotations
 

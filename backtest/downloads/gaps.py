@@ -1,5 +1,5 @@
 """
-What a download has to ask for: what was never answered, with the seams beside it, and sessions that have no bar.
+What a download has to request: spans without an answer, the seams beside them, and sessions without a bar.
 
 That there are none is believed at once where there is a reason to (`is_believed`). Where the exchange was open, it is
 confirmed when it is said again on another day, and asked for a day, a week and a month after it was first said.

@@ -1,5 +1,5 @@
 """
-`ingest`: bars of frames and files into a store, after the checks of a download; nothing is dropped unsaid.
+`ingest`: store bars of frames and files after the checks of a download; report everything that is skipped.
 
 A file is first understood, which is shown; only then is it written.
 """

@@ -1,4 +1,4 @@
-"""What a download is asked, what it tells on its way, and what it leaves of each series."""
+"""The plan of a download, its progress, and its result for each series."""
 
 from __future__ import annotations
 

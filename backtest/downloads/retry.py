@@ -1,4 +1,4 @@
-"""`ask`: put a window to a source until it is answered, with the patience that each kind of refusal deserves."""
+"""`ask`: request a window until the source answers, with a patience that depends on the kind of refusal."""
 
 from __future__ import annotations
 

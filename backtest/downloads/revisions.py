@@ -1,5 +1,5 @@
 """
-What becomes of an answer that differs from what is stored: other values, another scale, another contract.
+What to do with an answer that differs from stored bars: other values, another scale, another contract.
 
 Pure functions of plain data. Whether all prices, or all volumes, have another scale is looked at first. A vendor
 corrects the bars of the last sessions; older ones have settled, and their prices should move no more.

@@ -1,5 +1,5 @@
 """
-`Filling`: one series on its way into the store, from its gaps to its report.
+`Filling`: the download of one series, from its gaps to its report.
 
 What is stored is not asked for again, but a seam that is older than a few hours is re-read together with the first
 window beyond it: that shows splits and late corrections at no request more. Where windows of one download meet, or

@@ -1,4 +1,4 @@
-"""When bars start and end: the window that a request means, the times that become one bar, and bars made of smaller."""
+"""When bars start and end: the window that a request means, and larger bars built from smaller ones."""
 
 from __future__ import annotations
 

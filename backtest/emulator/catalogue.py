@@ -1,4 +1,4 @@
-"""`Catalogue`: the instruments of a store as listings, as they are by now: others may write to it at any time."""
+"""`Catalogue`: the current instruments of a store as listings; other processes may write to it at any time."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-A client's connection to the gateway, and what all connections share: what is asked, answered, refused and recorded.
+A client's connection to the gateway, and what all connections share: requests, answers, refusals and records.
 
 A request to keep bars up to date is answered with its bars, stays open, and gets no updates. Where the real gateway
 is undocumented: a message above the rate is dropped with error 100, the third one closes the connection; requests

@@ -1,4 +1,4 @@
-"""The instruments of a store as contracts: what is said of them, and which one a description means."""
+"""The instruments of a store as contracts: their details, and which ones a description matches."""
 
 from __future__ import annotations
 

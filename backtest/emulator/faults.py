@@ -1,5 +1,5 @@
 """
-Faults that the gateway plays on its clients, from a script in JSON: a list of entries, each a `when` and a `do`.
+Faults that the gateway simulates, from a script in JSON: a list of entries, each a `when` and a `do`.
 
     [{"when": {"request": 3, "symbol": "AAPL"}, "do": "drop", "bytes": 400},
      {"when": {"connection": 2}, "do": "taken"}]

@@ -1,5 +1,5 @@
 """
-What the gateway does about each message: `HANDLERS`, one row per message id.
+How the gateway handles each message: `HANDLERS`, one row per message id.
 
 A new message is a function that reads its fields, a function that answers, and a row here; the request is a frozen
 dataclass, here too unless the archive knows it. A connection sends, and plays the faults.

@@ -1,4 +1,4 @@
-"""IB's pacing as the gateway enforces it, over all connections together, with the numbers of market/ib_limits.py."""
+"""IB's pacing as the gateway enforces it on all connections together, by the numbers of market/ib_limits.py."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-The socket protocol of TWS as the gateway speaks it: frames, requests and their fields, messages that go out.
+The socket protocol of TWS on the gateway's side: frames, requests and their fields, outgoing messages.
 
 A frame is a big-endian length of four bytes and fields, each ended by NUL. What a field is worth depends on the
 server version that both sides agreed on; the numbers in the code are the versions at which IB changed a message.

@@ -1,4 +1,4 @@
-"""`align`: many series onto one clock, by a rule that is named; and which indicators mix clocks."""
+"""`align`: bring several series onto one clock by a named rule; and which indicators mix clocks."""
 
 from __future__ import annotations
 

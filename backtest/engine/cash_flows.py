@@ -1,4 +1,4 @@
-"""`CashFlows`: the money that a strategy adds to its account or takes out, by bars; it is no return."""
+"""`CashFlows`: money that a strategy adds to its account or withdraws, by bar; it does not count as a return."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How orders meet the market as a `Brokerage` says: slippage, spread, market impact, a share of the volume."""
+"""How orders fill by the settings of a `Brokerage`: slippage, spread, market impact, a fraction of the volume."""
 
 from __future__ import annotations
 

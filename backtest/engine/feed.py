@@ -1,4 +1,4 @@
-"""`replay`: stored bars into Backtrader's lines in bulk, without a line of Python per bar."""
+"""`replay`: stored bars in Backtrader's lines, in bulk, without a line of Python per bar."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When in its bar an order was filled, and so which prices a round trip saw: `extremes_of`."""
+"""When within its bar an order filled, and so which prices a round trip saw: `extremes_of`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`OpenOrder`: an order that is open after a run's last bar, as its broker would go on with it."""
+"""`OpenOrder`: an order that is open after a run's last bar, as its broker would continue it."""
 
 from __future__ import annotations
 

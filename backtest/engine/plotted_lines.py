@@ -1,4 +1,4 @@
-"""`plotted_lines`: the lines that Backtrader would plot of a strategy that ran, as a table; see `runs.lines`."""
+"""`plotted_lines`: the lines that Backtrader would plot after a run, as a table; see `runs.lines`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run rested on: bars, code, models, costs, versions; never a path, a user, a host or a secret."""
+"""The inputs of a run: bars, code, models, costs, versions; never a path, a user, a host or a secret."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`Recorder`: what a run leaves of its account and its orders, as arrays; hot."""
+"""`Recorder`: a run's account and orders as arrays; hot."""
 
 from __future__ import annotations
 

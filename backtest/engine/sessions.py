@@ -1,5 +1,5 @@
 """
-Orders and timers by the sessions of an exchange, where Backtrader goes by a time of day: midnight in UTC by default.
+Orders and timers by an exchange's sessions; Backtrader uses a time of day, by default midnight in UTC.
 
 An order at the close is filled at the last close of its session, and an order for the day ends with its session. Of a
 feed that knows no sessions, such as one of daily bars, both stay Backtrader's own. No order is filled in a bar that

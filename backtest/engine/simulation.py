@@ -1,4 +1,4 @@
-"""`simulate`: a strategy on stored bars."""
+"""`simulate`: run a strategy on stored bars."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much to buy: `SIZERS`, for strategies that leave it open."""
+"""Position sizes for strategies that leave them open: `SIZERS`."""
 
 from __future__ import annotations
 

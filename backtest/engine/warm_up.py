@@ -1,4 +1,4 @@
-"""Bars before a run begins, which a strategy's indicators see: nothing is traded or measured there."""
+"""Bars before a run begins, which only its indicators see: nothing is traded or measured there."""
 
 from __future__ import annotations
 

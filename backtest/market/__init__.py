@@ -1,1 +1,1 @@
-"""What is traded, when, and what a bar is."""
+"""Instruments, trading hours, and bars."""

@@ -1,4 +1,4 @@
-"""Arrow columns as numpy arrays and back, by their buffers: Arrow's own ways import pandas, 0.4 seconds."""
+"""Arrow columns as numpy arrays and back, by their buffers: Arrow's own methods import pandas, 0.4 seconds."""
 
 from __future__ import annotations
 

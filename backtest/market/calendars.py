@@ -1,4 +1,4 @@
-"""The sessions in which an instrument trades: holidays, half-days, daylight saving, 24x5 weeks."""
+"""The sessions of an instrument: holidays, half days, daylight saving, 24x5 weeks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The door of the store: whether an answer can be true, how it differs from stored bars, which sessions are missing."""
+"""The checks of incoming bars: valid or not, different from stored ones or not, sessions missing or not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names of extra columns: what may be stored beside the columns of every bar, and is a line of its name in a feed."""
+"""Names of extra columns, which are stored beside a bar's own and become lines of a feed."""
 
 from __future__ import annotations
 

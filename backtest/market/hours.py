@@ -1,5 +1,5 @@
 """
-`Hours`: when an instrument trades, as plain data: the table of its exchange, and what IB states of the contract.
+`Hours`: when an instrument trades, as plain data: the table of exchanges, and what IB states for the contract.
 
 `Week` says on which days an exchange opens where no calendar of its holidays is known. A row that no public source
 could be found for is marked unconfirmed.

@@ -1,5 +1,5 @@
 """
-What Interactive Brokers allows, as data; each number with its source.
+Interactive Brokers' limits as data, each number with its source.
 
 Sources: [campus] IBKR Campus, TWS API documentation, "Historical Data Limitations"; [legacy] the older TWS API
 pages on GitHub, since withdrawn; [users] what public code does without trouble, see the table's comment.

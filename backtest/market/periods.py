@@ -1,4 +1,4 @@
-"""How many periods a year has, by bar size and calendar: `Periods`, by which figures of a period are annualised."""
+"""`Periods`: how many periods a year has, by bar size and calendar; annual figures use them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`Instrument`, `BarSize`, `Series`: what the bars are of, and how that is spelled."""
+"""`Instrument`, `BarSize`, `Series`: what bars belong to, and its spelling."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-`session_days`: which session a bar belongs to. Records, windows, folds, benchmarks, orders and checks all ask here.
+`session_days`: which session a bar belongs to, for records, windows, folds, benchmarks, orders and checks.
 
 An intraday bar belongs to the session in which it opens, also where the close cuts it short. One that opens between two
 sessions belongs to the later; one of the auction after the close, or of an index that is quoted for a while longer, to

@@ -1,4 +1,4 @@
-"""`Span`: a half-open stretch of time, UTC."""
+"""`Span`: a half-open time range in UTC."""
 
 from __future__ import annotations
 

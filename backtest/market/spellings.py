@@ -1,4 +1,4 @@
-"""`todays_words`: what IB calls a thing today that is written as it once was, or as others write it."""
+"""`todays_words`: IB's current name for something spelled the old way, or another vendor's way."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`Universe`: which names belonged to a market, such as an index, from which session to which; of a table or a file."""
+"""`Universe`: the members of a market, such as an index, by session; from a table or a file."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-Numbers about a run: `METRICS`, and the functions behind its rows, which take arrays of returns, of equity or of trades.
+Metrics of a run: `METRICS`, and the functions behind its rows, which take arrays of returns, equity or trades.
 
 Each is imported when it is first used, as in `from backtest.metrics import sharpe`.
 """

@@ -1,4 +1,4 @@
-"""The account of a run, session by session: what is measured, and drawn against buy and hold."""
+"""The account of a run, session by session: the input of metrics and figures, beside buy and hold."""
 
 from __future__ import annotations
 

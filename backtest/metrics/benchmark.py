@@ -1,5 +1,5 @@
 """
-Numbers about returns beside those of a benchmark, as pure functions of two arrays of one length.
+Metrics relative to a benchmark, as pure functions of two arrays of equal length.
 
 Both are simple returns of the same periods, shape (n,): `common_dates` makes them so. What is not defined is
 `Undefined`.

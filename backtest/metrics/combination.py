@@ -1,4 +1,4 @@
-"""`Combination`: what a run that combines others says of these: weights, contributions, correlations, drawdown."""
+"""`Combination`: the runs in a combined account: weights, contributions, correlations, drawdown."""
 
 from __future__ import annotations
 

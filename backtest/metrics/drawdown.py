@@ -1,4 +1,4 @@
-"""Numbers about falls from a peak, as pure functions of equity, shape (n + 1,) with the initial cash in front."""
+"""Drawdown metrics, as pure functions of equity, shape (n + 1,) with the initial cash in front."""
 
 from __future__ import annotations
 

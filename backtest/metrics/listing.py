@@ -1,4 +1,4 @@
-"""Saved runs with their numbers, and what tells them apart: sorted, and those chosen that fulfil conditions."""
+"""Saved runs with their metrics and the settings in which they differ; sorted, and filtered by conditions."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-Numbers about a run: `measure` applies `METRICS` to its record, `Stats` are what comes of it, `Measured` has both.
+`measure` applies `METRICS` to a run's record; `Stats` are the results, and `Measured` has both.
 
 What is not defined is NaN, never 0 or infinite, and `Stats.reasons` says why.
 """

@@ -1,5 +1,5 @@
 """
-Numbers about returns and equity, as pure functions of arrays.
+Metrics of returns and equity, as pure functions of arrays.
 
 Returns are simple, after costs, one a period, shape (n,), 0.01 for +1 %; equity is money at the end of each period
 with the initial cash in front, shape (n + 1,). What is not defined is `Undefined`, a NaN that knows why, never 0 or

@@ -1,5 +1,5 @@
 """
-How far a Sharpe ratio can be trusted, as pure functions of a few numbers or of arrays.
+How far to trust a Sharpe ratio, as pure functions of a few numbers or of arrays.
 
 A Sharpe ratio here is one of a single period, not annualised, unless it is said to be: divide by √periods. Kurtosis
 is the excess, 0 for the normal distribution. What is not defined is `Undefined`.

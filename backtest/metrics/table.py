@@ -1,5 +1,5 @@
 """
-What each number about a run is: `METRICS`, a row each.
+`METRICS`: one row per metric of a run, with its definition.
 
 The functions behind the rows are in the other files of the room.
 """

@@ -1,4 +1,4 @@
-"""Numbers about the worst returns: value at risk and what lies beyond it."""
+"""Metrics of the worst returns: value at risk and expected shortfall."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-Numbers about round trips: how far each went against and for its owner, what is still open, and what they earned.
+Metrics of round trips: excursions, results, and positions that are still open.
 
 Net is money of each closed round trip after the costs of both fills, shape (k,), in order of exits; what is not
 defined is `Undefined`.

@@ -1,1 +1,1 @@
-"""The demo, a new research folder, and what is wrong with this machine."""
+"""The demo, new project folders, and checks of this machine."""

@@ -1,4 +1,4 @@
-"""`run_demo`: the whole job on the sample, from the emulator to the pages."""
+"""`run_demo`: the whole workflow on the sample, from the emulator to the pages."""
 
 from __future__ import annotations
 

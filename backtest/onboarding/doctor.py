@@ -1,4 +1,4 @@
-"""`diagnose`: is everything in place? Each finding says what it is about, and what to do where something is invalid."""
+"""`diagnose`: check the installation; each finding names its subject, and how to fix a problem."""
 
 from __future__ import annotations
 

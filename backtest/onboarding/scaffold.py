@@ -1,4 +1,4 @@
-"""`scaffold`: a research folder of one's own, made from a template, whose tests pass as it is."""
+"""`scaffold`: create a project folder from a template, whose tests pass as it is."""
 
 from __future__ import annotations
 

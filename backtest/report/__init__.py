@@ -1,1 +1,1 @@
-"""Figures and pages that show runs."""
+"""Figures and pages of runs."""

@@ -1,4 +1,4 @@
-"""Where the money of a run came from: by series, by side and by year, in cents that add up to the total."""
+"""Where the result of a run came from: by series, side and year, in cents that add up to the total."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the pictures of a run show, as arrays."""
+"""The data of a run's figures, as arrays."""
 
 from __future__ import annotations
 

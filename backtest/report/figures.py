@@ -1,5 +1,5 @@
 """
-Pictures of a run: `FIGURES`, and `svg`, which makes one ready for a page.
+Figures of a run: `FIGURES`, and `svg`, which renders one for a page.
 
 A figure is transparent and drawn in COLOURS, mid-tones that read on light and on dark; in an SVG each of them is a
 CSS variable such as --figure-ink, so that a page can do better.

@@ -1,4 +1,4 @@
-"""`write_gallery`: what a folder keeps, runs, sweeps and walk-forwards, as a table to sort and search, with links."""
+"""`write_gallery`: the runs, sweeps and walk-forwards in a folder, as a table to sort and search, with links."""
 
 from __future__ import annotations
 

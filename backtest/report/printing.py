@@ -1,4 +1,4 @@
-"""`print_page`: a page as a PDF, as a browser on this machine prints it."""
+"""`print_page`: print a page as a PDF, with a browser on this machine."""
 
 from __future__ import annotations
 

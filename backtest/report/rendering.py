@@ -1,4 +1,4 @@
-"""Pages from templates, their numbers as texts, and our scripts as a page holds them."""
+"""Pages from templates, formatted numbers, and our scripts inside a page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`write_report`: numbers and pictures of a run on a page, one file that loads nothing from the network."""
+"""`write_report`: the metrics and figures of a run on a page, one file that loads nothing from the network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`PageServer`: the gallery of a folder on loopback, made again as runs arrive, and each page when it is asked for."""
+"""`PageServer`: the gallery of a folder on loopback, updated as runs arrive; it writes each page on request."""
 
 from __future__ import annotations
 

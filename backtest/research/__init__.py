@@ -1,1 +1,1 @@
-"""More than one run of a strategy."""
+"""Several runs of a strategy."""

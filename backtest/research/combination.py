@@ -1,5 +1,5 @@
 """
-`combine`: several saved runs as one account, which is rebalanced to its weights on a schedule, at a cost.
+`combine`: several saved runs as one account, rebalanced to its weights on a schedule, with costs.
 
 The account holds so many units of the account of each run. Between two rebalancings the units stay as they are; at a
 rebalancing each run gets its weight of all money, what its positions change by is bought or sold at the close, and what

@@ -1,4 +1,4 @@
-"""`run_at_costs`: a run made again at other costs, and how much they may be until nothing is left."""
+"""`run_at_costs`: repeat a run at other costs, and find the break-even multiple."""
 
 from __future__ import annotations
 

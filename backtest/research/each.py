@@ -1,4 +1,4 @@
-"""`run_each`: one strategy on each of many series, a run by itself, each kept, and a table of them."""
+"""`run_each`: one strategy on each of many series separately; save every run, and return a table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`fresh_processes`: work that is done each time in a process in which nothing of it was done before."""
+"""`fresh_processes`: run each piece of work in a process that has not run any of it before."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-Does a strategy know the future? `look_ahead` runs it again on bars cut off, and on bars with another future.
+`look_ahead`: detect look-ahead bias by running a strategy on truncated bars, and on bars with another future.
 
 What it decided up to the cut must stay the same. `warm_up` runs it again from a later start.
 """

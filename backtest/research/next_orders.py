@@ -1,4 +1,4 @@
-"""`next_orders`: what a strategy would order at the open after the last stored bar. It places nothing."""
+"""`next_orders`: the orders of a strategy at the open after the last stored bar. It places nothing."""
 
 from __future__ import annotations
 

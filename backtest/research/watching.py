@@ -1,4 +1,4 @@
-"""What a strategy does besides deciding, in a process that ends with the run: it reads stores and files, and draws."""
+"""What a strategy does besides deciding: it reads stores and files, and draws random numbers."""
 
 from __future__ import annotations
 

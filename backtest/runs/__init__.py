@@ -1,1 +1,1 @@
-"""What a run is asked and what it leaves."""
+"""The settings of a run and the files that it saves."""

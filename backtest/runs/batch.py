@@ -1,4 +1,4 @@
-"""`RunBatch`: what runs on the same bars leave that were made at once, as arrays in place of tables."""
+"""`RunBatch`: the outcomes of several runs on the same bars, as arrays instead of tables."""
 
 from __future__ import annotations
 

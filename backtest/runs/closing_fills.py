@@ -1,5 +1,5 @@
 """
-`booked_at_close`: the account after each bar with the fills at its close in it.
+`booked_at_close`: the account after each bar, including fills at its close.
 
 Backtrader tries orders as a bar begins: one that fills at the close of the bar before is in its account a bar late.
 """

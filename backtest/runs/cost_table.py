@@ -1,4 +1,4 @@
-"""`CostTable`: what a run comes to at other costs, each case a run again; kept with the run."""
+"""`CostTable`: a run's results at other costs, each case a separate run; saved with the run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Of which currency a run's account is, and in which unit of it the prices of a series are quoted."""
+"""The currency of a run's account, and the unit in which a series' prices are quoted."""
 
 from __future__ import annotations
 

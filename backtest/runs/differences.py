@@ -1,4 +1,4 @@
-"""How runs differ: what each was asked that another run of its strategy was not; else by code, or by bars."""
+"""How runs of a strategy differ: in their settings, otherwise in code or bars."""
 
 from __future__ import annotations
 

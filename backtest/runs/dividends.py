@@ -1,4 +1,4 @@
-"""The dividends in the record of a run: a column of amounts for each series, and what its positions got of them."""
+"""The dividends in a run's record: a column of amounts for each series, and what its positions received."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The runs that are kept in a folder: list them, find one by its name, label one, sum one up, take one away."""
+"""The saved runs in a folder: list, find, label, summarise and delete them."""
 
 from __future__ import annotations
 

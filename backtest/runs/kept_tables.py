@@ -1,4 +1,4 @@
-"""The tables of a saved run: which columns each has, and of which types; a file with others is refused unread."""
+"""The tables of a saved run: their columns and types; a file with others is refused unread."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-`Lines`: the lines of indicators and observers that Backtrader would plot of a run, and how it would plot them.
+`Lines`: the lines of indicators and observers that Backtrader would plot, and how it would plot them.
 
 In the table, line `alias` of the n-th plot is the column `n.alias`: float64, null where the line is NaN. A clock is the
 bars that lines have values for; their times of close are the column `time.k`, equal to those of the run's record. A

@@ -1,5 +1,5 @@
 """
-The form in which parameters are kept: JSON that gives the same values back, of the same types.
+The stored form of parameters: JSON that gives the same values of the same types again.
 
 Numbers, texts, truths, None and lists are themselves, and so is a dict whose keys are texts in their order. Anything
 else is an object with one name, which says what it is: {"$tuple": [5, 20]}, {"$date": "2001-01-01"},

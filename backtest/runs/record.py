@@ -1,5 +1,5 @@
 """
-`RunRecord`: what a run leaves, in memory and on disk.
+`RunRecord`: the outcome of a run, in memory and on disk.
 
 A saved run is a folder: spec.json, manifest.json, and record, orders, fills, trades and, if they were kept, lines as
 Parquet. It is measured and reported again without its bars. What can be computed from a record belongs to the rooms

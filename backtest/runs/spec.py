@@ -1,4 +1,4 @@
-"""`RunSpec`: what a run is asked; `Brokerage`: what of that is about its broker and its market."""
+"""`RunSpec`: the settings of a run; `Brokerage`: those about its broker and its market."""
 
 from __future__ import annotations
 

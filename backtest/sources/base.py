@@ -1,4 +1,4 @@
-"""`Source`: what a source of bars must do, and `Patience`: how long it waits for what."""
+"""`Source`: the interface of a source of bars; `Patience`: how long to wait for each kind of answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`connect`: a source opened by its address; `SCHEMES` has a row per vendor."""
+"""`connect`: open a source by its address; `SCHEMES` has one row per vendor."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Bars on disk as Parquet, and what was asked and answered."""
+"""Bars on disk as Parquet, and the record of requests and answers."""

@@ -1,5 +1,5 @@
 """
-`read_document`: read a JSON file from any origin, and refuse what is not a file of the expected shape.
+`read_document`: read a JSON file from any origin, and refuse one that does not have the expected shape.
 
 A shape is a function that takes a value and the way to it, and raises `Misfit` for what does not fit: `TEXT`, `NUMBER`,
 `WHOLE`, `TRUTH`, `DAY`, `MOMENT`, `ANYTHING`; `one_of`, `either`, `every`, `list_of`, `mapped`, `keyed` return others.

@@ -1,5 +1,5 @@
 """
-Files that outlive a kill and a power cut: written beside, synced, renamed, their folder synced.
+Files that survive a kill or a power cut: written beside, synced, renamed, their folder synced.
 
 Below the root of a store no symbolic link is followed: what a stranger packed could lead anywhere.
 """

@@ -1,4 +1,4 @@
-"""How a store lies in its folder: the mark that makes it one, the files of a series, and what is none of it."""
+"""The layout of a store's folder: the mark of a store, the files of a series, and files that do not belong to it."""
 
 from __future__ import annotations
 

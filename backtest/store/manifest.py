@@ -1,4 +1,4 @@
-"""The manifest of a series: which segments it has and had, and what was asked and answered."""
+"""The manifest of a series: its current and former segments, and the record of requests and answers."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-Manifests as JSON that hashes itself, and back.
+Manifests as JSON that contains its own hash, and back.
 
 A manifest may come from a stranger, who can hash as well: so every value is checked, whatever the hash says.
 """

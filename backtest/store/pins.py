@@ -1,5 +1,5 @@
 """
-Pins: the bars that a run must see, as a text file to commit (`data.lock`), and how a store differs from it.
+Pins: the bars that a run must use, as a text file to commit (`data.lock`), and how a store differs from it.
 
 A pin holds the bars of a series from `first` to `last`, both included; what is stored outside does not count. For
 each calendar month in UTC it has the number of bars and `bars.rows_digest` of them, and the digest of the series is

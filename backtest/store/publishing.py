@@ -1,5 +1,5 @@
 """
-Publishing: a store is brought to a bucket or a folder, for `open_store` to read.
+Publishing: copy a store to a bucket or a folder, for `open_store` to read.
 
 What is published is a store like any other: segments first, which are never changed, then the manifest, which is
 swapped only for the one that was read before (compare-and-swap). So readers see the old state or the new one, and of

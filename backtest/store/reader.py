@@ -1,4 +1,4 @@
-"""`Reader`: what those who only read ask of bars, wherever these are; and the readers that others are made of."""
+"""`Reader`: what code that only reads bars needs, wherever they are; and readers built from others."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-Stores elsewhere: one at a URL, such as s3://bucket/bars, is read as if it were a folder.
+Stores at a URL, such as s3://bucket/bars, read like a folder.
 
 Credentials are found by the library that speaks to the server; a URL that holds any is refused, and no message of
 ours repeats what a server said.

@@ -1,5 +1,5 @@
 """
-`replace_file`, `staged`: what is replaced whole or not at all, and is on the disk before it counts.
+`replace_file`, `staged`: replace files and folders as a whole, on disk before the old ones go.
 
 Everything outside of a store that takes the place of something goes through here: saved runs, sweeps, pages, baselines,
 pins, state files, exports, new folders. A file is written beside, synced and renamed. The files of a folder are made in

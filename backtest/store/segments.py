@@ -1,5 +1,5 @@
 """
-Segments: bars as the bytes of a Parquet file, and back; with the downloads that they came from.
+Segments: bars as the bytes of a Parquet file, and back, with the downloads that they came from.
 
 Any reader of Parquet opens them. They may come from a stranger: hash, columns and sizes are checked before decoding.
 """

@@ -1,5 +1,5 @@
 """
-The store: bars on disk as Parquet, a folder a series, and what was asked and answered.
+The store: bars on disk as Parquet, one folder per series, and the record of requests and answers.
 
     ROOT/STORE.json                                     format of the store
     ROOT/AAPL-STK-SMART-USD/1min/TRADES/rth/            one series, named by its one spelling

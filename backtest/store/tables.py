@@ -1,4 +1,4 @@
-"""Tables of bars in the order of time: cut, joined, compared."""
+"""Tables of bars in order of time: cut, joined, compared."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Intervals of numbers by resampling sessions and trades."""
+"""Confidence intervals of metrics by resampling sessions and trades."""
 
 from __future__ import annotations
 

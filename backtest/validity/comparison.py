@@ -1,4 +1,4 @@
-"""`compare`: runs side by side on the sessions that all of them have, and whether their Sharpe ratios differ."""
+"""`compare`: runs side by side on their common sessions, and whether their Sharpe ratios differ."""
 
 from __future__ import annotations
 

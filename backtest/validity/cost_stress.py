@@ -1,4 +1,4 @@
-"""A run at other costs."""
+"""The results of a run at other costs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trades in other orders: how a run could have gone."""
+"""Monte Carlo of a run's trades: how it could have gone."""
 
 from __future__ import annotations
 

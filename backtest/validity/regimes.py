@@ -1,5 +1,5 @@
 """
-`regimes`: a run sliced by the market it was in, rising or falling, calm or rough.
+`regimes`: a run by market regime: rising or falling, at high or low volatility.
 
 The regime of a session is derived from the sessions before it, so that it could have been known in time.
 """

@@ -1,4 +1,4 @@
-"""`validate`: all that there is to say of whether a run is skill or luck."""
+"""`validate`: all the evidence whether a run is skill or luck."""
 
 from __future__ import annotations
 

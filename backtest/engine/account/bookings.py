@@ -1,4 +1,4 @@
-"""`Bookings`: interest, put into a broker's cash once a month; between two bars, and out of what it was bar by bar."""
+"""`Bookings`: interest, booked into a broker's cash once a month, between two bars."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What borrowed shares cost."""
+"""Fees for borrowed shares."""
 
 from __future__ import annotations
 

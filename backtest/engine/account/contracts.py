@@ -1,4 +1,4 @@
-"""What a contract is worth and what it binds: `Terms`, by the spelling of a series or its stored contract details."""
+"""`Terms`: the multiplier and the margin of a contract, from the spelling of its series or stored contract details."""
 
 from __future__ import annotations
 

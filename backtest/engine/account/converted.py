@@ -1,4 +1,4 @@
-"""`Converted`: a commission model whose prices are in another currency or unit than the account."""
+"""`Converted`: a commission model for prices in another currency or unit than the account's."""
 
 from __future__ import annotations
 

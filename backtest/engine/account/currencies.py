@@ -1,4 +1,4 @@
-"""Rates of exchange as they were known at each moment of a run: `Exchange`, from stored bars of currency pairs."""
+"""`Exchange`: exchange rates as known at each moment of a run, from stored bars of currency pairs."""
 
 from __future__ import annotations
 

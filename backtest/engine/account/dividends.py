@@ -1,5 +1,5 @@
 """
-`DividendTable`: what shares paid, derived from stored prices or read from a file; pure functions on arrays decide.
+`DividendTable`: dividends derived from stored prices or read from a file; pure functions on arrays decide.
 
 A vendor's adjusted prices are the traded ones times a ratio, which rises on each ex-date. How far it rises for an
 amount is a convention of the vendor's, see `CONVENTIONS`.

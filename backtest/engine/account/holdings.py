@@ -1,4 +1,4 @@
-"""`CashByCurrency`: cash that an account holds in each currency; what lacks of one is converted, at IB's commission."""
+"""`CashByCurrency`: an account's cash in each currency; a shortfall in one is converted at IB's commission."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-What cash and the proceeds of short sales earn, and what borrowed money costs, as IB computes it: pure functions.
+Interest on cash, short proceeds and loans, as IB calculates it: pure functions.
 
 Simplified: a fill counts as settled at once, and the tiers are those of 2024 for all times.
 """

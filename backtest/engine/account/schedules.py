@@ -1,4 +1,4 @@
-"""What IB charges for each product: `schedule_of`; and the runs whose money nobody could tell: `check_products`."""
+"""IB's commission for each product: `schedule_of`; and runs whose amounts would be ambiguous: `check_products`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shares as they were traded: what one share of a day is today, by a file of splits or by what the store recorded."""
+"""Shares as traded: how many of today's shares one share of a date became, from a file or the store's record."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The code of a strategy: found, loaded, given its parameters, known by what it reaches; why it failed, in words."""
+"""Loading a strategy's code, its parameters, what the code depends on, and its errors."""

@@ -1,5 +1,5 @@
 """
-What becomes of code that is not ours when it raises: `code_of_others` makes a `StrategyError` of everything.
+Errors in code that is not ours: `code_of_others` turns every exception into a `StrategyError`.
 
 That is every BaseException: `sys.exit()` in a strategy ends no process, and no check of other strategies.
 """

@@ -1,5 +1,5 @@
 """
-`ImportSpace`: the modules of a project as one strategy's file sees them, loaded for that file and apart from others.
+`ImportSpace`: the modules of a project for one strategy file, loaded for it and separate from those of others.
 
 Two strategies may each have a `helpers.py` beside them, and an edited one counts from the next load on. What Python or
 an installed package brought is shared, as everywhere in a process.

@@ -1,4 +1,4 @@
-"""Values of parameters as people write them on a command line, each read as the default's type."""
+"""Parameter values from a command line, each read by the type of its default."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-`Parcel`: what is sent to other processes, together with the code that these could not import.
+`Parcel`: an object for another process, with the code that this process could not import.
 
 Classes and functions of a notebook's cell, a prompt, the script that runs, or the body of a function go along by value,
 by cloudpickle; so do the modules of the project that they reach, as they are in memory. What an installed package or a

@@ -1,5 +1,5 @@
 """
-What a class or a function from Python reaches: the files that define it, and what else decides what it does.
+What a class or a function from Python depends on: its source files, and everything else that affects it.
 
 A file's text says nearly all. What it does not say is read from memory: constants that a script set, and code that was
 typed at a prompt or in a notebook, or that was loaded before its file was edited.

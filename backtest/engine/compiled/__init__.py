@@ -1,1 +1,1 @@
-"""Many trials of a strategy at once, the same to the last bit as one by one."""
+"""Many trials of a strategy at once, equal to single runs to the last bit."""

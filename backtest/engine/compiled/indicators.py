@@ -1,4 +1,4 @@
-"""`Market`: what all trials look at: feeds step by step, and indicators, which Backtrader itself computes."""
+"""`Market`: what all trials share: feeds step by step, and indicators, which Backtrader itself computes."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-The scalar code of a program and of the ledger, compiled by numba, one trial after the other: the extra `fast`.
+The scalar code of a program and of the ledger, compiled by numba, one trial after another: the extra `fast`.
 
 All that a function reads and writes it finds by one address, as numba counts references of arrays at each call. Sources
 lie in a lasting folder, named by what is in them, and beside them what numba made of them: the ledger is compiled once

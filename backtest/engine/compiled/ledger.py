@@ -1,5 +1,5 @@
 """
-The broker, in the scalar code that all backends take: numbers, tables of a trial, `if`, `while` and calls.
+The broker in the scalar code that all backends accept: numbers, tables of a trial, `if`, `while` and calls.
 
 What a function here says of one trial, `vectors` does for all trials at once. A name begins with what it is: `i_` a
 whole number, `b_` a truth, everything else a float; a function that begins so returns one. `A` is the account of the

@@ -1,4 +1,4 @@
-"""`Loop`: which engine goes through the bars of a single run, and the outcome of the choice."""
+"""`Loop`: which engine runs the bars of a single run, and the reason."""
 
 from __future__ import annotations
 

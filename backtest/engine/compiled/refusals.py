@@ -1,4 +1,4 @@
-"""`NotCompiled`: why trials are left to the event engine."""
+"""`NotCompiled`: the reason why the event engine has to run the trials."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`MadeRuns`: the outcomes of the compiled engine as runs: a batch of arrays, and records of those that need tables."""
+"""`MadeRuns`: the compiled engine's outcomes as runs: a batch of arrays, and records for those that need tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`walk_one`: one run by the compiled engine, in the place of the loop of `lean.cerebro`."""
+"""`walk_one`: one run by the compiled engine, in place of the loop of `lean.cerebro`."""
 
 from __future__ import annotations
 

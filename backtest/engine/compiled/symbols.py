@@ -1,4 +1,4 @@
-"""The strategies of many trials, made by their own `__init__` over the same feeds; equal indicators are made once."""
+"""The strategies of many trials, created by their own `__init__` over the same feeds; equal indicators only once."""
 
 from __future__ import annotations
 

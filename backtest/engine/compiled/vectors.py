@@ -1,5 +1,5 @@
 """
-The scalar code of a program and of the ledger, for all trials at once: numpy, and nothing else.
+The scalar code of a program and of the ledger for all trials at once, with numpy alone.
 
 Each function becomes one that is given the trials it is for, as an array of their numbers. A condition splits them, and
 what is left of both ways goes on together. What is the same for all trials stays a number of Python's.

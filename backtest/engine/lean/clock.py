@@ -1,4 +1,4 @@
-"""The clock of a lean run: what moves at which step, and in which order."""
+"""The clock of a lean run: what advances at each step, and in which order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which indicators leave the same by `once` as by `next`, so that a run bar by bar may have them all at once."""
+"""Indicators whose `once` and `next` give the same values, so that a run bar by bar can compute them at once."""
 
 from __future__ import annotations
 

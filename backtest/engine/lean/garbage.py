@@ -1,4 +1,4 @@
-"""`seldom_collected`: garbage is looked for now and then only, while much is made that stays."""
+"""`seldom_collected`: delay garbage collection while a run creates many objects that stay."""
 
 from __future__ import annotations
 

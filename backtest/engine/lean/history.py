@@ -1,4 +1,4 @@
-"""What the account was after each step of a lean run; hot."""
+"""The state of the account after each step of a lean run; hot."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lines that move together: one cursor for all lines of a feed and its indicators; hot."""
+"""Lines that advance together: one cursor for all lines of a feed and its indicators; hot."""
 
 from __future__ import annotations
 

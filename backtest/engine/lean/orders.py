@@ -1,4 +1,4 @@
-"""Orders and positions of a lean broker: Backtrader's with the same values in less time; hot."""
+"""Orders and positions of a lean broker: Backtrader's, with the same values in less time; hot."""
 
 from __future__ import annotations
 

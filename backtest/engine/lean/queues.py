@@ -1,4 +1,4 @@
-"""`QueueingBroker`: a lean broker of feeds with times of their own, whose orders wait by feed; hot."""
+"""`QueueingBroker`: a lean broker for feeds with different times, whose orders wait by feed; hot."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Strategies made of signals: Backtrader's `SignalStrategy`, which asks only for what its decision needs; hot."""
+"""Backtrader's `SignalStrategy`, computing only what its decision needs; hot."""
 
 from __future__ import annotations
 

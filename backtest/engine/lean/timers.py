@@ -1,4 +1,4 @@
-"""Timers of a lean run: Backtrader's own, asked only at the bars at which they might go off; hot."""
+"""Timers of a lean run: Backtrader's own, checked only at the bars at which they might go off; hot."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Indicators that have `next` alone, walked over all bars as Backtrader walks them, without its detours; hot."""
+"""Indicators with only a `next`, computed over all bars as Backtrader would, without its overhead; hot."""
 
 from __future__ import annotations
 

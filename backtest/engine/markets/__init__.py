@@ -1,1 +1,1 @@
-"""The market of a run beyond its own bars: who belongs to it, and on which bars its orders are filled."""
+"""The market of a run beyond its own bars: its members, and the smaller bars on which orders fill."""

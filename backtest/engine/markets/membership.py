@@ -1,4 +1,4 @@
-"""`members`: who belongs to the market of a run at a bar; and `FinalSales` of what is held when its bars end."""
+"""`members`: the members of a run's market at a bar; `FinalSales`: sales of positions whose bars end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Orders that are filled on smaller bars of the same instrument, in the order in which these were."""
+"""Orders that fill on smaller bars of the same instrument, in the order of these bars."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The chart of a run that one can enter."""
+"""The interactive charts of runs."""

@@ -1,4 +1,4 @@
-"""The interactive chart of a run: `chart_of` makes what a page needs of it, all of which lies in the page."""
+"""The interactive chart of a run: `chart_of` builds all of it that a page contains."""
 
 from __future__ import annotations
 

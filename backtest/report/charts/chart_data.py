@@ -1,4 +1,4 @@
-"""What the interactive chart of a run shows, as columns of one clock: a row per bar of the run's record."""
+"""The data of a run's interactive chart, as columns of one clock: one row for each bar of the run's record."""
 
 from __future__ import annotations
 

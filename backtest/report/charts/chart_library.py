@@ -1,5 +1,5 @@
 """
-TradingView's Lightweight Charts, which draws the interactive charts: its script as the package `litecharts` brings it.
+TradingView's Lightweight Charts, which draws the interactive charts: the script from the package `litecharts`.
 
 The package is never imported, and its script is taken only where it is, byte for byte, one that npm has: no other
 release of the package can bring another script into a page.

@@ -1,4 +1,4 @@
-"""The interactive chart of a run by itself: in a notebook's cell, or as a page of its own."""
+"""The interactive chart of a run alone: in a notebook cell, or as a page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lines over sessions that one can enter: `Curves` is what `templates/scripts/curves.js` draws, all in the page."""
+"""`Curves`: interactive curves over sessions; `templates/scripts/curves.js` draws them from data in the page."""
 
 from __future__ import annotations
 

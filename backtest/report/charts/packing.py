@@ -1,4 +1,4 @@
-"""Columns of numbers in few bytes, as the text that a page holds; `templates/scripts/parts.js` unpacks them."""
+"""Compact encoding of columns of numbers as text in a page; `templates/scripts/parts.js` decodes it."""
 
 from __future__ import annotations
 

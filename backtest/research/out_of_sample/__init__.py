@@ -1,1 +1,1 @@
-"""Parameters judged on sessions that did not choose them."""
+"""Walk-forward and cross-validation: parameters tested on sessions on which they were not chosen."""

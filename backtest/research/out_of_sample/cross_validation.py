@@ -1,4 +1,4 @@
-"""`cross_validate`: parameters chosen and judged by purged folds."""
+"""`cross_validate`: choose and test parameters by purged folds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which rows of a series of sessions to learn from and which to test on, so that no test row is known beforehand."""
+"""Which sessions to choose on and which to test on, so that no test session is known beforehand."""
 
 from __future__ import annotations
 

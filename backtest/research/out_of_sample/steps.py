@@ -1,4 +1,4 @@
-"""`Step`, a window of a walk-forward to learn from and the one after; and how the steps are kept in a document."""
+"""`Step`: an in-sample window of a walk-forward and the one after it; and steps as a document."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-`walk_forward`: parameters chosen on some sessions, and judged on the later ones that the choice never saw.
+`walk_forward`: choose parameters on some sessions, and test them on later ones that the choice did not see.
 
 Each window is a run of its own: it begins with cash alone, with the bars before it as warm-up of its indicators.
 """

@@ -1,5 +1,5 @@
 """
-A run inside a window of sessions, with the bars before it as warm-up only.
+A run within a window of sessions; the bars before it only warm up the indicators.
 
 Until the window begins the strategy is not called, so that it can neither trade nor decide; its indicators see the bars
 before as they would in life, and nothing sees a bar after the window.

@@ -1,5 +1,5 @@
 """
-`compiled`: trials that the compiled engine makes at once, as far as the event engine agrees.
+`compiled`: trials that the compiled engine runs at once, checked against the event engine.
 
 The event engine makes the first trial, the last, two that are drawn, and the best of each thousand, too; of trials in
 windows also the first of each window. Where one of them differs in anything, no trial of the compiled engine counts,

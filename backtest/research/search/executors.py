@@ -1,5 +1,5 @@
 """
-Work through any `concurrent.futures.Executor`: in this process, in a pool of processes, on a Dask cluster.
+Work on any `concurrent.futures.Executor`: in this process, in a pool of processes, on a Dask cluster.
 
 A worker is sent a function of ours, a parcel with what all items have in common, and some items. It opens the store by
 its address and reads each series once. Equal items give equal results wherever they run.

@@ -1,4 +1,4 @@
-"""Which parameters a sweep tries: grids, their spelling on the command line, random draws, and conditions."""
+"""The parameters that a sweep tries: grids, their spelling on the command line, random samples, and conditions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The picture of a sweep: a metric over one parameter as a line, over two as a map."""
+"""The figure of a sweep: a metric over one parameter as a line, over two as a heat map."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`Job`, `Point`: what a worker needs to make the trials of a sweep."""
+"""`Job`, `Point`: what a worker needs to run trials of a sweep."""
 
 from __future__ import annotations
 

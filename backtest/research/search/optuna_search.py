@@ -1,4 +1,4 @@
-"""Points of a grid that Optuna proposes, having heard how good those before were."""
+"""Points of a grid that Optuna suggests, based on the results of earlier ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`sweep`: a strategy with many parameters, every trial saved and counted, and how far the best one can be believed."""
+"""`sweep`: run a strategy with many parameters, save and count every trial, and judge the best one."""
 
 from __future__ import annotations
 

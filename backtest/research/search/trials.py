@@ -1,5 +1,5 @@
 """
-`Trials`: every trial that was ever made, kept in a folder as Parquet: parameters, metrics, returns.
+`Trials`: every trial in a folder, saved as Parquet: parameters, metrics, returns.
 
 A file holds the trials of a batch and never changes; it is whole and on the disk before its trials count as kept, so
 that a kill loses only what was under way. A trial that is there twice counts once. Sessions that are those of the trial

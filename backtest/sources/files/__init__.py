@@ -1,1 +1,1 @@
-"""Files and frames of bars as the world writes them: read, understood, and said how; bars as files of our own."""
+"""Bars from files and frames in many formats, and bars written to files."""

@@ -1,4 +1,4 @@
-"""Which column of a table is what: by its name, by its content, or as the user says."""
+"""The meaning of each column of a table: by its name, its content, or the user's setting."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a file holds, whatever it is packed in: lines of text, or columns that have types of their own."""
+"""The content of a file, however it is packed: lines of text, or typed columns."""
 
 from __future__ import annotations
 

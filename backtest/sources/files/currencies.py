@@ -1,4 +1,4 @@
-"""`check_currency`: a file that says what its prices are in is not taken as a series in something else."""
+"""`check_currency`: refuse a file whose prices are in another currency or unit than the series."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bars as files: written so that `bars_of` reads the same bars from them."""
+"""Bars as files, written so that `bars_of` reads the same bars from them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Frames of pandas, polars and Arrow as columns with names: index or no index, one level of names or several."""
+"""Frames of pandas, polars and Arrow as named columns, whatever their index and column levels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the names of columns mean: time, prices, volume, symbol, in the words of vendors and in many languages."""
+"""The meaning of column names: time, prices, volume, symbol, by vendors' terms and in many languages."""
 
 from __future__ import annotations
 

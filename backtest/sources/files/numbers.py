@@ -1,4 +1,4 @@
-"""Numbers as files write them: marks of decimals and thousands, currencies, 65.67M; what is open is asked."""
+"""Numbers as files write them: decimal and thousands separators, currencies, 65.67M; ambiguous ones are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`read_bars`: the bars in a file or frame, and what was understood on the way; nothing is dropped unsaid."""
+"""`read_bars`: the bars in a file or frame, and notes on how it was read and what was skipped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A table in the lines of a text: delimiter, names, rows; what lies above, between and below them is kept apart."""
+"""A table in lines of text: delimiter, names, rows; lines above, between and below are kept separately."""
 
 from __future__ import annotations
 

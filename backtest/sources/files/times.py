@@ -1,4 +1,4 @@
-"""Times as files write them, read as UTC; what could be read in two ways is refused."""
+"""Times as files write them, read as UTC; ambiguous ones are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The words of vendors and of many languages: for columns, months, days of the week and time zones."""
+"""Vendors' terms in many languages: for columns, months, days of the week and time zones."""
 
 from __future__ import annotations
 

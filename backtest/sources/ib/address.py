@@ -1,4 +1,4 @@
-"""`GatewayAddress`: where a gateway listens, as it is written, and what can be said of it before it is reached."""
+"""`GatewayAddress`: the host and port of a gateway, as written, and checks before connecting."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Contracts, bars and sessions as ib_insync spells them, and the same as we do."""
+"""Contracts, bars and sessions in ib_insync's types, and in ours."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answers of bars as columns: read from the fields of a message at once, instead of an object a bar."""
+"""Bars decoded as columns directly from the fields of a message, instead of one object per bar."""
 
 from __future__ import annotations
 

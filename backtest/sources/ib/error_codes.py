@@ -1,4 +1,4 @@
-"""What an error code of IB means, and what to do about it."""
+"""What IB's error codes mean, and how to handle them."""
 
 from __future__ import annotations
 

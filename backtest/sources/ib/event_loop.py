@@ -1,4 +1,4 @@
-"""`Bridge`: an event loop on a thread of its own, to call coroutines on from anywhere, a running loop included."""
+"""`Bridge`: an event loop on its own thread, to call coroutines from anywhere, also from a running loop."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-`Link`: what works at the moment, by the codes that the gateway sends.
+`Link`: which connections work at the moment, by the codes that the gateway sends.
 
 Three things break independently: the socket to the gateway, the gateway's link to IB, and single data farms. A farm
 or link that is broken is no reason to close the socket: the gateway repairs both by itself.

@@ -1,5 +1,5 @@
 """
-`ContractLookup`: what an instrument's name means to IB: its contract, the choice of several, the names that come near.
+`ContractLookup`: IB's contract for an instrument, the choice among several, and similar names.
 """
 
 from __future__ import annotations

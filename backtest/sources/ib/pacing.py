@@ -1,4 +1,4 @@
-"""When the next historical request may be sent: the budget of IB's pacing rules, and how many requests at once."""
+"""When the next historical request may be sent, by IB's pacing rules, and how many may be open at once."""
 
 from __future__ import annotations
 

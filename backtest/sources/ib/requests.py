@@ -1,5 +1,5 @@
 """
-Which requests to send: a gap becomes the fewest windows that IB serves, each a duration and an end.
+Which requests to send: the fewest windows that cover a gap and that IB serves, each a duration and an end.
 
 Windows end at the close of a session, and "N D" counts sessions, as IB does (see market/ib_limits.py): a window that
 ended inside a session would lose bars at its start.

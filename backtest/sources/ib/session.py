@@ -1,5 +1,5 @@
 """
-`GatewaySession`: one gateway, over as many sockets as it takes; knows when to send, when to wait and when to give up.
+`GatewaySession`: one gateway over as many sockets as needed; decides when to send, wait and give up.
 
 All of it runs on one event loop. Everything that waits is woken by `tell` and looks again.
 """

@@ -1,5 +1,5 @@
 """
-`State`: what outlives a session with a gateway: its paced requests and the steps that it taught us.
+`State`: what outlives a session with a gateway: its paced requests, and the request lengths it has learnt.
 
 One JSON file a gateway, read and written whole under a lock: programs that share a login share one budget.
 """

@@ -1,5 +1,5 @@
 """
-`IbSource`: the client's end of the gateway socket: bars from TWS, IB Gateway or the emulator through ib_insync.
+`IbSource`: bars from TWS, IB Gateway or the emulator through ib_insync.
 
 ib_async, its heir, has the same names and is taken where it is installed. The source is called from anywhere and
 blocks: each public method hands over to a coroutine on the bridge's thread, where all that it shares is touched.

@@ -1,1 +1,1 @@
-"""Is a store as it was written, and are its bars complete?"""
+"""Verification of a store: checksums, validity and completeness of its bars."""

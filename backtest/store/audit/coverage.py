@@ -1,4 +1,4 @@
-"""`Coverage`: which sessions of a series are stored, as states a session, a month or a year; and the picture of it."""
+"""`Coverage`: which sessions of a series are stored, by session, month or year; and the figure of it."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-Findings about stored bars: what is missing, and what looks wrong though it may be true.
+Findings about stored bars: what is missing, and what looks wrong but may be correct.
 
 What is certainly wrong is refused at the door (`market/checks.py`); here the rest is listed, and nothing is changed.
 """

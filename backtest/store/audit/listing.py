@@ -1,4 +1,4 @@
-"""`list_series`: what a store holds, series by series, from the manifests alone: no bar is read."""
+"""`list_series`: the content of a store, series by series, from the manifests alone: no bar is read."""
 
 from __future__ import annotations
 

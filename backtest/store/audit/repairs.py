@@ -1,5 +1,5 @@
 """
-`repair`: repair what can be repaired in a damaged store without asking anyone, and say what was done.
+`repair`: repair a damaged store as far as possible without a source, and report what was done.
 
 Nothing is deleted but unfinished files and copies of stored bars; what is damaged goes to quarantine, and what is lost
 is taken out of the ledger, so that the next download asks for it again.

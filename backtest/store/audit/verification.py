@@ -1,5 +1,5 @@
 """
-`verify`: is a store what was written, and are its bars all there? Every file is read; nothing is changed.
+`verify`: check that a store is as written and complete. It reads every file and changes nothing.
 
 A writer may be at work meanwhile: where a series moved on while it was looked at, it is looked at again, and in the end
 under its lock.

@@ -1,1 +1,1 @@
-"""What a cash account and a margin account allow, require, and do where equity is short of it."""
+"""The rules of cash and margin accounts: buying power, requirements, and margin calls."""

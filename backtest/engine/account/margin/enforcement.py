@@ -1,5 +1,5 @@
 """
-`MarginAccount` and `CashAccount`: the rules of an account, which a broker keeps that has one as `rules`.
+`MarginAccount` and `CashAccount`: the rules of an account, which its broker has as `rules`.
 
 `LeanBroker` asks it, and in Backtrader's own loops `RuledBroker` does; both decide the same. An order is judged as it
 is submitted, at the prices known then, and again as it is filled. At the close of each bar equity is held against what

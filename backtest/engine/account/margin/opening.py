@@ -1,4 +1,4 @@
-"""What opens an account with rules of its own at a broker before a run, and tells afterwards what it required."""
+"""Set up the rules of an account at a broker before a run, and report afterwards what it required."""
 
 from __future__ import annotations
 

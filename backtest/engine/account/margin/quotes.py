@@ -1,4 +1,4 @@
-"""`Quotes`: prices and rates as they were known at a moment, for an account whose money is in several currencies."""
+"""`Quotes`: prices and rates as known at a moment, for an account with several currencies."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-What positions require of a margin account, and what is sold where its equity is short of that: pure functions.
+Margin requirements of positions, and what to sell if equity falls short of them: pure functions.
 
 Simplified: a margin account at IB asks 25 % of what is bought at first, and 50 %, the requirement of Regulation T, only
 at the end of the day; here it is 50 % at once. No credit for gains of earlier days (special memorandum account) is

@@ -1,4 +1,4 @@
-"""When the money of a sale of US stocks is there: how many settlement days after it, by date; pure functions."""
+"""When a sale of US stocks settles: the number of settlement days after it, by date; pure functions."""
 
 from __future__ import annotations
 

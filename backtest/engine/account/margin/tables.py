@@ -1,4 +1,4 @@
-"""`MarginTable`: the account of a run, by a word or by a file of rates, and which products it knows."""
+"""`MarginTable`: the account of a run, by name or from a file of rates, and the products that it covers."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""A strategy's code, as the scalar code of the ledger: what all backends take."""
+"""Translation of a strategy's code into the ledger's scalar code, which all backends accept."""

@@ -1,4 +1,4 @@
-"""`Calls`: what a strategy calls: its own methods, Python's functions, methods of what it has."""
+"""`Calls`: translate a strategy's calls: its own methods, Python's functions, methods of its objects."""
 
 # ruff: noqa: D102 - methods are named after the nodes and values that they are for
 

@@ -1,4 +1,4 @@
-"""`Expressions`: numbers, lines, dates and truths of a strategy, as expressions of the scalar code."""
+"""`Expressions`: translate a strategy's numbers, lines, dates and conditions into scalar expressions."""
 
 # ruff: noqa: D102 - methods are named after the nodes and values that they are for
 

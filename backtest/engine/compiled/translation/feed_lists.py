@@ -1,4 +1,4 @@
-"""`FeedLists`: lists of feeds, in an order that the run gives, and dicts by feed that live for a moment."""
+"""`FeedLists`: translate lists of feeds, in an order known only in the run, and temporary dicts by feed."""
 
 # ruff: noqa: D102 - methods are named after the nodes and values that they are for
 

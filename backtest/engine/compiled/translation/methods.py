@@ -1,4 +1,4 @@
-"""`Method`, `WrittenClass`: the source of a strategy's methods, what they set, and what in it has no effect."""
+"""`Method`, `WrittenClass`: the source of a strategy's methods, the attributes they set, and code without effect."""
 
 from __future__ import annotations
 

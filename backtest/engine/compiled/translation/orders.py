@@ -1,4 +1,4 @@
-"""`Orders`: what a strategy asks of its broker."""
+"""`Orders`: translate a strategy's calls to its broker."""
 
 # ruff: noqa: D102 - methods are named after the nodes and values that they are for
 

@@ -1,4 +1,4 @@
-"""`Val`, `Program`: what an expression of a strategy is, and what the whole of it does, in scalar code."""
+"""`Val`, `Program`: the translation of an expression, and of a whole strategy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`KeptState`: what a strategy keeps from bar to bar: its attributes, and its dicts and sets by feed."""
+"""`KeptState`: what a strategy stores from bar to bar: its attributes, and its dicts and sets by feed."""
 
 # ruff: noqa: D102 - methods are named after the nodes and values that they are for
 

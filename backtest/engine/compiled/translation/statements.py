@@ -1,4 +1,4 @@
-"""`Statements`: the statements of a strategy's methods, and what it keeps from bar to bar."""
+"""`Statements`: translate the statements of a strategy's methods, and the state that they change."""
 
 # ruff: noqa: D102 - methods are named after the nodes and values that they are for
 

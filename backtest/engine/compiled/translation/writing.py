@@ -1,4 +1,4 @@
-"""`Writing`: scalar code as it is written: its text, the kinds of its names, the constants of its trials."""
+"""`Writing`: scalar code in progress: its text, the kinds of its names, the constants of its trials."""
 
 # ruff: noqa: D102 - methods are named after the nodes and values that they are for
 

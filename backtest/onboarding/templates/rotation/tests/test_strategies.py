@@ -1,4 +1,4 @@
-"""The rule on prices that are made up to show it, and the results on stored bars, held to a baseline."""
+"""The rule on made-up prices that show it, and the results on stored bars against a baseline."""
 
 import backtrader as bt
 import pandas as pd
