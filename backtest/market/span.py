@@ -86,7 +86,8 @@ Sessions = tuple[date | None, date | None]  # the first and the last, both inclu
 
 def session_of(given: date | str, name: str) -> date:
     """
-    Return the date of a session that was given as a date, a time at midnight (pandas', numpy's), or "2024-03-28".
+    Return the date of a session that was given as a date, a time at midnight (pandas', numpy's), or text of either,
+    such as "2024-03-28" or "2024-03-28 00:00:00+00:00".
 
     Raises:
         UsageError: it is none of them, or a time of day hangs on it.
@@ -95,9 +96,12 @@ def session_of(given: date | str, name: str) -> date:
     found: Any = given.item() if type(given).__module__ == "numpy" and hasattr(given, "item") else given
     if isinstance(found, str):
         try:
-            return date.fromisoformat(found.strip().removesuffix("T00:00:00"))
+            return date.fromisoformat(found.strip())
         except ValueError as error:
-            _arguments.refuse(name, given, f"it is not a date ({error}); {example}", error)
+            try:
+                found = datetime.fromisoformat(found.strip())
+            except ValueError:
+                _arguments.refuse(name, given, f"it is not a date ({error}); {example}", error)
     if not isinstance(found, date) or found != found:  # pandas' NaT
         _arguments.refuse(name, given, example)
     if not isinstance(found, datetime):

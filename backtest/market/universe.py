@@ -6,11 +6,11 @@ import csv
 import hashlib
 import io
 import json
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from itertools import groupby, pairwise
+from decimal import Decimal
+from itertools import chain, groupby, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,8 +29,10 @@ _EXAMPLE = (
 _DIGEST = "sha256:"
 _SHOWN = 16  # digits of a digest in a spec: two universes that share them are not met
 _NAMES, _STRETCH, _RETURN = ("symbol", "series"), ("from", "to"), "delisting_return"
-_DATE, _INDEX = "date", "__index_level_0__"  # as pandas writes an index without a name
-_YES, _NO = ("true", "yes", "t", "y"), ("false", "no", "f", "n", "")
+_DATE, _TIME = "date", "time"  # of a matrix: a user's own, and that of `Store.panel`
+_INDEX = "__index_level_0__"  # as pandas writes an index without a name; as CSV, "" in front of all others
+_YES, _NO = ("true", "yes", "t", "y"), ("false", "no", "f", "n")
+_MISSING = ("nan", "nat", "na", "n/a", "<na>", "null", "none")  # as pandas and others write an empty cell
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,7 @@ def universe_of(given: Any) -> Universe | str:
 
     A table has either a row for each stretch: symbol, from, to (both included, empty where it is open), and maybe
     delisting_return. Or a row for each date, and a column for each symbol that says whether it belongs: from that date
-    on, until the next row.
+    on, until the next row; such as a comparison of a panel.
 
     Raises:
         UsageError: it cannot be read, a name belongs twice at once, or a stretch ends before it begins.
@@ -137,6 +139,23 @@ def read_universe(file: str | Path) -> Universe:
     return _of_table(path.name, *_columns_of_file(path))
 
 
+def in_order(rows: Sequence[Membership]) -> tuple[Membership, ...]:
+    """
+    Return the memberships of one name in order of time.
+
+    Raises:
+        UsageError: it belongs twice at once.
+    """
+    ordered = sorted(rows, key=lambda one: (one.first or date.min, one.last or date.max))
+    for one, two in pairwise(ordered):
+        if (one.last or date.max) >= (two.first or date.min):
+            raise UsageError(
+                f"{two.series.short} belongs twice from {two.first or 'the beginning'} on in the universe; let "
+                "the first stretch end before, or write them as one"
+            )
+    return tuple(ordered)
+
+
 def is_digest(text: str) -> bool:
     """Return whether a text stands for a universe in a spec, and is no path."""
     digits = text.removeprefix(_DIGEST)
@@ -146,7 +165,8 @@ def is_digest(text: str) -> bool:
 def is_table(heading: str) -> bool:
     """Return whether the first line of a file is that of a universe, and not a series."""
     cells = [cell.strip().strip('"').lower() for cell in _split(heading)]
-    return len(cells) > 1 and (cells[0] == _DATE or (any(name in cells for name in _NAMES) and _STRETCH[0] in cells))
+    named = any(name in cells for name in _NAMES) and _STRETCH[0] in cells
+    return len(cells) > 1 and (cells[0] in (_DATE, _TIME, "") or named)
 
 
 # --- files and tables as columns
@@ -162,17 +182,25 @@ def _columns_of_file(path: Path) -> tuple[list[str], list[tuple[Any, ...]]]:
     lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
     if not lines:
         raise UsageError(f"the universe {str(path)!r} is empty; {_EXAMPLE}")
-    rows = list(csv.reader(io.StringIO("\n".join(lines)), delimiter=_delimiter(lines[0])))
-    heading = [cell.strip() for cell in rows[0]]
+    cells = csv.reader(io.StringIO("\n".join(lines)), delimiter=_delimiter(lines[0]))
+    rows = [[cell.strip() for cell in row] for row in cells]
+    rows = list(map(_without_blank_end, rows))
+    rows = [rows[0], *filter(None, rows[1:])]
+    heading = [rows[0][0] or _INDEX, *rows[0][1:]] if rows[0] else []
     wrong = next((row for row in rows[1:] if len(row) > len(heading)), None)
     if wrong is not None:
         raise UsageError(f"the universe {str(path)!r} has a row of {len(wrong)} cells, {','.join(wrong):.60}, and "
                          f"{len(heading)} columns; {_EXAMPLE}")  # fmt: skip
-    return heading, [tuple(cell.strip() for cell in [*row, *[""] * (len(heading) - len(row))]) for row in rows[1:]]
+    return heading, [(*row, *[""] * (len(heading) - len(row))) for row in rows[1:]]
+
+
+def _without_blank_end(cells: list[str]) -> list[str]:
+    """Return the cells without the blank ones at their end: spreadsheets write columns and rows of separators alone."""
+    return cells[: max((place for place, cell in enumerate(cells, 1) if cell), default=0)]
 
 
 def _delimiter(heading: str) -> str:
-    return max(",;\t", key=heading.count)
+    return max(",;\t|", key=heading.count)
 
 
 def _split(heading: str) -> list[str]:
@@ -196,16 +224,29 @@ def _columns_of_table(given: Any) -> tuple[list[str], list[tuple[Any, ...]]]:
         table: pa.Table = given if isinstance(given, pa.Table) else _arrow(given)
     except (pa.ArrowException, TypeError, ValueError) as error:
         raise UsageError(f"the universe is a table that cannot be read ({reason(error)}); {_EXAMPLE}") from error
-    columns = [column.to_pylist() for column in table.columns]
+    columns = [list(map(_plain, column.to_pylist())) for column in table.columns]
     return list(map(str, table.column_names)), list(zip(*columns, strict=True))
 
 
 def _arrow(given: Any) -> pa.Table:
     import pyarrow as pa
 
-    if type(given).__module__.startswith("pandas"):
-        return pa.Table.from_pandas(given)  # with its index, which the stream of a frame leaves out
-    return pa.table(given)
+    if not type(given).__module__.startswith("pandas"):
+        return pa.table(given)
+    if given.columns.nlevels > 1:
+        levels = given.columns.nlevels
+        raise UsageError(f"the universe is a frame whose columns have {levels} levels; keep the symbols: "
+                         "frame.droplevel(0, axis=1)")  # fmt: skip
+    if hasattr(given.index, "to_timestamp"):
+        given = given.set_axis(given.index.to_timestamp())  # periods, such as months: a name belongs from the first day
+    return pa.Table.from_pandas(given)  # with its index, which the stream of a frame leaves out
+
+
+def _plain(cell: Any) -> Any:
+    """Return a cell as text or a float where a database wrote it as bytes or as a decimal."""
+    if isinstance(cell, bytes):
+        return cell.decode("utf-8", "replace")
+    return float(cell) if isinstance(cell, Decimal) else cell
 
 
 # --- columns as stretches
@@ -215,10 +256,17 @@ def _of_table(name: str, heading: list[str], rows: list[tuple[Any, ...]]) -> Uni
     low = [word.lower() for word in heading]
     if twice := [word for word in heading if low.count(word.lower()) > 1]:
         raise UsageError(f"the universe has the column {twice[0]} twice; {_EXAMPLE}")
-    if _INDEX in low and _DATE not in low and not set(low) & set(_NAMES):
-        low[low.index(_INDEX)] = _DATE
-    if _DATE in low:
-        return _made(name, _of_matrix(heading, low.index(_DATE), rows))
+    named = [word for word in _NAMES if word in low]
+    dates = {_DATE: low, _TIME: heading, _INDEX: low}  # TIME is a symbol, too
+    dated = next((words.index(word) for word, words in dates.items() if word in words and not named), None)
+    if dated is None and _DATE in low and not set(_STRETCH) <= set(low):
+        raise UsageError(
+            f"the universe has the columns {_DATE} and {named[0]}, and so a row for each date of a member; write from "
+            f"and to of each member, or a column for each: frame.assign(member=1).pivot(index={_DATE!r}, "
+            f'columns={named[0]!r}, values="member").notna()'
+        )
+    if dated is not None:
+        return _made(name, _of_matrix(heading, dated, rows))
     symbol = next((word for word in _NAMES if word in low), "")
     known = (symbol, *_STRETCH, _RETURN, _INDEX)
     if not symbol or not set(_STRETCH) <= set(low) or (strange := [word for word in low if word not in known]):
@@ -255,13 +303,20 @@ def _series(cell: Any, where: str) -> Series:
 
 
 def _day(cell: Any, name: str) -> date | None:
-    if cell is None or cell == "" or cell != cell:  # pandas' NaT and NaN
+    if _is_missing(cell):
         return None
-    return session_of(cell, name)
+    whole = isinstance(cell, int | float) and not isinstance(cell, bool) and cell == int(cell)
+    return session_of(str(int(cell)) if whole else cell, name)  # 20240328, as a column of numbers
+
+
+def _is_missing(cell: Any) -> bool:
+    if isinstance(cell, str):
+        return not cell or cell.lower() in _MISSING
+    return bool(cell is None or cell != cell)  # pandas' NaT and NaN
 
 
 def _return(cell: Any, number: int) -> float | None:
-    if cell is None or cell == "" or cell != cell:
+    if _is_missing(cell):
         return None
     example = "write what the last close lost or won when it was delisted: -0.3 for 30 % less, -1 for all of it"
     found = _arguments.number(cell, f"{_RETURN} in row {number} of the universe", example)
@@ -279,7 +334,7 @@ def _of_matrix(heading: list[str], at: int, rows: Sequence[tuple[Any, ...]]) -> 
         raise UsageError(f"the dates of the universe do not rise: {wrong[1]} follows {wrong[0]}; sort them, each once")
     found = []
     for place, word in enumerate(heading):
-        if place != at:
+        if place != at and word != _INDEX:  # the numbers of a frame's rows
             series, names = _series(word, f"column {place + 1}"), f"{word} in the universe"
             belongs = [_belongs(row[place], f"{names} on {day}") for row, day in zip(rows, dates, strict=True)]
             found += [Membership(series, *stretch) for stretch in _stretches(dates, belongs)]
@@ -295,12 +350,12 @@ def _stretches(dates: Sequence[date], belongs: Sequence[bool]) -> Iterator[tuple
 
 
 def _belongs(cell: Any, name: str) -> bool:
-    if cell is None or isinstance(cell, bool):
-        return bool(cell)
+    if isinstance(cell, bool):
+        return cell
+    if _is_missing(cell):
+        return False
     if isinstance(cell, str) and cell.lower() in (*_YES, *_NO):
         return cell.lower() in _YES
-    if isinstance(cell, float) and math.isnan(cell):
-        return False
     weight = _arguments.number(cell, name, "write 1 or 0, true or false, or a weight that is not below 0")
     if weight < 0:
         _arguments.refuse(name, cell, "write 1 or 0, true or false, or a weight that is not below 0")
@@ -310,11 +365,6 @@ def _belongs(cell: Any, name: str) -> bool:
 def _made(name: str, rows: Sequence[Membership]) -> Universe:
     if not rows:
         raise UsageError(f"the universe has no members{f' {name!r}' if name else ''}; {_EXAMPLE}")
-    ordered = sorted(rows, key=lambda one: (str(one.series.instrument), one.first or date.min, one.last or date.max))
-    for one, two in pairwise(ordered):
-        if one.series.instrument == two.series.instrument and (one.last or date.max) >= (two.first or date.min):
-            raise UsageError(
-                f"{two.series.short} belongs twice from {two.first or 'the beginning'} on in the universe; let "
-                "the first stretch end before, or write them as one"
-            )
-    return Universe(name, tuple(ordered))
+    ordered = sorted(rows, key=lambda one: str(one.series.instrument))
+    names = groupby(ordered, key=lambda one: one.series.instrument)
+    return Universe(name, tuple(chain.from_iterable(in_order(list(own)) for _, own in names)))

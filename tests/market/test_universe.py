@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
+from decimal import Decimal
 
 import pandas as pd
 import pyarrow as pa
@@ -75,6 +76,58 @@ def test_a_matrix_of_pandas_has_its_dates_as_index(written):
     assert universe_of(frame.rename_axis(None)).digest == universe_of(written(MATRIX)).digest
 
 
+SAME = [("AAPL/1day", "2001-01-02", ""), ("MSFT/1day", "2000-01-03", "2001-01-01")]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "symbol,from,to\nAAPL,2001-01-02 00:00:00,NaT\nMSFT,2000-01-03T00:00:00Z,2001-01-01\n",
+        "symbol|from|to\nAAPL|20010102|None\nMSFT|2000-01-03|2001-01-01 00:00:00+00:00\n",
+        ",symbol,from,to\n0,AAPL,2001-01-02,\n1,MSFT,2000-01-03,2001-01-01\n",  # an index, as pandas writes it
+        "symbol,from,to,,\nAAPL,2001-01-02,,,\n,,,,\nMSFT,2000-01-03,2001-01-01,,\n,,,,\n",  # of a spreadsheet
+        "date,AAPL,MSFT,\n2000-01-03,NaN,1.0,\n2001-01-02,TRUE,null,\n,,,\n",
+        ",AAPL,MSFT\n2000-01-03,no,yes\n2001-01-02,1e0,\n",
+        "time,AAPL/1day,MSFT/1day\n2000-01-03 00:00:00+00:00,False,True\n2001-01-02 00:00:00+00:00,True,False\n",
+        ",date,AAPL,MSFT\n1,2000-01-03,0,1\n7,2001-01-02,1,0\n",
+    ],
+)
+def test_a_file_is_read_as_others_write_it(written, text):
+    assert stretches(universe_of(written(text))) == SAME
+    assert [one.short for one in parse_series([f"@{written(text)}"])] == ["AAPL/1day", "MSFT/1day"]
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        {"symbol": [b"AAPL", b"MSFT"], "from": [20010102, 20000103], "to": [None, 20010101.0]},
+        {
+            "symbol": pa.array(["AAPL", "MSFT"]).dictionary_encode(),
+            "from": pa.array(["2001-01-02", "2000-01-03"]).dictionary_encode(),
+            "to": [None, date(2001, 1, 1)],
+            "delisting_return": pa.array([Decimal("-0.50"), None]),
+        },
+        {"date": [date(2000, 1, 3), date(2001, 1, 2)], "AAPL": [None, 1.0], "MSFT": [Decimal("0.5"), Decimal("0")],
+         "__index_level_0__": [3, 8]},
+    ],
+)  # fmt: skip
+def test_a_table_is_read_whatever_its_types(made):
+    assert stretches(universe_of(pa.table(made))) == SAME
+
+
+def test_a_frame_may_have_months_and_the_times_of_a_panel():
+    months = pd.DataFrame({"AAPL": [0, 1], "TIME": [1, 0]}, index=pd.PeriodIndex(["2000-01", "2001-01"], freq="M"))
+    panel = pd.DataFrame({"AAPL/1day": [9.0, 11.0]}, index=pd.DatetimeIndex(["2000-01-03", "2001-01-02"], tz="UTC"))
+
+    assert stretches(universe_of(months)) == [
+        ("AAPL/1day", "2001-01-01", ""),
+        ("TIME/1day", "2000-01-01", "2000-12-31"),
+    ]
+    assert stretches(universe_of(panel.rename_axis("time") > 10)) == [("AAPL/1day", "2001-01-02", "")]
+    with pytest.raises(UsageError, match="columns have 2 levels"):
+        universe_of(pd.concat({"member": months}, axis=1))
+
+
 def test_a_symbol_may_name_an_instrument_or_a_series():
     found = universe_of([("VOD-STK-LSE-GBP", None, date(2020, 1, 2)), ("ES-FUT-CME-USD-202612/5mins", "", "")])
 
@@ -104,8 +157,11 @@ def test_the_command_line_takes_the_series_of_a_universe(written, tmp_path):
         ("symbol,from,to\nAAPL,03.01.2000,\n", "from in row 1 of the universe is '03.01.2000'"),
         ("symbol,from,to\nAAPL,2000-01-03,\nAAPL,2001-01-03,\n", "AAPL/1day belongs twice from 2001-01-03 on"),
         ("symbol,from,to\n,2000-01-03,\n", "row 1 of the universe"),
-        ("symbol,from,to\nAAPL,2000-01-03,,\n", "a row of 4 cells"),
+        ("symbol,from,to\nAAPL,2000-01-03,,x\n", "a row of 4 cells"),
         ("symbol,from,to,delisting_return\nAAPL,,,-98\n", "delisting_return in row 1 of the universe is '-98'"),
+        ("symbol,from,to\nAAPL,2000-01-03 09:30:00,\n", "sessions have no time of day"),
+        ("symbol,from,to\nAAPL,2000-01-03,\nAAPL,2001-01-03,NaT\n", "AAPL/1day belongs twice from 2001-01-03 on"),
+        ("date,symbol\n2000-01-03,AAPL\n2000-01-03,IBM\n", "a row for each date of a member"),
         ("date,AAPL\n2001-01-03,1\n2000-01-03,1\n", "do not rise"),
         ("date,AAPL\n,1\n", "row 1 of the universe has no date"),
         ("date,AAPL\n2000-01-03,maybe\n", "AAPL in the universe on 2000-01-03 is 'maybe'"),

@@ -20,7 +20,7 @@ from backtest.market.hours import Hours
 from backtest.market.series import Instrument, Series, few
 from backtest.market.session_days import session_days
 from backtest.market.span import Sessions, Span
-from backtest.market.universe import Membership, Universe
+from backtest.market.universe import Membership, Universe, in_order
 from backtest.runs.spec import ALLOW
 from backtest.store.reader import Reader, hours_in
 
@@ -95,8 +95,11 @@ def _has_bars(store: Reader, series: Series, span: Span | Sessions | None, befor
 
 
 def _by_instrument(universe: Universe, store: Reader) -> dict[Instrument, tuple[Membership, ...]]:
-    """Return the stretches of each name, by the instrument that the store has of it."""
-    return {store.named(rows[0].series).instrument: rows for rows in universe.by_instrument.values()}
+    """Return the stretches of each name, by the instrument that the store has of it, which has several spellings."""
+    found: dict[Instrument, list[Membership]] = {}
+    for rows in universe.by_instrument.values():
+        found.setdefault(store.named(rows[0].series).instrument, []).extend(rows)
+    return {instrument: in_order(rows) for instrument, rows in found.items()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import backtrader as bt
 import numpy as np
 import pandas as pd
 import pytest
-from market import minute_bars
+from market import minute_bars, span_of_sessions
 from universes import CASH, FEE, EqualWeights, by_pandas, market
 
 import backtest
@@ -18,7 +18,7 @@ from backtest.baselines.causes import repeat
 from backtest.baselines.changes import Scene
 from backtest.baselines.drift import judge
 from backtest.errors import NoBars, UsageError
-from backtest.market.series import Series
+from backtest.market.series import ContractDetails, Series
 from backtest.metrics.measurement import notes_of
 from backtest.research.out_of_sample.walk_forward import request_of
 from backtest.research.search.job import job_of
@@ -344,3 +344,33 @@ def test_three_hundred_names_over_fifteen_years_come_to_what_pandas_makes_of_the
     assert biased.stats["total_return"] > found.stats["total_return"] + 0.2
     assert biased.validity.verdict.reasons[-1].startswith(f"all {len(survivors)} stocks trade to the end")
     assert not any("trade to the end" in reason for reason in found.validity.verdict.reasons)
+
+
+class Calendar(bt.Strategy):
+    """Note the sessions on which the feed belongs."""
+
+    def __init__(self):
+        self.belongs = []
+
+    def next(self):
+        if self.data in backtest.members(self):
+            self.belongs.append(self.data.datetime.date(0).isoformat())
+
+    def stop(self):
+        Calendar.seen = self.belongs
+
+
+def test_a_name_in_two_spellings_belongs_in_the_time_of_both(tmp_path):
+    future, sessions = Series.parse("ES-FUT-CME-USD-20240315/1day"), (date(2024, 1, 22), date(2024, 1, 26))
+    store = backtest.Store(tmp_path)
+    facts = ContractDetails(contract_month="202403", last_trade_date="20240315", multiplier="50")
+    bars = minute_bars(future, *sessions)
+    store.write(future, span_of_sessions(future, *sessions), bars, source="market", contract=facts)
+    by_month = "ES-FUT-CME-USD-202403/1day"
+
+    rows = [(str(future), "", "2024-01-23"), (by_month, "2024-01-25", "")]
+    run(Calendar, by_month, store=store, universe=rows, costs="none")
+
+    assert Calendar.seen == ["2024-01-22", "2024-01-23", "2024-01-25", "2024-01-26"]
+    with pytest.raises(UsageError, match="belongs twice from 2024-01-23"):
+        run(Calendar, by_month, store=store, universe=[*rows, (by_month, "2024-01-23", "2024-01-23")], costs="none")
