@@ -10,6 +10,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from backtest._garbage import seldom_collected
+
 if TYPE_CHECKING:
     from backtest.api import RunResult as RunResult
     from backtest.api import run
@@ -137,7 +139,8 @@ def __getattr__(name: str) -> Any:
     home = _HOMES.get(name) or _TYPES.get(name)
     if not home:
         raise AttributeError(f"module 'backtest' has no attribute {name!r}")
-    return getattr(import_module(f"backtest.{home}"), name)
+    with seldom_collected():
+        return getattr(import_module(f"backtest.{home}"), name)
 
 
 def __dir__() -> list[str]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import backtrader as bt
 import numpy as np
 
+from backtest._garbage import seldom_collected
 from backtest._system import free_memory
 from backtest.engine.account.bookings import Bookings
 from backtest.engine.account.borrowing import BookedBySize, check_begun, days_without_fee, fee_series
@@ -63,7 +64,6 @@ from backtest.engine.execution import (
 from backtest.engine.feed import ArrowFeed, close_stamps, replay
 from backtest.engine.fill_bars import extremes_of
 from backtest.engine.lean.cerebro import Cerebro
-from backtest.engine.lean.garbage import seldom_collected
 from backtest.engine.lean.lines import quick_indicators
 from backtest.engine.markets.membership import FinalSales, Roster, roster_of
 from backtest.engine.markets.small_bars import (
@@ -465,7 +465,7 @@ def _ground_of(
             beside = exchange.converted_beside(days, *beside, dividends.unit_of(compared_with[0]))
     lent = {one: table for one, (_, table) in fees.items()}
     every = [close_stamps(aligned[one], one.size) for one in wanted] if spec.brokerage.interest else [np.zeros(0)]
-    stamps = np.unique(np.concatenate(every))
+    stamps = arrays.merged(every)
     missing = spec.brokerage.missing_members
     roster = roster_of(universe, missing, store, own, aligned, before) if universe is not None else None
     return _Ground(

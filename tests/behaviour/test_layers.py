@@ -52,7 +52,7 @@ def test_a_kept_record_is_loaded_and_saved_by_what_knows_runs_alone(folder, tmp_
 
     rooms, heavy, _ = loaded_by(job, folder, tmp_path / "again")
 
-    assert rooms <= {"runs", "store", "market", "errors", "_arguments", "_suggest", "_notebook", "_system"}
+    assert rooms <= {"runs", "store", "market", "errors", "_arguments", "_suggest", "_garbage", "_notebook", "_system"}
     assert not heavy
     assert RunResult.load(tmp_path / "again") == RunResult.load(folder)
 
@@ -68,7 +68,18 @@ print(repr(Measured.load(sys.argv[1]).stats["cagr"]))
 
     rooms, heavy, told = loaded_by(job, folder)
 
-    assert rooms <= {"metrics", "runs", "store", "market", "errors", "_arguments", "_suggest", "_notebook", "_system"}
+    assert rooms <= {
+        "metrics",
+        "runs",
+        "store",
+        "market",
+        "errors",
+        "_arguments",
+        "_suggest",
+        "_garbage",
+        "_notebook",
+        "_system",
+    }
     assert not heavy
     assert told == [repr(result.stats["cagr"])] * 2
 

@@ -129,6 +129,7 @@ def measured(checkout: Path, job: str) -> tuple[float, str]:
     benchmarks = checkout / "tests" / "benchmarks"
     roots = [checkout, benchmarks, checkout / "tests" / "support", checkout / "tests"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, roots))}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # what is installed has its bytecode, too
     with tempfile.TemporaryDirectory() as folder:
         ran = subprocess.run(
             [checkout / ".venv" / "bin" / "python", "-c", f"{BEGIN}{job}print(took)"],

@@ -93,3 +93,17 @@ def test_a_run_and_its_numbers_import_no_pandas():
     done = subprocess.run([sys.executable, "-c", job], capture_output=True, text=True, check=True, cwd=ROOT)
 
     assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize(
+    ("parts", "expected"),
+    [
+        ([[1, 2, 4]], [1, 2, 4]),
+        ([[1, 1, 3], [1, 2]], [1, 2, 3]),
+        ([[], [5]], [5]),
+        ([[]], []),
+        ([[], []], []),
+    ],
+)
+def test_sorted_arrays_are_merged(parts: list[list[int]], expected: list[int]) -> None:
+    assert arrays.merged([np.array(part, np.int64) for part in parts]).tolist() == expected

@@ -255,7 +255,7 @@ def exchange_of(
         return None
     _check_currencies(differing, base)
     times = [BarTimes.of(table, one, hours_in(store, one)) for one, table in bars.items()]
-    stamps = _merged([one.stamps for one in times])
+    stamps = arrays.merged([one.stamps for one in times])
     rows = _moments_of_rows(times, stamps)
     other = BarTimes.of(benchmark[1], benchmark[0], hours_in(store, benchmark[0])) if benchmark else None
     start = np.datetime64(begins.astimezone(UTC).replace(tzinfo=None), "us") if begins else rows[0] - _DAY * 366
@@ -267,7 +267,7 @@ def exchange_of(
             needed.append(rows[rows >= min(its.opens[0] for its in own)])
         if other is not None and benchmark and units[benchmark[0]].currency == currency:
             needed.append(other.closes)
-        every = _merged(needed)
+        every = arrays.merged(needed)
         known[currency] = conversion_rates(store, currency, base, every[every >= start])
     apart = spec.brokerage.conversion == BY_CURRENCY  # then money of the base is looked at as that of the others
     if (apart or in_dollars) and base != "USD" and "USD" not in known:
@@ -300,7 +300,7 @@ def exchange_of(
 def _known_moments(
     times: Sequence[BarTimes], rows: _Moments, known: Mapping[str, Sequence[KnownRates]], in_dollars: bool
 ) -> KnownMoments:
-    every = _merged([rows, *(moments for one in times for moments in (one.opens, one.closes))])
+    every = arrays.merged([rows, *(moments for one in times for moments in (one.opens, one.closes))])
     rates = {currency: _rate(legs, every) for currency, legs in known.items()}
     return KnownMoments(times, rows, every, rates, rates["USD"] if in_dollars else None)
 
@@ -408,12 +408,6 @@ def _check_currencies(series: Iterable[Series], base: str) -> None:
 
 
 # --- moments
-
-
-def _merged(parts: Sequence[np.ndarray]) -> np.ndarray:
-    """Return the values of arrays that rise, each once; in less time than `np.unique`, which hashes them."""
-    every = np.sort(np.concatenate(parts), kind="stable") if len(parts) > 1 else parts[0]
-    return np.asarray(every[np.append(True, every[1:] != every[:-1])])
 
 
 def _moments_of_rows(times: Sequence[BarTimes], stamps: np.ndarray) -> _Moments:

@@ -18,11 +18,11 @@ from backtrader.lineiterator import LineIterator
 from backtrader.lineseries import LineSeries, LineSeriesStub
 from backtrader.trade import Trade
 
+from backtest._garbage import seldom_collected
 from backtest.engine.account.converted import Converted
 from backtest.engine.lean.broker import LeanBroker
 from backtest.engine.lean.clock import FeedClock, feed_stamps
 from backtest.engine.lean.equivalence import Equivalents
-from backtest.engine.lean.garbage import seldom_collected
 from backtest.engine.lean.history import History, Walked
 from backtest.engine.lean.indicators import once
 from backtest.engine.lean.lines import Coupling, Cursor, is_plain, quick_indicators
