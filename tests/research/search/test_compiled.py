@@ -116,7 +116,7 @@ def test_the_best_of_all_blocks_is_checked_before_any_of_them_counts(sample, tmp
     other = swept(sample, tmp_path / "b", grid, ChangesIfBest, rank="exposure", span=MONTHS, engine="compiled")
 
     assert same.made_by == "compiled (numpy): 12 trials"
-    assert {2, 30, 40} < {*checked}
+    assert {2, 30, 40} <= {*checked}
     assert len(checked) <= 5  # and the two that are drawn
     assert other.made_by == "event engine: the engines differ in wait=2; please report it"
     assert "all trials are made by the event engine" in caplog.text
