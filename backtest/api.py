@@ -83,7 +83,7 @@ class RunResult(Measured):
 
     def save(self, folder: str | Path, *, force: bool = False) -> Path:
         """
-        Write the run into a folder, which is made if need be, with the summary that lists of runs show.
+        Write the run into a folder, which is created if necessary, with the summary that lists of runs show.
 
         Args:
             force: whether another run that the folder holds is replaced; its page and its labels go with it.
@@ -102,7 +102,7 @@ class RunResult(Measured):
 
     @cached_property
     def made_by(self) -> str:
-        """Which engine went through the bars, in a line; "" where there was nothing to choose, and of a saved run."""
+        """Which engine ran the bars, in a line; "" if there was no choice, and for a saved run."""
         return ""
 
     @cached_property

@@ -1,27 +1,27 @@
 """
 Everything the package raises on purpose, as one tree; the text says what happened and what to do.
 
-Each class says what to do about it, too: the exit code of the command line; `retry`, whether asking again may help
-(`*` in the tree); `scope`, what a download gives up: the window asked for, its series, or all that it does; and
-`brief`, the few words for it in a summary.
+Each class also says how to handle it: the exit code of the command line; `retry`, whether repeating the request may
+help (`*` in the tree); `scope`, what a download gives up: the requested window, its series, or everything; and
+`brief`, a short text for a summary.
 
     BacktestError                exit code, and scope where it is not the series
     ├── UsageError               2         invalid command line or arguments
     ├── DataError                3         bars are missing or bad
-    │   ├── NoBars                         the store has none for what was asked
+    │   ├── NoBars                         the store has no bars for the request
     │   ├── BadBars                        bars that break the rules of a bar
     │   ├── Conflict                       bars that disagree with stored ones
     │   ├── BrokenPin                      bars that are not those that were pinned
-    │   ├── BadStore                       a folder that is no store, or one of another format
-    │   └── DamagedStore                   a stored file that is not what was written
+    │   ├── BadStore                       a folder that is not a store, or one of another format
+    │   └── DamagedStore                   a stored file that differs from what was written
     ├── SourceError              4         a source could not be reached or did not deliver
     │   ├── NoConnection           all     nothing is listening, or the handshake failed
     │   ├── LinkLost *                     the connection broke while requests were open
     │   ├── Unanswered *           window  no answer in time, which is not "no data"
-    │   │   └── GivenUp                    no answer to a series for long
+    │   │   └── GivenUp                    no answer for a series for a long time
     │   ├── Stopped                all     the user asked to stop
     │   └── Refused *              window  the source answered with an error code
-    │       ├── NoData          3  window  the source says that there is none
+    │       ├── NoData          3  window  the source says that there are no bars
     │       ├── TooLong         3          too much for one request
     │       ├── PacingViolation *  window  too many requests
     │       ├── Busy *             window  as many requests are open as the source serves at once
@@ -64,7 +64,7 @@ class DataError(BacktestError):
 
 
 class NoBars(DataError):
-    """The store has no bars for what was asked."""
+    """The store has no bars for the request."""
 
     brief = "no bars"
 
@@ -86,7 +86,7 @@ class BrokenPin(DataError):
 
 
 class BadStore(DataError):
-    """A folder is no store, or a store of a format that this version does not know."""
+    """A folder is not a store, or is a store in a format that this version does not know."""
 
     brief = "no store"
 
@@ -141,7 +141,7 @@ class Stopped(SourceError):
 
 
 class Refused(SourceError):
-    """The source answered with an error code; `code` keeps it, 0 where there is none."""
+    """The source answered with an error code; `code` is that code, 0 if there is none."""
 
     retry = True
     scope: ClassVar[Scope] = "window"

@@ -171,7 +171,8 @@ def download(
         span: a `Span` of stamps, or a pair of sessions, both included.
         start: the first session, instead of a span; "head" for everything available, from the source's first bar on.
         end: the last session, included; today's by the source's clock if not given.
-        tell: called with a Progress after each window, on the thread of its series. Default: a bar in notebooks.
+        tell: called with a Progress after each window, on the thread of its series. Default: a progress bar in
+            notebooks.
         persistence: how often a window is requested.
         accept_revision: take the vendor's new prices of stored bars that had settled, also of those quarantined before.
         recheck: request spans again that the vendor reported as empty.

@@ -121,7 +121,7 @@ def ingest(
     one ticker or several. `report.series[0].notes` says what was read as what, and what was skipped.
 
     Args:
-        frame: of pandas or polars, a table of Arrow, or the path of a file; or a dict of such by their series.
+        frame: a pandas or polars frame, an Arrow table, or the path of a file; or a dict of these, by series.
         series: the series of the bars, such as "AAPL/1day"; several, or "*/1day", for a frame with several symbols;
             None for a dict.
         store: a store, or its folder.

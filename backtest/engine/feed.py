@@ -64,7 +64,7 @@ class ArrowFeed(bt.feed.DataBase):
         self._next_row = 0
 
     def preload(self) -> None:
-        """Fill the lines at once; bar by bar where filters or a zone of the stamps may change each."""
+        """Fill the lines at once, or bar by bar if filters or a time zone may change bars."""
         if self._filters or self._tzinput is not None:
             super().preload()
             return
@@ -113,7 +113,7 @@ class ArrowFeed(bt.feed.DataBase):
         Add a filter as Backtrader does.
 
         Raises:
-            UsageError: it makes bars of other bars, and there are extra lines: Backtrader would leave these empty.
+            UsageError: the filter builds new bars, and the feed has extra lines, which Backtrader would leave empty.
         """
         extra = self.lines.getlinealiases()[_OWN_LINES:]
         if extra and isinstance(p, type) and issubclass(p, _MADE_OF_BARS):

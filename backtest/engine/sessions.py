@@ -24,7 +24,7 @@ _OF_SESSIONS = (bt.timer.SESSION_START, bt.timer.SESSION_END)
 
 class SessionTimes(NamedTuple):
     """
-    The sessions that a feed has bars of: their dates, when they open, and the stamps with which they end.
+    The sessions of a feed's bars: their dates, their opening times, and the timestamps at which they end.
 
     A session ends with its last bar, or at its close if the last bars are missing. Where a calendar knows closes only
     roughly, as for futures, the close is the time at which the last bars mostly end.

@@ -329,7 +329,7 @@ _SERIES = "write INSTRUMENT/BARSIZE[/PRICES[/rth|all]], such as AAPL/1day"
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """The bars of an instrument: of one size, of one kind of price (IB's whatToShow), in regular hours or all."""
+    """The bars of an instrument with one bar size and one kind of price (IB's whatToShow), in regular hours or all."""
 
     instrument: Instrument
     size: BarSize

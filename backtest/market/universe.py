@@ -92,7 +92,7 @@ class Universe:
         Return the universe from such a document.
 
         Raises:
-            UsageError: it is none.
+            UsageError: the document is not a universe.
         """
         rows = _arguments.several(document.get("rows"), "the rows of a universe", _EXAMPLE)
         return _made(_arguments.text(document.get("name"), "the name of a universe", _EXAMPLE), _listed(rows))

@@ -184,10 +184,10 @@ def alpha_test(
     periods: float = SESSIONS,
 ) -> AlphaTest:
     """
-    Return a test of alpha, with errors that autocorrelation and changing volatility do not make too small.
+    Return a test of alpha, with a standard error that allows for autocorrelation and changing volatility.
 
     The error is that of the intercept of r - f on b - f, from the long-run variance of what each period adds to it.
-    Undefined for fewer than four returns, and where what the benchmark leaves of them does not vary.
+    Undefined for fewer than four returns, and where the part that the benchmark does not explain does not vary.
 
         >>> market, own = np.random.default_rng(1).normal(0, 0.01, (2, 2500))
         >>> alpha_test(0.5 * market + own + 0.001, market).t > 3

@@ -191,7 +191,7 @@ class Measured(RunRecord):
 
     @cached_property
     def combination(self) -> Combination | None:
-        """Which runs it combines, and what each brought; None of a run of one strategy."""
+        """The combined runs and the contribution of each; None for a run of one strategy."""
         kept = self.manifest.get("combination")
         return None if kept is None else combination_of(kept)
 
@@ -212,7 +212,7 @@ def measure(
     Return every metric of a run.
 
     Args:
-        result: of `run`, or of a saved run.
+        result: a result of `run`, or a saved run.
         risk_free: the annual return of cash, or the return of each session with its date as index. Default: that of
             the spec.
         periods: periods per year. Default: those of the spec.

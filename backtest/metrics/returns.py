@@ -46,7 +46,7 @@ ROUNDING = 4 * np.finfo(float).eps  # what rounding leaves in E_t / E_(t-1) - 1
 
 
 class Undefined(float):
-    """A NaN with the reason, a key of REASONS; what is computed from it is a plain NaN."""
+    """A NaN with its reason, a key of REASONS; arithmetic with it gives a plain NaN."""
 
     reason: str
 

@@ -259,7 +259,7 @@ def sharpe_difference_error(first: float, second: float, correlation: float, cou
     Return the standard error of the difference of two Sharpe ratios from the same `count` periods.
 
     It assumes that returns are normal, and independent from period to period. Undefined for fewer than two periods, and
-    where both ratios are the same whatever is drawn: of returns that are multiples of each other.
+    for returns that are a multiple of each other, whose ratios are always equal.
 
     Source: Jobson and Korkie (1981), "Performance Hypothesis Testing with the Sharpe and Treynor Measures", as
     corrected by Memmel (2003), "Performance Hypothesis Testing with the Sharpe Ratio".
@@ -300,10 +300,10 @@ def minimum_track_record(
 
 def expected_maximum(trials: int) -> float:
     """
-    Return what the best of that many standard normal draws is expected to be; 0 for one.
+    Return the expected maximum of that many standard normal draws; 0 for one.
 
     (1 - γ)·z(1 - 1 / N) + γ·z(1 - 1 / (N·e)), with γ = 0.5772... and z the normal quantile. Times the deviation of the
-    Sharpe ratios of N trials it is what their best reaches without skill.
+    Sharpe ratios of N trials, it is what the best of them reaches without skill.
 
         >>> expected_maximum(100)
         2.5306...
@@ -349,10 +349,10 @@ def deflated_sharpe(
         0.9003...
 
     Args:
-        ratio: of the best one.
-        count: of its returns.
-        skew: of its returns.
-        kurtosis: of its returns, the excess.
+        ratio: Sharpe ratio of the best trial, of one period.
+        count: number of its returns.
+        skew: skew of its returns.
+        kurtosis: excess kurtosis of its returns.
         trials: the number of all trials.
         trials_deviation: sample standard deviation (n - 1) of their Sharpe ratios, of one period too.
 

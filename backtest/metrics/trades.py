@@ -274,7 +274,7 @@ def profit_factor_by_run(nets: Lists) -> list[float]:
 
 
 def expectancy(net: np.ndarray) -> float:
-    """Return the mean of round trips, of their net money or of their returns; undefined without round trips."""
+    """Return the mean of the round trips' net money, or of their returns; undefined without round trips."""
     return expectancy_by_run(Lists([net]))[0]
 
 
@@ -307,7 +307,7 @@ def sqn(net: np.ndarray) -> float:
     """
     Return the system quality number: mean over standard deviation (n - 1) of net money, times √k.
 
-    Undefined for fewer than two round trips or none that differs.
+    Undefined for fewer than two round trips, or if all are equal.
 
     Source: Tharp (2008), without his cap of 100 trades.
     """

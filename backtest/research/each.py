@@ -69,7 +69,7 @@ class SeriesRuns:
 
     @cached_property
     def made_by(self) -> str:
-        """Which engines made the runs, in a line; "" where there was nothing to choose."""
+        """Which engines ran the series, in a line; "" if there was no choice."""
         return ""
 
     @property

@@ -63,8 +63,8 @@ def publish(
     """
     Publish series to a URL, by default all in the store, and return what was sent of each.
 
-    Only new files are sent. A kill leaves each series there in its old state or in its new one; the next publication
-    resumes.
+    Only new files are sent. If the publication is killed, each series there is in its old state or in its new one; the
+    next publication resumes.
 
     Args:
         store: a store, or its folder.

@@ -109,7 +109,7 @@ class Comparison:
 
     @property
     def legend(self) -> list[str]:
-        """Give one line per run: its name, strategy, series, and how it differs."""
+        """Return one line per run: its name, strategy, series, and how it differs."""
         return [
             f"{run}: {strategy} on {series}{f', {words}' if words else ''}"
             for run, (strategy, series, words) in zip(self.runs, self.descriptions, strict=True)
@@ -185,8 +185,8 @@ def compare(results: Iterable[RunRecord | str | Path], samples: int = SAMPLES, s
     Args:
         results: two or more runs, or the folders of saved runs, or their names in runs/; the first is the one that the
             others are compared with.
-        samples: of the bootstrap.
-        seed: of the bootstrap.
+        samples: number of bootstrap samples.
+        seed: random seed of the bootstrap.
 
     Raises:
         BadStore: a folder holds no run.

@@ -1,4 +1,4 @@
-"""`validate`: all the evidence whether a run is skill or luck."""
+"""`validate`: all the evidence of whether a run is skill or luck."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _FEWEST = 100  # samples below which an interval of 95 % says nothing
 
 @dataclass(frozen=True, slots=True)
 class Validity:
-    """The evidence whether a run is skill or luck."""
+    """The evidence of whether a run is skill or luck."""
 
     verdict: Verdict
     intervals: Intervals
@@ -95,8 +95,8 @@ def validate(
     Judge whether a run is skill or luck: verdict, intervals, Monte Carlo of its trades, and cost sensitivity.
 
     Args:
-        samples: of the bootstrap, and of each Monte Carlo of the trades. Default: SAMPLES, or fewer if there are so
-            many sessions or trades that it would be slow.
+        samples: number of samples of the bootstrap, and of each Monte Carlo of the trades. Default: SAMPLES, or fewer
+            if there are so many sessions or trades that it would be slow.
         factors: multiples of the costs. Default: those at which the strategy was run again, or 0, 1 and 2. If it was
             not run again at all of them, the numbers are an approximation: see `cost_cases`.
         seed: random seed.

@@ -15,7 +15,7 @@ _EPOCH = 719_163  # 1970-01-01 as Backtrader counts days
 
 
 class Balances(NamedTuple):
-    """What an account was after some bars that follow each other."""
+    """The state of an account after each of several consecutive bars."""
 
     stamps: np.ndarray
     cash: np.ndarray

@@ -34,7 +34,7 @@ from backtest.runs.spec import check_has_strategy
 @dataclass(frozen=True, slots=True)
 class Strategy:
     """
-    A strategy's class, the name by which it was requested, and a SHA-256 that identifies its code.
+    A strategy's class, its requested name, and a SHA-256 that identifies its code.
 
     For a strategy from a file it is the hash of the source; for a class from Python see `reach`.
     """

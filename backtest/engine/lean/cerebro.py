@@ -56,7 +56,7 @@ class Cerebro(bt.Cerebro):
         why_not: the reason if it did not.
         history: the account of a lean run, bar by bar; otherwise None.
         payouts: payments into cash between bars, if any: see `account.payouts`.
-        walker: given the strategy, goes through all bars of a run in the place of the loop, or returns None.
+        walker: a function of the strategy that runs all bars in place of the loop, or returns None.
     """
 
     knows = "1.9.78.123"  # the Backtrader whose private parts this file, broker.py, orders.py and lines.py know

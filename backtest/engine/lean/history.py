@@ -19,7 +19,7 @@ from backtest.engine.lean.clock import FeedClock
 @dataclass(frozen=True, slots=True, eq=False)
 class Walked:
     """
-    The outcome of a run that something other than the loop went through.
+    The outcome of a run that another engine computed, instead of the loop.
 
     Attributes:
         equity, cash: after each step.
@@ -53,7 +53,7 @@ class History:
         self._notes: list[array[float]] = [array("d") for _ in range(2 + len(datas))]
 
     def note(self, step: int) -> None:
-        """Note the account after a step."""
+        """Record the state of the account after a step."""
         if self._first_noted < 0:
             self._first_noted = step
         held = self._broker.positions
@@ -85,7 +85,7 @@ class History:
         return {data: np.array(self._closes(data, steps, missing=float("nan"))) for data in self._datas}
 
     def close(self, steps: int) -> None:
-        """End the history at a number of steps, and make the arrays."""
+        """End the history after a number of steps, and build the arrays."""
         clock, quiet = self._clock, steps if self._first_noted < 0 else self._first_noted
         self.stamps = np.frombuffer(clock.stamps, count=steps).copy() if steps else np.zeros(0)
         noted = [np.array(column) for column in self._notes]
@@ -100,7 +100,7 @@ class History:
         self.closes = [self._closes(data, steps, missing=float("nan")) for data in self._datas]
 
     def take(self, walked: Walked) -> None:
-        """Be what something else made of all steps."""
+        """Take over the outcome of a run that another engine computed."""
         self.close(self._clock.steps)
         self.walked, self.equity, self.cash = walked, walked.equity, walked.cash
         self.positions = walked.positions

@@ -192,7 +192,7 @@ class Sweep:
     Attributes:
         asked: the settings: strategy, series, grid, rank, ...
         trials: those of this sweep, in the order of the grid, without returns.
-        ratios: the annual Sharpe ratio of every trial in the folder, on whatever bars and code.
+        ratios: the annual Sharpe ratio of every trial in the folder, on any bars and code.
         best_run: the run of the best trial.
     """
 
@@ -236,7 +236,7 @@ class Sweep:
 
     @cached_property
     def made_by(self) -> str:
-        """Which engine made the trials, and why, in a line; "" where they were few, or were there before."""
+        """Which engine ran the trials, and why, in a line; "" if they were few, or saved before."""
         return ""
 
     @property
@@ -271,7 +271,7 @@ class Sweep:
 
     @cached_property
     def deflated_sharpe(self) -> float:
-        """The probability that the best trial's true Sharpe ratio is above 0, counting all that were ever tried."""
+        """The probability that the best trial's true Sharpe ratio is above 0, counting every trial in the folder."""
         run = self.best_run.account
         deviation = float(self.ratios.std(ddof=1)) if len(self.ratios) > 1 else 0.0
         return deflated_sharpe(*run.moments, len(self.ratios), deviation / math.sqrt(run.periods))
@@ -291,7 +291,7 @@ class Sweep:
 
     @cached_property
     def verdict(self) -> Verdict:
-        """What can be said of the best trial, and why."""
+        """The verdict on the best trial, with its reasons."""
         found = verdict(self.best_run, self.ratios.tolist())
         overfits = found.words == "holds so far" and self.overfitting > 0.5
         words = "overfits, as the best is more often below the median than above it where it was not chosen"
