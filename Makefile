@@ -6,6 +6,8 @@ VENV ?= .venv
 SECOND := $(VENV)-ib-async
 # The libraries that `bench` compares with bring hundreds of megabytes of their own.
 RIVALS := $(VENV)-rivals
+# Where an environment has its programs.
+BIN := $(if $(filter Windows_NT,$(OS)),Scripts,bin)
 
 ifneq (,$(filter demo quick test soak any-day lint format bench site dist sbom lock,$(MAKECMDGOALS)))
 # A Python that was named is taken or refused; for a `python3` that does not fit, the first that does stands in.
@@ -25,7 +27,7 @@ endif
 READY := $(VENV)/ready-$(KEY)
 SECOND_READY := $(SECOND)/ready-$(KEY)
 BEGAN := $(shell date +%s)
-PIP_INSTALL := bin/python -m pip install -qq --disable-pip-version-check
+PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check
 
 .PHONY: help demo quick test soak any-day windows lint format bench site dist sbom lock clean
 
@@ -33,21 +35,21 @@ help:  ## say what there is
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/make \1 - \2/p' Makefile
 
 demo: $(READY)  ## from bars to a report, without an account
-	@$(VENV)/bin/backtest demo
+	@$(VENV)/$(BIN)/backtest demo
 
 CHECK := .ci/check --began $(BEGAN) --main $(VENV) --second $(SECOND)
 
 quick: $(READY)  ## the inner loop: lint, and all tests that are fast
-	@$(VENV)/bin/python $(CHECK) quick
+	@$(VENV)/$(BIN)/python $(CHECK) quick
 
 test: $(READY) $(SECOND_READY)  ## all that CI checks: lint, the tests, pages and notebooks among them; says what it ran
-	@$(VENV)/bin/python $(CHECK) test
+	@$(VENV)/$(BIN)/python $(CHECK) test
 
 soak: $(READY) $(SECOND_READY)  ## the parts of the long tests; PART=NAME runs one, PART=all all of them
-	@$(VENV)/bin/python tests/soak/parts.py $(PART)
+	@$(VENV)/$(BIN)/python tests/soak/parts.py $(PART)
 
 any-day: $(READY)  ## what a user meets, on other days, in other zones and languages: a part of soak
-	@$(VENV)/bin/python tests/soak/parts.py any-day
+	@$(VENV)/$(BIN)/python tests/soak/parts.py any-day
 
 # A real Windows CPython under Wine; its 1 GB stays in WINDOWS. Needs root and Debian's packages.
 WINDOWS ?= /tmp/windows
@@ -58,40 +60,40 @@ windows:  ## what the tests that need no Linux say of a real Windows CPython und
 PAGES := $(filter-out %/public-strategies.md,$(wildcard *.md docs/*.md docs/how-to/*.md backtest/*.md data/*.md strategies/*.md .github/*.md))
 
 lint: $(READY)  ## style, format, types, spelling, prose and the order of imports, changing nothing
-	$(VENV)/bin/ruff check .
-	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/codespell
-	$(VENV)/bin/proselint check --config .ci/proselint.json $(PAGES)
-	$(VENV)/bin/mypy
-	$(VENV)/bin/mypy --config-file .ci/mypy-systems.toml --platform win32 --cache-dir .mypy_cache/win32
-	$(VENV)/bin/mypy --config-file .ci/mypy-systems.toml --platform darwin --cache-dir .mypy_cache/darwin
-	$(VENV)/bin/lint-imports --no-logo --no-cache
+	$(VENV)/$(BIN)/ruff check .
+	$(VENV)/$(BIN)/ruff format --check .
+	$(VENV)/$(BIN)/codespell
+	$(VENV)/$(BIN)/proselint check --config .ci/proselint.json $(PAGES)
+	$(VENV)/$(BIN)/mypy
+	$(VENV)/$(BIN)/mypy --config-file .ci/mypy-systems.toml --platform win32 --cache-dir .mypy_cache/win32
+	$(VENV)/$(BIN)/mypy --config-file .ci/mypy-systems.toml --platform darwin --cache-dir .mypy_cache/darwin
+	$(VENV)/$(BIN)/lint-imports --no-logo --no-cache
 
 format: $(READY)  ## put right what can be put right without thinking
-	$(VENV)/bin/ruff check --fix .
-	$(VENV)/bin/ruff format .
+	$(VENV)/$(BIN)/ruff check --fix .
+	$(VENV)/$(BIN)/ruff format .
 
 bench: $(READY) $(RIVALS)/pins-$(KEY)  ## speed and memory against stock Backtrader and others, as a table: a quarter of an hour
-	$(VENV)/bin/python tests/benchmarks/bench.py --rivals $(RIVALS)/bin/python --out build/bench.md
+	$(VENV)/$(BIN)/python tests/benchmarks/bench.py --rivals $(RIVALS)/$(BIN)/python --out build/bench.md
 
 site: $(READY)  ## the documentation as a site in build/site, built strictly: a broken link ends it
-	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build -q
+	NO_MKDOCS_2_WARNING=1 $(VENV)/$(BIN)/mkdocs build -q
 
 HASHES := import hashlib, pathlib; \
 	[print(hashlib.sha256(path.read_bytes()).hexdigest(), path) for path in sorted(pathlib.Path("dist").iterdir())]
 
 dist: $(READY)  ## wheel and source archive in dist/, and their SHA-256: the same ones from any clone
 	rm -rf dist
-	$(VENV)/bin/hatchling build -d dist >/dev/null
-	@$(VENV)/bin/python -c '$(HASHES)'
+	$(VENV)/$(BIN)/hatchling build -d dist >/dev/null
+	@$(VENV)/$(BIN)/python -c '$(HASHES)'
 
 sbom: $(READY)  ## what an installation brings along, with licences and hashes, as CycloneDX in build/sbom.json
-	@$(VENV)/bin/python .ci/sbom build/sbom.json
+	@$(VENV)/$(BIN)/python .ci/sbom build/sbom.json
 
 lock:  ## pin what pyproject.toml asks for; pins that still fit stay
-	test -x $(VENV)/bin/python || "$(BASE)" -m venv $(VENV)
+	test -x $(VENV)/$(BIN)/python || "$(BASE)" -m venv $(VENV)
 	$(VENV)/$(PIP_INSTALL) uv
-	$(VENV)/bin/python .ci/lock
+	$(VENV)/$(BIN)/python .ci/lock
 
 clean:  ## remove environments, caches and builds; stored bars and runs stay
 	rm -rf $(VENV) $(SECOND) $(RIVALS) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
@@ -105,7 +107,8 @@ $(VENV)/pins-$(KEY) $(SECOND)/pins-$(KEY) $(RIVALS)/pins-$(KEY):
 	@echo "Building $(@D) for Python $(firstword $(subst -, ,$(KEY))), which takes a minute or two ..." >&2
 	@"$(BASE)" -m venv --clear $(@D)
 	@# setuptools first: it builds the few that come as source only, and so is pinned like all else.
-	@sed -n '/^setuptools==/,/[^\\]$$/p' $< | $(@D)/$(PIP_INSTALL) --require-hashes -r /dev/stdin
+	@sed -n '/^setuptools==/,/[^\\]$$/p' $< > $(@D)/setuptools.txt
+	@$(@D)/$(PIP_INSTALL) --require-hashes -r $(@D)/setuptools.txt
 	@$(@D)/$(PIP_INSTALL) --require-hashes --no-build-isolation --use-pep517 -r $<
 	@touch $@
 

@@ -1,9 +1,14 @@
 """`make test` runs every part, whatever fails, and says at the end what it ran and all that failed."""
 
+import os
+import re
+import subprocess
 import sys
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
+from pathlib import Path
 
+import pytest
 from places import ROOT
 
 LOADER = SourceFileLoader("check", str(ROOT / ".ci" / "check"))
@@ -82,3 +87,21 @@ def test_the_tests_of_the_inner_loop_need_nothing_but_python():
     alike = [part.name for part in lint]
     assert [part.name for part in others] == [*alike, "mypy of win32", "mypy of darwin", "tests with ib_async"]
     assert [part.command[0] for part in (tests, others[-1])] == ["main/bin/python", "second/bin/python"]
+
+
+@pytest.mark.parametrize(("system", "folder"), [("Windows_NT", "Scripts"), ("", "bin")])
+def test_an_environment_has_its_programs_where_its_system_has_them(system, folder):
+    command = ["make", "--dry-run", "--always-make", "quick", f"OS={system}", "VENV=made", f"PYTHON={sys.executable}"]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+    assert set(re.findall(r"made/(\w+)/python", said)) == {folder}
+    assert "/dev/" not in said, "Windows has none"
+
+
+def test_a_program_is_found_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.setattr(check, "PROGRAMS", "Scripts")
+    there = tmp_path / "Scripts" / ("ruff.exe" if os.name == "nt" else "ruff")
+    there.parent.mkdir()
+    there.touch(0o755)
+
+    assert [Path(check.program(str(tmp_path), name)) for name in ("ruff", "mypy")] == [there, there.with_name("mypy")]
