@@ -149,7 +149,9 @@ def take_rights(handle: IO[Any], model: Path) -> None:
     """Give an open file the rights of another one, where a system keeps them and lets us."""
     if sys.platform != "win32":
         with contextlib.suppress(OSError):
-            os.fchmod(handle.fileno(), stat.S_IMODE(model.stat().st_mode))
+            mode = model.lstat().st_mode
+            if stat.S_ISREG(mode):
+                os.fchmod(handle.fileno(), stat.S_IMODE(mode))
 
 
 def add_name(path: Path, second: Path) -> bool:

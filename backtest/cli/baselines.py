@@ -69,7 +69,7 @@ def baseline(
         judgements = check_kept(names or [], folder, target, jobs)
     give_baselines(judgements, action is BaselineAction.diff, as_json)
     if markdown:
-        replace_file(markdown, summary(judgements).encode())
+        replace_file(markdown, summary(judgements).encode(), named=True)
     if not all(judgement.fine for judgement in judgements):
         say("error: results moved; if intended, accept them: backtest baseline accept")
         raise typer.Exit(1)

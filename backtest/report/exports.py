@@ -117,7 +117,7 @@ def write_excel(result: Measured, file: str | Path, tz: str = "UTC", overwrite: 
     except ValueError as error:  # a workbook is a ZIP file, which has no time before 1980
         raise UsageError(f"{file} cannot be written ({error}); set this machine's clock, or write CSV files") from error
     with _writing(file):
-        replace_file(file, made.getvalue(), folders=True)
+        replace_file(file, made.getvalue(), folders=True, named=True)
     return file
 
 

@@ -191,7 +191,7 @@ def save_pdf(result: Measured, file: Path) -> None:
             canvas.suptitle(figure.title, color=COLOURS["ink"], parse_math=False)
             canvas.set_size_inches(*_SHEET)
             pages.savefig(canvas, facecolor="white")
-    replace_file(file, pdf.getvalue())
+    replace_file(file, pdf.getvalue(), named=True)
 
 
 def _numbers(result: Measured) -> Canvas:

@@ -67,7 +67,7 @@ def print_page(page: Path, file: Path) -> None:
             raise UsageError(f"{program} printed nothing ({said[-_SHOWN:].strip() or 'and said nothing'}); try another")
         content = _DATE.sub(lambda found: b" " * len(found[0]), printed.read_bytes())
     try:
-        replace_file(file, content)
+        replace_file(file, content, named=True)
     except OSError as error:
         raise UsageError(f"no PDF can be written ({error}); name another place") from error
 

@@ -245,7 +245,7 @@ def save_pins(path: str | Path, pins: Iterable[Pin]) -> None:
     """Write a lock file, sorted, so that equal pins are equal bytes; the old file stays until the new one is whole."""
     entries = {pin.series.key: _entry(pin) for pin in sorted(pins, key=lambda pin: pin.series.key)}
     text = json.dumps({"format": _FORMAT, "series": entries}, indent=1) + "\n"
-    replace_file(path, text.encode())
+    replace_file(path, text.encode(), named=True)
 
 
 # --- pins that are there

@@ -49,25 +49,27 @@ _LONGEST = 200  # bytes of a name, so that there is room for more before it
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)  # of a disk that knows none
 
 
-def replace_file(path: str | Path, content: Content, *, folders: bool = False) -> None:
+def replace_file(path: str | Path, content: Content, *, folders: bool = False, named: bool = False) -> None:
     """
     Put a file in place, whole and on the disk, or not at all.
 
-    A link stays one, and leads to the new file; what is no file, such as a terminal or a pipe, is written to as it is.
+    What has its name is replaced, be it a link or a pipe: in a folder of a stranger a link could lead to any file.
 
     Args:
         folders: whether its folder is made, and those above it, where they are not there.
+        named: whether the user named this very path. Then a link stays one, and leads to the new file; what is no file,
+            such as a terminal or a pipe, is written to as it is.
 
     Raises:
         OSError: it cannot be written, or it is a pipe that nobody reads.
         UsageError: it is a URL.
     """
     _refuse_url(path)
-    if _is_special(path):
+    if named and _is_special(path):
         with open(path, "wb", opener=_open_special) as handle:
             _fill(handle, content)
         return
-    target = Path(os.path.realpath(path))
+    target = Path(os.path.realpath(path)) if named else Path(path)
     with _room(target.parent) if folders else contextlib.nullcontext():
         _sweep(target.parent, {_short(target.name)})
         while not _replaced(target, content):

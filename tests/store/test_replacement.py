@@ -99,11 +99,25 @@ def test_a_name_as_long_as_a_disk_allows_can_be_replaced(tmp_path):
 
 
 @POSIX
-def test_a_link_stays_one_and_leads_to_the_new_file(tmp_path):
+@pytest.mark.parametrize("there", [True, False])
+def test_a_link_that_the_user_did_not_name_is_replaced_and_nothing_is_written_where_it_leads(tmp_path, there):
+    if there:
+        (tmp_path / "precious").write_bytes(b"one")
+    (tmp_path / "link").symlink_to("precious")
+
+    replace_file(tmp_path / "link", b"two")
+
+    assert not (tmp_path / "link").is_symlink()
+    assert (tmp_path / "link").read_bytes() == b"two"
+    assert (tmp_path / "precious").read_bytes() == b"one" if there else not (tmp_path / "precious").exists()
+
+
+@POSIX
+def test_a_link_that_the_user_named_stays_one_and_leads_to_the_new_file(tmp_path):
     replace_file(tmp_path / "place" / "file", b"one", folders=True)
     (tmp_path / "link").symlink_to("place/file")
 
-    replace_file(tmp_path / "link", b"two")
+    replace_file(tmp_path / "link", b"two", named=True)
 
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "place" / "file").read_bytes() == b"two"
@@ -114,7 +128,7 @@ def test_a_pipe_that_somebody_reads_is_written_to_and_stays_one(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
 
-    replace_file(tmp_path / "pipe", b"one")
+    replace_file(tmp_path / "pipe", b"one", named=True)
 
     assert os.read(reader, 10) == b"one"
     os.close(reader)
@@ -126,7 +140,19 @@ def test_a_pipe_that_nobody_reads_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe")
 
     with pytest.raises(OSError, match="pipe"):
-        replace_file(tmp_path / "pipe", b"one")
+        replace_file(tmp_path / "pipe", b"one", named=True)
+
+
+@POSIX
+@pytest.mark.parametrize("put", [lambda path: os.mkfifo(path), lambda path: path.symlink_to("/dev/zero")])
+def test_what_is_no_file_and_was_not_named_is_replaced_by_one_with_its_own_rights(tmp_path, put):
+    put(tmp_path / "file")
+
+    replace_file(tmp_path / "file", b"one")
+
+    status = (tmp_path / "file").lstat()
+    assert stat.S_ISREG(status.st_mode)
+    assert not status.st_mode & stat.S_IWOTH
 
 
 @POSIX

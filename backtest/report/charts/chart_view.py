@@ -35,7 +35,7 @@ class ChartView:
         """
         path = _arguments.path(file, "file", "write the path of a file")
         try:
-            replace_file(path, self.html.encode(), folders=True)
+            replace_file(path, self.html.encode(), folders=True, named=True)
         except OSError as error:
             raise UsageError(f"no chart can be written into {path} ({error}); name another file") from error
         return path

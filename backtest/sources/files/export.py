@@ -47,7 +47,8 @@ def write_bars(bars: pa.Table, path: str | Path, series: Series, overwrite: bool
     ending = _ending(target)
     if target.exists() and not overwrite:
         raise UsageError(f"{target} exists; name another file, or add --force to replace it")
-    replace_file(target, partial(pq.write_table, bars) if ending == ".parquet" else partial(_write_csv, bars, series))
+    write = partial(pq.write_table, bars) if ending == ".parquet" else partial(_write_csv, bars, series)
+    replace_file(target, write, named=True)
 
 
 def _write_csv(bars: pa.Table, series: Series, file: IO[bytes]) -> None:

@@ -109,7 +109,7 @@ def draw_coverage(coverages: Sequence[Coverage], path: str | Path) -> None:
     for axes, panel in zip(places, panels, strict=True):
         panel.draw(axes)
     _explain(canvas)
-    replace_file(path, partial(canvas.savefig, dpi=150, format=Path(path).suffix[1:].lower()))
+    replace_file(path, partial(canvas.savefig, dpi=150, format=Path(path).suffix[1:].lower()), named=True)
 
 
 def _of_all(states: np.ndarray) -> int:
