@@ -37,6 +37,7 @@ _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
     "!=": operator.ne,
 }  # fmt: skip
 _WORDS = ("run", "strategy", "series", "tag", "note", "kept")  # what is known of a run beside numbers and parameters
+_KNOWN_OF_ALL = ("run", "kept")  # also of one that cannot be read
 _WHERE = "write one such as 'sharpe>1', 'max_drawdown>-0.2', 'fast>=20', 'strategy==SmaCross' or 'tag==best'"
 
 
@@ -86,7 +87,8 @@ def listed(runs: Iterable[Kept], where: Sequence[str] = (), sort: str = "") -> l
 
     Args:
         where: comparisons of a metric, a parameter, or one of run, strategy, series, tag, note and kept with a value,
-            such as "sharpe>1"; only runs that fulfil all of them are returned, and none that cannot be read.
+            such as "sharpe>1"; only runs that fulfil all of them are returned. A run that cannot be read is left out by
+            its name or time alone, as nothing else is known of it.
         sort: one of the same names: the highest number first, texts in alphabetical order; "-" in front reverses it.
             Runs without a value come last. If it is empty, the order stays.
 
@@ -96,7 +98,7 @@ def listed(runs: Iterable[Kept], where: Sequence[str] = (), sort: str = "") -> l
     conditions = [_condition(word) for word in where]
     rows = [_row(run) for run in runs]
     _check_names([*(name for name, _, _ in conditions), *([sort.removeprefix("-")] if sort else [])], rows)
-    rows = [row for row in rows if not conditions or (row.spec and all(_fulfils(row, *one) for one in conditions))]
+    rows = [row for row in rows if all(_may_fulfil(row, *one) for one in conditions)]
     rows = _sorted(rows, sort) if sort else rows
     known = [(row.spec, row.seen) for row in rows if row.spec is not None]
     told = iter(differences(known))
@@ -173,7 +175,9 @@ def _check_names(names: Iterable[str], rows: Sequence[Listed]) -> None:
             raise UsageError(f"no run here has {name!r}; {there_are(name, known)}")
 
 
-def _fulfils(row: Listed, name: str, sign: str, wanted: str) -> bool:
+def _may_fulfil(row: Listed, name: str, sign: str, wanted: str) -> bool:
+    if row.spec is None and name not in _KNOWN_OF_ALL:
+        return True
     values = list(_spellings(name, row.values(name)))
     if sign == "!=":
         return bool(values) and not any(_compared(value, "==", wanted) for value in values)
@@ -218,6 +222,6 @@ def _sorted(rows: Sequence[Listed], sort: str) -> list[Listed]:
 
 
 def _sortable(row: Listed, name: str) -> Any:
-    values = row.values(name) if row.spec is not None or name in ("run", "kept") else []
+    values = row.values(name) if row.spec is not None or name in _KNOWN_OF_ALL else []
     value = values[0] if values else None
     return None if isinstance(value, float) and math.isnan(value) else value

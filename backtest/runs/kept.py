@@ -21,7 +21,16 @@ from backtest.errors import BacktestError, BadStore, DamagedStore, UsageError, r
 from backtest.runs.parameters import read_params
 from backtest.runs.record import FILES, LABELS, SUMMARY, RunRecord, beside_in, files_of
 from backtest.runs.spec import RunSpec, json_text, kept_spec
-from backtest.store.documents import LARGEST_DOCUMENT, TEXT, bytes_of, document_in, keyed, list_of, read_document
+from backtest.store.documents import (
+    LARGEST_DOCUMENT,
+    TEXT,
+    bytes_of,
+    document_in,
+    keyed,
+    list_of,
+    read_document,
+    values_in,
+)
 from backtest.store.files import TEMPORARY
 from backtest.store.replacement import (
     DECIDED,
@@ -178,20 +187,42 @@ def note(folder: Path, text: str) -> Labels:
 
 
 def _kept_below(folder: Path, name: str) -> Iterator[Kept]:
-    """Yield the runs in a folder and below it, also one that its process did not come to move up."""
+    """
+    Yield the runs in a folder and below it, also one that its process did not come to move up.
+
+    A folder that cannot be read counts as a run, which is damaged: what it holds is not known.
+    """
     try:
         with os.scandir(folder) as found:
             entries = {entry.name: entry for entry in found}
-    except OSError:  # it is gone meanwhile, or not ours to list
+        run = _kept_in(folder, name or ".", entries)
+    except (FileNotFoundError, NotADirectoryError):  # it is gone meanwhile
         return
-    with suppress(FileNotFoundError):
-        if DECIDED in entries and current(folder, _SPEC).exists():
-            yield Kept(name or ".", folder, _moment(current(folder, _SPEC).stat().st_mtime))
-        elif DECIDED not in entries and _SPEC in entries:
-            yield Kept(name or ".", folder, _moment(entries[_SPEC].stat().st_mtime), _state(entries), LABELS in entries)
+    except OSError:
+        yield Kept(name or ".", folder, _moment_of_folder(folder))
+        return
+    if run is not None:
+        yield run
     for entry in entries.values():
         if entry.is_dir(follow_symlinks=False) and entry.name != DECIDED and not is_leftover(entry.name):
             yield from _kept_below(folder / entry.name, f"{name}/{entry.name}" if name else entry.name)
+
+
+def _kept_in(folder: Path, name: str, entries: Mapping[str, os.DirEntry[str]]) -> Kept | None:
+    """Return the run in a folder with these entries, None where it holds none."""
+    with suppress(FileNotFoundError):
+        if DECIDED in entries and current(folder, _SPEC).exists():
+            return Kept(name, folder, _moment(current(folder, _SPEC).stat().st_mtime))
+        if DECIDED not in entries and _SPEC in entries:
+            return Kept(name, folder, _moment(entries[_SPEC].stat().st_mtime), _state(entries), LABELS in entries)
+    return None
+
+
+def _moment_of_folder(folder: Path) -> datetime:
+    try:
+        return _moment(folder.lstat().st_mtime)
+    except OSError:  # the folder above it cannot be read
+        return _moment(0)
 
 
 def _state(entries: Mapping[str, os.DirEntry[str]]) -> FilesState:
@@ -330,12 +361,12 @@ def keep_summary(summary: RunSummary, folder: Path, state: FilesState) -> None:
 
 def _document(data: bytes) -> dict[str, Any]:
     """Return what a summary says; raise where it is none. Escapes may be halves of a character, which no page takes."""
-    found = document_in(data) if b"\\u" in data else json.loads(data)
+    found = document_in(data) if b"\\u" in data else values_in(data)
     if not (isinstance(found, dict) and isinstance(found["spec"], dict)):
         raise TypeError("it is no summary")
     texts = [found["run"], *found["series"], *found["notes"], *(found["seen"][name] for name in _SEEN)]
     texts += [*found["reasons"].values(), *(found["words"][name] for name in WORDS)]
-    if {*map(type, texts)} > {str} or not {*map(type, found["numbers"].values())} <= {float, int, type(None)}:
+    if not {*map(type, texts)} <= {str} or not {*map(type, found["numbers"].values())} <= {float, int, type(None)}:
         raise TypeError("it is no summary")
     return found
 

@@ -233,8 +233,8 @@ class RunRecord:
 
     @classmethod
     def _read(cls, folder: Path) -> Self:
-        files = {name: current(folder, name) for name in FILES}
         try:
+            files = {name: current(folder, name) for name in FILES}
             asked = read_document(files["spec.json"], _FORMATTED)
             if (number := asked.pop("format")) != FORMAT:
                 raise BadStore(f"the run in {folder} has format {number}, not {FORMAT}; run it again")

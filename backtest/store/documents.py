@@ -65,7 +65,7 @@ def open_plain(path: Path, limit: int, *, links: bool = False) -> IO[bytes]:
 def bytes_of(path: Path, limit: int, *, links: bool = False) -> bytes:
     """Return what a file holds; raise as `open_plain` does."""
     with open_plain(path, limit, links=links) as handle:
-        data = handle.read(limit + 1)
+        data = handle.read(min(limit, os.fstat(handle.fileno()).st_size) + 1)  # for as many bytes room is made
     if len(data) > limit:
         raise DamagedStore(f"{path} has more than the {limit:,} bytes that it may have")
     return data
@@ -100,17 +100,27 @@ def document_in(data: bytes | str) -> Any:
     Raises:
         Misfit: it is none; numbers that are not finite or that no float holds, and deep nesting, are none of JSON's.
     """
+    found = values_in(data)
+    _check_depth(found)
+    _check_texts(found)
+    return found
+
+
+def values_in(data: bytes | str) -> Any:
+    """
+    Return the JSON document in bytes, like `document_in`; how deep it is, and what its texts hold, is not looked at.
+
+    Raises:
+        Misfit: it is none, or has numbers that are not finite or that no float holds.
+    """
     try:
-        found = json.loads(data, parse_constant=_constant, parse_float=_finite, parse_int=_held)
+        return json.loads(data, parse_constant=_constant, parse_float=_finite, parse_int=_held)
     except Misfit:
         raise
     except RecursionError:
         raise Misfit("it is nested too deeply") from None
     except ValueError as error:
         raise Misfit(f"it is no JSON ({error})") from error
-    _check_depth(found)
-    _check_texts(found)
-    return found
 
 
 def for_json(value: Any) -> Any:

@@ -83,15 +83,21 @@ def test_a_run_without_the_number_comes_last_in_either_order(own):
     ],
 )
 def test_conditions_choose_runs(root, where, expected):
-    assert names(root, *where) == expected
+    assert names(root, "run!=damaged", *where) == expected
+
+
+def test_conditions_leave_out_no_run_that_cannot_be_read_but_by_its_name_and_time(root):
+    assert names(root, "total_return>0") == ["damaged", "other", "rising"]
+    assert names(root, "total_return>0", "kept>=1900", "run!=damaged") == ["other", "rising"]
+    assert names(root, "total_return>0", "kept<1900") == []
 
 
 def test_runs_are_chosen_by_their_tags(own):
     tag(own / "rising", ["best", "trend"])
     tag(own / "other", ["trend"])
 
-    assert names(own, "tag==trend") == ["other", "rising"]
-    assert names(own, "tag==best") == ["rising"]
+    assert names(own, "tag==trend", "run!=damaged") == ["other", "rising"]
+    assert names(own, "tag==best", "run!=damaged") == ["rising"]
 
 
 def test_a_row_has_the_labels_and_what_tells_the_run_apart(own):

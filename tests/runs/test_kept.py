@@ -5,6 +5,7 @@ import re
 
 import pytest
 from handmade import fill, result_of
+from rights import HAVE_RIGHTS, unreadable
 
 from backtest.api import RunResult
 from backtest.errors import BadStore, UsageError
@@ -168,6 +169,29 @@ def test_the_list_has_the_numbers_of_each_run_and_names_a_damaged_one(root, call
     assert "damaged" in next(line for line in out.splitlines() if line.startswith("first-a1"))
     assert listed["demo/second-b2"]["stats"] == result.stats.to_dict()
     assert "cannot be read" in listed["first-a1"]["error"]
+
+
+@HAVE_RIGHTS
+@pytest.mark.parametrize("rights", [0o000, 0o444])
+def test_a_folder_without_rights_is_listed_as_damaged_and_not_left_out(root, call, rights):
+    with unreadable(root / "first-a1", rights):
+        code, out, _ = call("runs", "ls", "--where", "sharpe>-1000", "--json")
+        told = call("runs", "show", "first-a1")[2]
+
+    listed = json.loads(out)["runs"]
+    assert code == 3
+    assert "stats" in listed["demo/second-b2"]
+    assert "first-a1" in listed["first-a1"]["error"]
+    assert "cannot be read" in told
+
+
+@HAVE_RIGHTS
+def test_a_folder_of_runs_without_rights_is_not_an_empty_one(root, call):
+    with unreadable(root):
+        code, out, _ = call("runs", "ls", "--json")
+
+    assert code == 3
+    assert "cannot be read" in json.loads(out)["runs"]["."]["error"]
 
 
 def test_a_run_is_shown_with_the_same_numbers_again(root, call, result):

@@ -82,6 +82,8 @@ def test_a_summary_of_other_files_is_made_again(folder, file):
         lambda folder: (folder / SUMMARY).write_text("[1]"),
         lambda folder: (folder / SUMMARY).write_text("[" * 100_000),
         lambda folder: change(folder, numbers={"total_return": "much"}),
+        lambda folder: change(folder, numbers={"total_return": float("-inf")}),
+        lambda folder: change(folder, numbers={"total_return": 10**400}),
         lambda folder: change(folder, numbers=[1]),
         lambda folder: change(folder, series="AAPL/1day"),
         lambda folder: change(folder, spec={}),
@@ -89,8 +91,8 @@ def test_a_summary_of_other_files_is_made_again(folder, file):
         lambda folder: change(folder, notes=[1]),
         lambda folder: change(folder, made_by="another version", numbers={"total_return": 77.0}),
     ],
-    ids=["lost", "cut", "bytes", "a list", "deep", "a text", "a list of numbers", "series", "spec", "words", "notes",
-         "another version"],
+    ids=["lost", "cut", "bytes", "a list", "deep", "a text", "infinite", "huge", "a list of numbers", "series", "spec",
+         "words", "notes", "another version"],
 )  # fmt: skip
 def test_a_summary_that_cannot_be_believed_is_made_again(folder, damage):
     before = total_return(folder)

@@ -16,10 +16,10 @@ _BYPASSES = 1 << 1 | 1 << 2  # CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH of Linux
 
 
 @contextlib.contextmanager
-def unreadable(path: Path) -> Iterator[None]:
-    """Let nobody read a file or a folder meanwhile, not even root."""
+def unreadable(path: Path, rights: int = 0) -> Iterator[None]:
+    """Let nobody read a file or a folder meanwhile, not even root: it has no rights, or only those given."""
     mode = path.stat().st_mode
-    path.chmod(0)
+    path.chmod(rights)
     try:
         with _as_anybody():
             yield
