@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import csv
+import errno
 import inspect
 import math
 import os
 import re
+import stat
 from collections.abc import Callable, Iterable, Mapping
 from numbers import Real
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from backtest._suggest import there_are
+from backtest._system import opened_through_links
 from backtest.errors import UsageError
 
 _T = TypeVar("_T")
 _F = TypeVar("_F", bound=Callable[..., Any])
 _LONGEST = 80  # characters of a value that a message repeats
 _LONGEST_NAME = 255  # bytes of a file's name on common disks
+_LARGEST = 1 << 28  # bytes of a file of what a user says: dividends, splits, rates, weights, members
 
 
 def shown(value: object) -> str:
@@ -137,6 +142,48 @@ def path(value: Any, name: str, example: str = "write the path of a folder") -> 
         if "\0" not in str(found) and all(len(os.fsencode(part)) <= _LONGEST_NAME for part in found.parts):
             return found
     refuse(name, value, example)
+
+
+def bytes_of(path: Path) -> bytes:
+    """
+    Return what a file holds that the user named; a link may lead to it.
+
+    Raises:
+        OSError: it cannot be read, is not a regular file, such as a pipe or a device without an end, or is too large.
+    """
+    with open(path, "rb", opener=opened_through_links) as handle:
+        status = os.fstat(handle.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+        if status.st_size > _LARGEST:
+            raise OSError(errno.EFBIG, f"it has {status.st_size:,} bytes, more than {_LARGEST:,}", str(path))
+        return handle.read(status.st_size)
+
+
+def text_of(path: Path) -> str:
+    """
+    Return the text in a file that the user named, as UTF-8.
+
+    Raises:
+        OSError: as `bytes_of`.
+        UnicodeDecodeError: it is none.
+    """
+    return bytes_of(path).decode("utf-8-sig")
+
+
+def rows_of(path: Path) -> list[list[str]]:
+    """
+    Return the cells of each line of a CSV file that the user named, without lines that are empty.
+
+    Raises:
+        OSError: as `bytes_of`.
+        ValueError: it is no text, or no CSV.
+    """
+    try:
+        rows = [[cell.strip() for cell in row] for row in csv.reader(text_of(path).splitlines())]
+    except csv.Error as error:
+        raise ValueError(str(error)) from error
+    return [row for row in rows if any(row)]
 
 
 def is_url(value: Any) -> bool:

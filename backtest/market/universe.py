@@ -27,6 +27,8 @@ _EXAMPLE = (
     "and a column for each symbol; or such a table"
 )
 _DIGEST = "sha256:"
+_MOST_CELLS = 20_000_000  # of a Parquet file: 10,000 symbols on each of 2,000 sessions
+_LONGEST_NAME = 60  # characters of a column in an error
 _SHOWN = 16  # digits of a digest in a spec: two universes that share them are not met
 _NAMES, _STRETCH, _RETURN = ("symbol", "series"), ("from", "to"), "delisting_return"
 _DATE, _TIME = "date", "time"  # of a matrix: a user's own, and that of `Store.panel`
@@ -176,14 +178,17 @@ def _columns_of_file(path: Path) -> tuple[list[str], list[tuple[Any, ...]]]:
     try:
         if path.suffix.lower() in (".parquet", ".pq"):
             return _columns_of_parquet(path)
-        text = path.read_text("utf-8-sig")
+        text = _arguments.text_of(path)
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"the universe {str(path)!r} cannot be read ({reason(error)}); {_EXAMPLE}") from error
     lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
     if not lines:
         raise UsageError(f"the universe {str(path)!r} is empty; {_EXAMPLE}")
-    cells = csv.reader(io.StringIO("\n".join(lines)), delimiter=_delimiter(lines[0]))
-    rows = [[cell.strip() for cell in row] for row in cells]
+    try:
+        cells = csv.reader(io.StringIO("\n".join(lines)), delimiter=_delimiter(lines[0]))
+        rows = [[cell.strip() for cell in row] for row in cells]
+    except csv.Error as error:
+        raise UsageError(f"the universe {str(path)!r} is not CSV ({error}); {_EXAMPLE}") from error
     rows = list(map(_without_blank_end, rows))
     rows = [rows[0], *filter(None, rows[1:])]
     heading = [rows[0][0] or _INDEX, *rows[0][1:]] if rows[0] else []
@@ -212,9 +217,15 @@ def _columns_of_parquet(path: Path) -> tuple[list[str], list[tuple[Any, ...]]]:
     import pyarrow.parquet as pq
 
     try:
-        return _columns_of_table(pq.read_table(path))
-    except pa.ArrowException as error:
-        raise UsageError(f"the universe {str(path)!r} is no Parquet file ({error}); {_EXAMPLE}") from error
+        file = pq.ParquetFile(pa.BufferReader(_arguments.bytes_of(path)), pre_buffer=False)
+        if nested := [field.name for field in file.schema_arrow if pa.types.is_nested(field.type)]:
+            raise ValueError(f"the column {nested[0][:_LONGEST_NAME]!r} has lists or records")
+        rows, columns = file.metadata.num_rows, file.metadata.num_columns
+        if rows * columns > _MOST_CELLS:
+            raise ValueError(f"{rows:,} rows of {columns:,} columns are more than the members of any market")
+        return _columns_of_table(file.read(use_threads=False))
+    except (pa.ArrowException, ArithmeticError, ValueError) as error:
+        raise UsageError(f"the universe {str(path)!r} cannot be read ({str(error)[:200]}); {_EXAMPLE}") from error
 
 
 def _columns_of_table(given: Any) -> tuple[list[str], list[tuple[Any, ...]]]:

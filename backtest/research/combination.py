@@ -8,7 +8,6 @@ that costs is taken off the cash.
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -183,10 +182,9 @@ def _weights(given: Any, labels: Sequence[str], names: Sequence[set[str]]) -> np
 
 def _read_weights(path: Path) -> dict[str, str]:
     try:
-        text = path.read_text("utf-8-sig")
+        rows = _arguments.rows_of(path)
     except (OSError, ValueError) as error:
         raise UsageError(f"the weights {str(path)!r} cannot be read ({reason(error)}); {_WEIGHTS}") from error
-    rows = [[cell.strip() for cell in row] for row in csv.reader(text.splitlines()) if any(map(str.strip, row))]
     rows = rows[1:] if rows and [cell.lower() for cell in rows[0]] == ["run", "weight"] else rows
     for row in rows:
         if len(row) != 2:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import re
@@ -177,10 +176,9 @@ _SPLIT_RULES = re.compile(r"[^=,\n]*[0-9]{4}-[0-9]{2}-[0-9]{2}=[^=\n]*(,[^=,\n]*
 
 def _rows_of_file(path: str | Path) -> list[list[str]]:
     try:
-        text = Path(path).read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        rows = _arguments.rows_of(Path(path))
+    except (OSError, ValueError) as error:
         raise UsageError(f"the splits {str(path)!r} cannot be read ({reason(error)}); {_SPLITS}") from error
-    rows = [[cell.strip() for cell in row] for row in csv.reader(text.splitlines()) if any(map(str.strip, row))]
     heading = rows and rows[0][0].lower() == "date"
     if heading and [cell.lower() for cell in rows[0]] not in (["date", "ratio"], ["date", "ratio", "series"]):
         raise UsageError(f"the splits {str(path)!r} have the columns {', '.join(rows[0])}, not date,ratio or "

@@ -507,11 +507,10 @@ _COLUMNS = ("date", "amount", "currency")
 def _read_file(path: Path, stocks: Sequence[Series]) -> DividendTable:
     """Return the dividends of a file: a line each with date, amount, currency, and series where there are several."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as handle:
-            reader = csv.DictReader(handle)
-            names = [(name or "").strip().lower() for name in reader.fieldnames or []]
-            reader.fieldnames = names
-            rows = list(reader)
+        reader = csv.DictReader(_arguments.text_of(path).splitlines())
+        names = [(name or "").strip().lower() for name in reader.fieldnames or []]
+        reader.fieldnames = names
+        rows = list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UsageError(
             f"the dividends in {path} cannot be read ({reason(error)}); write lines of date,amount,currency"

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from backtest import _arguments
 from backtest.engine.account.fees import Dated
 from backtest.errors import UsageError, reason
 from backtest.market.series import Series
@@ -207,9 +208,8 @@ def booking_days(first: date, last: date) -> list[tuple[date, date]]:
 
 def _read(path: Path) -> BenchmarkRates:
     try:
-        with path.open(encoding="utf-8-sig", newline="") as handle:
-            rows = sorted((date.fromisoformat(row["date"]).isoformat(), float(row["percent"]) / 100)
-                          for row in csv.DictReader(handle))  # fmt: skip
+        lines = csv.DictReader(_arguments.text_of(path).splitlines())
+        rows = sorted((date.fromisoformat(row["date"]).isoformat(), float(row["percent"]) / 100) for row in lines)
     except (OSError, UnicodeDecodeError, csv.Error, KeyError, TypeError, ValueError) as error:
         raise UsageError(
             f"no benchmark rates can be read from {path} ({reason(error)}); write ib, or name a file of date,percent "

@@ -54,6 +54,7 @@ _AT_A_TIME = 1 << 20  # bytes that are unpacked
 _TABLES_IN_ZIP = (".csv", ".txt", ".tsv", ".parquet", ".json", ".dat", ".xlsx")
 _CONTROLS = re.compile(r"[\x00-\x08\x0e-\x19\x1b-\x1f\x7f]")  # but tabs, ends of lines and pages, and DOS's end of file
 _ROWS_FOR_A_BYTE, _FEW_ROWS = 16, 100_000  # at most: rows of a Parquet file for each of its bytes, and beside that
+_MOST_CELLS = 1 << 24  # of a sheet: a million rows, as many as Excel takes, of 16 columns
 _SCALARS = (str, int, float, bool, type(None))
 _FEWEST = 4  # columns of a table of JSON's lists
 
@@ -294,9 +295,11 @@ def _of_excel(data: bytes, what: str) -> LinesOfFile:
         ) from error
     try:
         book = openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=True)
-        sheets = [(sheet.title, [list(row) for row in sheet.iter_rows(values_only=True)]) for sheet in book.worksheets]
+        sheets = [(sheet.title, _rows_of(sheet, what)) for sheet in book.worksheets]
         book.close()
-    except (KeyError, ValueError, TypeError, OSError, zipfile.BadZipFile, zlib.error) as error:
+    except UsageError:
+        raise
+    except Exception as error:  # openpyxl and its parser of XML raise many kinds for what somebody broke
         raise UsageError(f"{what} cannot be read as Excel ({error}); save it again, or as CSV") from error
     filled = [(title, rows) for title, rows in sheets if sum(any(cell is not None for cell in row) for row in rows) > 1]
     if not filled:
@@ -304,6 +307,21 @@ def _of_excel(data: bytes, what: str) -> LinesOfFile:
     title, rows = max(filled, key=lambda pair: len(pair[1]))
     how = (f"sheet {title!r}",) if len(filled) > 1 else ()
     return LinesOfFile(_lines_of(rows), unit="row", how=how)
+
+
+def _rows_of(sheet: Any, what: str) -> list[list[Any]]:
+    """Return the rows of a sheet, all as wide; raise UsageError for a cell that is far away from all others."""
+    sheet.reset_dimensions()  # else each row comes as wide as the file says that the sheet is
+    rows, width = [], 0
+    for row in sheet.iter_rows(values_only=True):
+        rows.append(list(row))
+        width = max(width, len(row))
+        if len(rows) * width > _MOST_CELLS:
+            raise UsageError(
+                f"{what} has a sheet of more than {_MOST_CELLS:,} cells ({sheet.title!r}, whose row {len(rows):,} has "
+                f"{width:,} columns); delete what lies outside of the table, or save it as CSV"
+            )
+    return [[*row, *[None] * (width - len(row))] for row in rows]
 
 
 # --- text

@@ -149,7 +149,7 @@ def _without_mark(lines: list[str], numbers: list[int]) -> tuple[list[str], list
 def _unwrapped(lines: list[str]) -> list[str]:
     """Return the lines without marks of quotation around each, which some programs write around whole rows."""
     head = [line.strip() for line in lines[:_SAMPLE]]
-    whole = all(line[:1] == '"' == line[-1:] and len(next(csv.reader([line]))) == 1 for line in head)
+    whole = all(line[:1] == '"' == line[-1:] and len(_cells(line)) == 1 for line in head)
     if whole and any("," in line or ";" in line for line in head):
         return [line.strip()[1:-1].replace('""', '"') for line in lines]
     return lines
@@ -158,13 +158,17 @@ def _unwrapped(lines: list[str]) -> list[str]:
 def fields_of(line: str, delimiter: str) -> list[str]:
     """Return the fields of a line, without the blanks around them."""
     if delimiter == BLANKS:
-        return line.split() if '"' not in line else next(csv.reader([" ".join(line.split())], delimiter=" "), [])
+        return line.split() if '"' not in line else _cells(" ".join(line.split()), delimiter=" ")
     quote = "'" if line.lstrip()[:1] == "'" else '"'
+    return [cell.strip() for cell in _cells(line, delimiter=delimiter, quotechar=quote, skipinitialspace=True)]
+
+
+def _cells(line: str, **look: Any) -> list[str]:
+    """Return the cells of a line of CSV; the line itself where a field is beyond all measure, or it has a NUL."""
     try:
-        cells = next(csv.reader([line], delimiter=delimiter, quotechar=quote, skipinitialspace=True), [])
-    except csv.Error:  # a field beyond all measure, or a NUL
+        return next(csv.reader([line], **look), [])
+    except csv.Error:
         return [line]
-    return [cell.strip() for cell in cells]
 
 
 def _comments(delimiter: str) -> tuple[str, ...]:

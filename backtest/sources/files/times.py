@@ -25,6 +25,7 @@ _DAY = timedelta(days=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EXCEL = date(1899, 12, 30)  # the day before its first, and one more for a leap day that never was
 _LONGEST_PERIOD = 15  # letters of a week or a month, such as September 2024
+_LONGEST_NUMBER = 30  # digits of a whole number that may be a time
 _SINCE_EXCEL = (20_000, 80_000)  # days: 1954 to 2119; as seconds since 1970 all of one night
 _UNITS = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6, "nanoseconds": 10**9}
 _SANE = (315_532_800, 4_102_444_800)  # seconds since 1970 of 1980 and 2100: the last time of a file lies between
@@ -430,6 +431,8 @@ def _kind_of_number(text: str) -> str:
     whole = text.split(".")[0]
     if "e" in text.lower():
         return "epoch"
+    if len(whole) > _LONGEST_NUMBER:
+        return ""
     if len(whole) == 8 and _is_day(whole):
         return "date"
     if len(whole) in (12, 14) and whole == text and _is_day(whole[:8]) and int(whole[8:10]) < 24:
@@ -479,7 +482,7 @@ def _read_numbers(texts: list[str], what: str, where: Where) -> Written:
 def _exact(text: str) -> float | int:
     """Return a number; a whole one to the last digit, which those of nanoseconds need."""
     whole, _, rest = text.partition(".")
-    return float(text) if rest.strip("0") else int(whole)
+    return float(text) if rest.strip("0") or len(whole) > _LONGEST_NUMBER else int(whole)
 
 
 def _micro(value: float | int, unit: int) -> int:

@@ -11,6 +11,7 @@ from dataclasses import asdict, astuple, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from backtest import _arguments
 from backtest._suggest import there_are
 from backtest.engine.account.commissions import Costs, is_own, per_contract
 from backtest.engine.account.margin.requirements import LEAST_EQUITY, REG_T_STOCK, Rates
@@ -178,7 +179,7 @@ def with_kept_account(brokerage: Brokerage, manifest: Mapping[str, Any]) -> Brok
 
 def _rows(path: Path) -> Iterator[tuple[str, Rates]]:
     try:
-        text = path.read_text("utf-8-sig")
+        text = _arguments.text_of(path)
         rows = tomllib.loads(text) if path.suffix == ".toml" else _of_csv(text)
         pairs = [(str(product), dict(cells)) for product, cells in rows.items()]
     except (OSError, UnicodeDecodeError, csv.Error, tomllib.TOMLDecodeError, TypeError, ValueError) as error:
