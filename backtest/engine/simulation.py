@@ -25,7 +25,7 @@ from backtest.engine.account.commissions import Costs, MonthlyVolume
 from backtest.engine.account.contracts import Terms, terms_of
 from backtest.engine.account.converted import Converted, PresentRow, convert_orders
 from backtest.engine.account.currencies import Exchange, exchange_of
-from backtest.engine.account.dividends import Dividends, DividendTable
+from backtest.engine.account.dividends import Dividends, DividendTable, check_covers
 from backtest.engine.account.holdings import CashByCurrency
 from backtest.engine.account.interest import BenchmarkRates, rates_outside
 from backtest.engine.account.margin.enforcement import keep_rules
@@ -445,6 +445,10 @@ def _ground_of(
     compared = (bars[compared_with[0]], hours_in(store, compared_with[0])) if compared_with else None
     clock = _clock(bars, wanted, hours)
     if dividends is not None:
+        for one, table in bars.items():
+            if (paid_by := dividends.of(one)) is not None and paid_by.since:
+                days = _days_of(table, one, hours_in(store, one))
+                check_covers(paid_by, one, days[days >= begins])
         dividends = dividends.within(_sessions_of(bars, store))
         manifest["dividends"] = dividends.document
     own = {one: bars.pop(one) for one in wanted}

@@ -71,10 +71,13 @@ def _terms(series: Series, costs: Costs, rules: dict[str, float], store: Reader)
             )
         return Terms(charged, tick, model=True)
     if known is None and kind in CONTRACT_KINDS:
+        many, by_costs = "100", ""
+        if kind in FUTURE_KINDS:
+            many, by_costs = "50", ", or by --costs futures:FEE:MULTIPLIER:MARGIN"
         raise UsageError(
             f"what a point of {series.short} is worth is not known, as its bars came without contract details; name "
-            f"the multiplier with the bars (backtest import FILE {series.quoted} --multiplier 50), or in the spelling "
-            f"({series.instrument}+multiplier=50/{series.size}), or by --costs futures:FEE:MULTIPLIER:MARGIN"
+            f"the multiplier with the bars (backtest import FILE {series.quoted} --multiplier {many}), or in the "
+            f"spelling ({series.instrument}+multiplier={many}/{series.size}){by_costs}"
         )
     margin = rules.get(series.short, rules.get("")) if kind in FUTURE_KINDS else None
     return Terms(1.0 if known is None else known, tick, margin)

@@ -54,13 +54,20 @@ _FEW = 8  # bars for a step of the ratio: more steps are noise
 
 @dataclass(frozen=True, slots=True)
 class Dividends:
-    """What a share of one series paid: ex-dates as texts in ISO form, rising, and amounts in prices of that series."""
+    """
+    What a share of one series paid: ex-dates as texts in ISO form, rising, and amounts in prices of that series.
+
+    Attributes:
+        since, until: the first and the last session that they are known of; "" where a table says what there is.
+    """
 
     currency: str
     days: tuple[str, ...] = ()
     amounts: tuple[float, ...] = ()
     how: str = ""  # how the amounts are known, in words
     doubts: tuple[str, ...] = ()
+    since: str = field(default="", compare=False)
+    until: str = field(default="", compare=False)
 
     @property
     def dates(self) -> np.ndarray:
@@ -152,6 +159,9 @@ def dividends_of(given: Any, reader: Reader, series: Sequence[Series]) -> Divide
     stocks = [one for one in series if one.instrument.kind == "STK"]
     if (convention := _convention(given)) is not None:
         return DividendTable(given, {one.key: _derived(reader, one, convention) for one in stocks})
+    if not stocks:
+        names = ", ".join(one.short for one in series)
+        raise UsageError(f"the dividends in {given} are of stocks, and none of {names} is one; leave out --dividends")
     return _read_file(Path(given), stocks)
 
 
@@ -173,6 +183,27 @@ def check_dividends(given: Any, withholding: float) -> None:
     _check_given(given)
     if not 0 <= withholding < 1:
         raise UsageError(f"{withholding} of each dividend withheld cannot be; write 0.15 for 15 %")
+
+
+def check_covers(paid: Dividends, series: Series, days: np.ndarray) -> None:
+    """
+    Refuse a run that is longer than what its dividends were derived from: beyond, nobody knows whether any was paid.
+
+    Args:
+        days: the sessions of the run's own bars, datetime64[D], rising.
+
+    Raises:
+        NoBars: it begins before, or ends after.
+    """
+    if not paid.since or not len(days) or (paid.since <= str(days[0]) and str(days[-1]) <= paid.until):
+        return
+    traded, adjusted = _pair(series)
+    raise NoBars(
+        f"the dividends of {series.short} are known from {paid.since} to {paid.until}, the sessions that "
+        f"{traded.quoted} and {adjusted.quoted} both have, and the run is from {days[0]} to {days[-1]}; run: backtest "
+        f"download {traded.quoted} {adjusted.quoted} --since {days[0]}; or run on fewer sessions, or name a file with "
+        "--dividends FILE"
+    )
 
 
 def series_read(given: Any, series: Iterable[Series]) -> list[Series]:
@@ -484,7 +515,8 @@ def _derived(reader: Reader, series: Series, convention: str) -> Dividends:
         f"{len(texts):,} amounts are round; by {other} {found.round_by[other]:,} would be"
     )
     doubts = tuple(f"{day}: {why}" for day, why in found.doubts.items())
-    return Dividends(series.instrument.currency, texts, tuple(found.amounts.tolist()), how, doubts)
+    ends = (str(days[0]), str(days[-1])) if len(days) else ("never", "never")
+    return Dividends(series.instrument.currency, texts, tuple(found.amounts.tolist()), how, doubts, *ends)
 
 
 def _in_both(traded: pa.Table, adjusted: pa.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

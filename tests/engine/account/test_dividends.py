@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from backtest import run
 from backtest.engine.account.dividends import (
     CONVENTIONS,
     EX_CLOSE,
@@ -21,6 +22,7 @@ from backtest.errors import DataError, NoBars, UsageError
 from backtest.market import arrays
 from backtest.market.series import Series
 from backtest.market.span import Span
+from backtest.store.reader import HeldReader
 from backtest.store.store import Store
 
 SAMPLE = Path("data/sample")
@@ -276,6 +278,23 @@ def test_what_fits_nothing_names_the_ways_out(tmp_path):
         dividends_of("derived", store, [Series.parse("IBM/1day")])
 
 
+@pytest.mark.parametrize(
+    ("rows", "known"), [(slice(0, 300), "2000-03-01 to 2001-05-08"), (slice(300, None), "2001-05-09 to 2013-03-01")]
+)
+def test_a_run_is_within_the_time_that_its_dividends_are_known_of(rows, known):
+    plain, adjusted = (Series.parse(name) for name in ("IBM/1day", "IBM/1day/ADJUSTED_LAST"))
+    whole = {one: Store(SAMPLE).read(one) for one in (plain, adjusted)}
+    store = HeldReader("held", {plain: whole[plain], adjusted: whole[adjusted][rows]})
+    asked = {"store": store, "dividends": "derived", "lines": False}
+
+    with pytest.raises(
+        NoBars, match=rf"IBM/1day are known from {known}.*, and the run is from 2001-02-01 to 2001-10-01"
+    ):
+        run("strategies/buy_and_hold.py", plain, start="2001-02-01", end="2001-10-01", **asked)
+    inside = ("2000-03-01", "2001-05-08") if rows.stop == 300 else ("2001-05-09", "2001-09-28")
+    assert run("strategies/buy_and_hold.py", plain, start=inside[0], end=inside[1], **asked).stats["dividends"] > 0
+
+
 def test_what_is_no_stock_pays_nothing():
     series = Series.parse("EUR-CASH-IDEALPRO-USD/1day")
 
@@ -290,6 +309,13 @@ def file_of(tmp_path, text):
 
 def read(path, *names):
     return dividends_of(str(path), Store(SAMPLE), [Series.parse(name) for name in names or ("IBM/1day",)])
+
+
+def test_a_file_of_dividends_is_of_stocks(tmp_path):
+    path = file_of(tmp_path, "date,amount,currency\n2003-02-06,0.15,USD\n")
+
+    with pytest.raises(UsageError, match=r"paid.csv are of stocks, and none of EUR-CASH/1day is one; leave out"):
+        read(path, "EUR-CASH-IDEALPRO-USD/1day")
 
 
 def test_a_file_has_a_line_for_each_dividend(tmp_path):
