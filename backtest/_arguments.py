@@ -55,7 +55,7 @@ def number(value: Any, name: str, example: str = "write a number, such as 100000
     Return a finite number that was given as one, or as text such as "1e5".
 
     Raises:
-        UsageError: it is none.
+        UsageError: it is not one.
     """
     if isinstance(value, Real | str) and not isinstance(value, bool):
         try:
@@ -72,7 +72,7 @@ def whole(value: Any, name: str, least: int = 0, example: str = "") -> int:
     Return a whole number that was given as one, or as text such as "10".
 
     Raises:
-        UsageError: it is none, or below the least.
+        UsageError: it is not one, or below the least.
     """
     example = example or f"write a whole number, {least} or more"
     found = number(value, name, example)
@@ -86,7 +86,7 @@ def seed_of(value: Any) -> int:
     Return the seed of what is drawn at random.
 
     Raises:
-        UsageError: it is no whole number from 0 on.
+        UsageError: it is not a whole number from 0 on.
     """
     return whole(value, "seed")
 
@@ -121,7 +121,7 @@ def text(value: Any, name: str, example: str) -> str:
     Return a text.
 
     Raises:
-        UsageError: it is none.
+        UsageError: it is not one.
     """
     if isinstance(value, str):
         return value
@@ -133,7 +133,7 @@ def path(value: Any, name: str, example: str = "write the path of a folder") -> 
     Return a path that was given as one or as text.
 
     Raises:
-        UsageError: it is none, is empty, is a URL, or is one that no disk takes.
+        UsageError: it is not one, is empty, is a URL, or is one that no disk takes.
     """
     if is_url(value):
         refuse(name, value, f"that is a URL, and a place on this machine is meant; {example}")
@@ -208,7 +208,7 @@ def mapping(value: Any, name: str, example: str) -> dict[str, Any]:
     Return values by name; of None, none.
 
     Raises:
-        UsageError: it is no mapping, or a name is no text.
+        UsageError: it is not a mapping, or a name is not a text.
     """
     if value is None:
         return {}

@@ -20,7 +20,7 @@ def seldom_collected() -> Iterator[None]:
     Let collections wait: each walks what is kept, such as modules, orders and trades.
 
     They came to nearly half of a run with many orders. Not off altogether: strategies make cycles too (each data frame
-    is one), and these must go now and then. Where blocks overlap, the last one to end puts the thresholds back.
+    is one), and these must go now and then. Where blocks overlap, the last one to end restores the thresholds.
     """
     _enter()
     try:

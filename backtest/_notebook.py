@@ -63,7 +63,7 @@ class _Bar:
         self._bar: Any = None
 
     def __call__(self, progress: Any) -> None:
-        if self._bar is None or progress.done < self._bar.n:  # the next round of a search begins anew
+        if self._bar is None or progress.done < self._bar.n:  # the next round of a search starts again
             self.close()
             self._bar = _tqdm()(total=progress.total, unit=f" {self._what}", initial=progress.kept)
         if progress.failed:

@@ -87,7 +87,7 @@ def set_blocking(descriptor: int, blocking: bool) -> None:
 
 
 def put_in_place(source: Path, target: Path) -> None:
-    """Put a file in the place of another, at once; on Windows as soon as nobody has that one open."""
+    """Put a file in place of another, at once; on Windows as soon as nobody has that one open."""
     patiently(lambda: source.replace(target))
 
 

@@ -55,7 +55,7 @@ _ZERO = 1e-12  # metrics below are rounding: an alpha of 1e-17 and one of -3e-18
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """What a run left, as far as another is compared with it; see the head of this file."""
+    """The results of a run that another one is compared with; see the head of this file."""
 
     spec: RunSpec
     inputs: dict[str, Any]
@@ -75,7 +75,7 @@ class Baseline:
         months: Mapping[str, dict[str, str]] | None = None,
         tolerances: Mapping[str, float] | None = None,
     ) -> Baseline:
-        """Return what is kept of a run."""
+        """Return the baseline of a run."""
         lines = _order_lines(result.orders_table)
         rounded = {name: None if value is None else float(f"{value:.12g}") for name, value in _metrics(result)}
         return cls(
@@ -86,7 +86,7 @@ class Baseline:
 
 @dataclass(frozen=True, slots=True)
 class Divergence:
-    """Where two runs differ first: the date (or the year), and what there is then and now; "" for nothing."""
+    """Where two runs first differ: the date (or year), and the values then and now; "" for none."""
 
     date: str
     old: str
@@ -95,7 +95,7 @@ class Divergence:
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """A metric beyond its tolerance; None where it is not defined."""
+    """A metric beyond its tolerance; None if it is undefined."""
 
     name: str
     old: float | None
@@ -103,7 +103,7 @@ class Moved:
 
     @property
     def by(self) -> str:
-        """How far it moved, in percent of what it was."""
+        """How far it moved, in percent of the old value."""
         if not self.old or self.new is None:
             return ""
         return f"{(self.new - self.old) / abs(self.old) * 100:+.3g} %"
@@ -120,30 +120,30 @@ class Drift:
 
     @property
     def any(self) -> bool:
-        """Whether there is one at all."""
+        """Whether anything differs."""
         return bool(self.metrics or self.order or self.equity)
 
     @property
     def first(self) -> str:
-        """The date from which on the runs differ, "" where only metrics do."""
+        """The date from which the runs differ, "" if only metrics do."""
         return min((point.date for point in (self.order, self.equity) if point and point.date), default="")
 
 
 def drift_between(old: Baseline, new: Baseline) -> Drift:
-    """Return how a run of now differs from a baseline, within its tolerances."""
+    """Return how a new run differs from a baseline, within its tolerances."""
     number, order = _first_order(old, new)
     return Drift(tuple(_moved(old, new)), order, number, _first_equity(old, new))
 
 
 def month_digests(spec: RunSpec, store: Reader) -> dict[str, dict[str, str]]:
-    """Return of each series that a run reads the first digits of each month's hash, twelve a year, "-" for no bar."""
+    """Return the first digits of each month's hash of every series that a run reads, twelve a year; "-" for no bar."""
     every = series_of_run(spec)
     spans = ((series, span_asked(series, hours_in(store, series), spec.span_read)) for series in every)
     return {series.key: _digests(store, series, span) for series, span in spans}
 
 
 def series_of_run(spec: RunSpec) -> list[Series]:
-    """Return all series that a run reads, those of borrow fees among them; dividends are kept by themselves."""
+    """Return all series that a run reads, also those of borrow fees; dividends are stored separately."""
     own = [Series.parse(key) for key in spec.series]
     beside = [Series.parse(spec.benchmark)] if spec.benchmark else []
     return [*own, *beside, *fee_series(spec.brokerage.borrow, own).values()]
@@ -151,7 +151,7 @@ def series_of_run(spec: RunSpec) -> list[Series]:
 
 def load_baseline(path: str | Path) -> Baseline:
     """
-    Return the baseline of a file.
+    Return the baseline in a file.
 
     Raises:
         UsageError: there is none.
@@ -173,7 +173,7 @@ def load_baseline(path: str | Path) -> Baseline:
 
 
 def save_baseline(baseline: Baseline, path: str | Path) -> None:
-    """Write a baseline into a file, a line each number, so that equal ones are equal bytes."""
+    """Write a baseline into a file, one line per number, so that equal ones have equal bytes."""
     text = json.dumps(_record(baseline), indent=1, allow_nan=False)
     replace_file(path, f"{text}\n".encode(), folders=True)
 

@@ -31,7 +31,7 @@ VERDICTS = {  # from the most telling on
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """Something that is not as it was: what, the verdict on it (a key of VERDICTS), and how it changed."""
+    """An input that changed: which one, the verdict on it (a key of VERDICTS), and how it changed."""
 
     what: str
     verdict: str
@@ -45,7 +45,7 @@ _CHANCE = Cause(
 
 def repeat(scene: Scene) -> RunResult:
     """
-    Run a spec as it was asked, on the bars of the scene's store.
+    Repeat a run from its spec, on the bars of the scene's store.
 
     Raises:
         UsageError: it was asked with a risk-free return of each session, and they are not known.
@@ -74,7 +74,7 @@ def repeat(scene: Scene) -> RunResult:
 
 
 def explain(old: Baseline, new: Baseline, scene: Scene) -> list[Cause]:
-    """Return the verdict on all that is not as it was, the causes first, for a run that differs from its baseline."""
+    """Return the verdict on every changed input, causes first, for a run that differs from its baseline."""
     scene = replace(
         scene,
         dividends=scene.dividends or dividends_in(new),

@@ -40,7 +40,7 @@ _COMMITS = 200  # in which an old source is looked for
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """All that a run needs: its spec, the store, the strategy as `api.run` takes it, and other costs if any."""
+    """The inputs of a run: its spec, the store, the strategy as `api.run` accepts it, and other costs if any."""
 
     spec: RunSpec
     store: Reader
@@ -57,7 +57,7 @@ _PutBack = Callable[[contextlib.ExitStack, Scene], Scene]
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Something that is not as it was, how it changed, and the function that puts it back, if that can be done."""
+    """An input that changed, how it changed, and the function that restores it, if that is possible."""
 
     what: str
     told: tuple[str, ...]
@@ -65,7 +65,7 @@ class Change:
 
 
 def changes(old: Baseline, new: Baseline, scene: Scene) -> list[Change]:
-    """Return what is not as it was, of all that a baseline knows; nothing is run."""
+    """Return the changed inputs among those that a baseline records; nothing is run."""
     found = (_parameters(old, new), _data(old, new, scene), _rates(old, new), _dividends(old, new))
     more = (
         _interest(old, new),
@@ -102,12 +102,12 @@ def _with_spec(old: Baseline, stack: contextlib.ExitStack, scene: Scene) -> Scen
 
 
 def dividends_in(one: Baseline) -> DividendTable | None:
-    """Return the dividends that the run of a baseline was paid; None where there were none to be."""
+    """Return the dividends in the run of a baseline; None if it had none."""
     return DividendTable.read(one.inputs["dividends"]) if "dividends" in one.inputs else None
 
 
 def universe_in(one: Baseline) -> Universe | None:
-    """Return the universe of the run of a baseline; None where it had none."""
+    """Return the universe of a baseline's run; None if it had none."""
     return Universe.read(one.inputs["universe"]) if "universe" in one.inputs else None
 
 
@@ -150,7 +150,7 @@ def _interest(old: Baseline, new: Baseline) -> Change | None:
 
 
 def account_in(one: Baseline) -> MarginTable | None:
-    """Return the account that the run of a baseline had; None where it had no rules but Backtrader's."""
+    """Return the account of a baseline's run; None if it had only Backtrader's rules."""
     return MarginTable.read(one.inputs["account"]) if "account" in one.inputs else None
 
 

@@ -2,7 +2,7 @@
 `check` repeats a baseline's run and reports what moved and why; `accept` saves the current result.
 
 A baseline moved if its orders, its equity or its numbers did. Where only the inputs changed and the result did not,
-that is noted, and is no failure.
+that is noted, and is not a failure.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Judgement:
 
     @property
     def fine(self) -> bool:
-        """Whether a test may go on."""
+        """Whether a test may pass."""
         return self.status in (SAME, ACCEPTED)
 
     def __str__(self) -> str:
@@ -81,7 +81,7 @@ class Judgement:
 
 
 def check(old: Baseline, name: str, scene: Scene) -> Judgement:
-    """Run what a baseline is of, as the scene has it now, and return what moved and why."""
+    """Repeat the run of a baseline with the current inputs of the scene, and return what moved and why."""
     scene = replace(scene, universe=scene.universe or universe_in(old))
     try:
         return judge(old, name, scene, repeat(scene))
@@ -90,7 +90,7 @@ def check(old: Baseline, name: str, scene: Scene) -> Judgement:
 
 
 def judge(old: Baseline, name: str, scene: Scene, result: RunResult) -> Judgement:
-    """Return what moved and why, between a baseline and a run of now in the scene."""
+    """Return what moved between a baseline and a new run of the scene, and why."""
     new = Baseline.of(result, tolerances=old.tolerances)
     difference = drift_between(old, new)
     if difference.any:
@@ -100,7 +100,7 @@ def judge(old: Baseline, name: str, scene: Scene, result: RunResult) -> Judgemen
 
 
 def check_kept(names: Iterable[str], folder: str | Path, store: Reader, jobs: int = 1) -> list[Judgement]:
-    """Check the baselines of a folder, all if none is named, in so many processes of this machine."""
+    """Check the baselines in a folder, all or those named, in this number of processes."""
     paths = files(names, folder)
     if jobs == 1 or len(paths) == 1:
         return [_of_file(path, store) for path in paths]
@@ -111,7 +111,7 @@ def check_kept(names: Iterable[str], folder: str | Path, store: Reader, jobs: in
 
 
 def accept_kept(names: Iterable[str], folder: str | Path, store: Reader) -> list[Judgement]:
-    """Run what the baselines of a folder are of, and keep what comes of it now; return what moved by that."""
+    """Repeat the runs of the baselines in a folder, save the current results, and return what moved."""
     return [_accepted(path, store) for path in files(names, folder)]
 
 
@@ -126,7 +126,7 @@ def keep(result: RunResult, path: str | Path, store: Reader, tolerances: dict[st
 
 def save_runs(results: Sequence[RunResult], folder: str | Path, store: Reader, name: str = "") -> list[Path]:
     """
-    Make baselines of saved runs, named after the files of their strategies.
+    Save baselines of runs, named after the files of their strategies.
 
     Raises:
         UsageError: a baseline of that name is of another run; it takes another name, or `accept`. Or a run combines
@@ -165,7 +165,7 @@ def path_of(name: str, folder: str | Path) -> Path:
 
 def reproduce(result: RunResult, name: str, store: Reader, strategy: str = "") -> Judgement:
     """
-    Run a saved run again, and return whether the result is equal, and if not, why.
+    Repeat a saved run, and return whether the result is equal, and if not, why.
 
     Raises:
         UsageError: it was made on a frame, or combines other runs.
@@ -194,7 +194,7 @@ def _knows_all_costs(result: RunResult) -> bool:
 
 def files(names: Iterable[str], folder: str | Path) -> list[Path]:
     """
-    Return the files of baselines by their names, all of the folder if none is named.
+    Return the files of baselines by name, all in the folder or those named.
 
     Raises:
         UsageError: there is none, or none of that name.
@@ -210,7 +210,7 @@ def files(names: Iterable[str], folder: str | Path) -> list[Path]:
 
 
 def default_name(spec: RunSpec) -> str:
-    """Return how the baseline of a run is called if nobody says: as the strategy's file, or as its class."""
+    """Return the default name of a run's baseline: that of the strategy's file, or of its class."""
     file, _, name = spec.strategy.rpartition(":")
     return Path(file).stem if file.endswith(".py") else name
 

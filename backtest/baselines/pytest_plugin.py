@@ -26,12 +26,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Begin with nothing checked."""
+    """Start with no baseline checked."""
     config.stash[_CHECKED] = {}
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Say which baselines were accepted."""
+    """Print which baselines were accepted."""
     for report in terminalreporter.stats.get("passed", []):
         for name, value in report.user_properties:
             if name == _ACCEPTED:
@@ -40,12 +40,12 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 @pytest.fixture
 def backtest_regression(request: pytest.FixtureRequest) -> BacktestRegression:
-    """Hold strategies to their baselines: `backtest_regression.check("strategies/x.py", "AAPL/1day", fast=10)`."""
+    """Check strategies against baselines: `backtest_regression.check("strategies/x.py", "AAPL/1day", fast=10)`."""
     return BacktestRegression(request.config, request.node.user_properties)
 
 
 class BacktestRegression:
-    """What the fixture gives: one method, `check`."""
+    """The value of the fixture, with one method, `check`."""
 
     def __init__(self, config: pytest.Config, properties: list[tuple[str, object]]) -> None:
         self._config, self._properties = config, properties
@@ -54,7 +54,7 @@ class BacktestRegression:
         self, strategy: str | Path | type[Any], /, *series: str, name: str = "", store: str | Path = "", **words: Any
     ) -> None:
         """
-        Run a strategy and fail if it does not do what its baseline says; with --backtest-accept, write the baseline.
+        Run a strategy, and fail if the result differs from its baseline; with --backtest-accept, save the baseline.
 
         Paths begin at the root of the project, wherever pytest was started; the process's own folder stays as it is.
 

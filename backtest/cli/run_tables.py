@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def give_runs(results: list[RunResult]) -> None:
-    """Give a row per run, and what all of them rest on."""
+    """Print a row per run, and the inputs that all of them share."""
     from backtest.metrics.table import METRICS
 
     names = ("total_return", "cagr", "volatility", "sharpe", "max_drawdown", "trades")
@@ -96,7 +96,7 @@ def _kept_cells(row: Listed) -> list[str]:
 
 
 def _give_runs_table(heads: list[str], rows: list[list[str]]) -> None:
-    """Give a row per run; where the width is short, what all have in common is printed once, above."""
+    """Print a row per run; where the width is short, what all have in common is printed once, above."""
     short, common = table_width(tuple(heads), rows) > wide(), list[str]()
     for name in ("strategy", "series", "parameters"):
         place = heads.index(name)
@@ -110,7 +110,7 @@ def _give_runs_table(heads: list[str], rows: list[list[str]]) -> None:
 
 
 def give_kept_run(result: RunResult, folder: Path, as_json: bool, files: Sequence[Path] = ()) -> None:
-    """Give the numbers of a run, and what was written of it."""
+    """Print the metrics of a run, and the files written of it."""
     from backtest.runs.kept import labels_of
     from backtest.runs.record import called
 
@@ -135,7 +135,7 @@ def give_kept_run(result: RunResult, folder: Path, as_json: bool, files: Sequenc
 
 
 def _give_combination(found: Combination, currency: str) -> None:
-    """Give a row per run, what all contributed, how they correlate, and how they fell together."""
+    """Print a row per run, what all contributed, how they correlate, and how they fell together."""
     from backtest.metrics.table import METRICS
 
     share, money, ratio = METRICS["cagr"].text, METRICS["costs"].text, METRICS["sharpe"].text
@@ -171,7 +171,7 @@ def _give_costs(table: CostTable) -> None:
 
 
 def give_labels(labels: Labels, folder: Path, as_json: bool) -> None:
-    """Give the tags and the note of a saved run."""
+    """Print the tags and the note of a saved run."""
     if as_json:
         give_json({"folder": str(folder), "tags": list(labels.tags), "note": labels.note})
         return
@@ -229,7 +229,7 @@ def _order_notes(order: OpenOrder, found: NextOrders) -> Iterator[str]:
 
 
 def give_series_runs(found: SeriesRuns, as_json: bool) -> None:
-    """Give a row per series, and why it failed on some."""
+    """Print a row per series, and why it failed on some."""
     if as_json:
         give_json(found.to_dict())
         return
@@ -242,7 +242,7 @@ def give_series_runs(found: SeriesRuns, as_json: bool) -> None:
 
 
 def give_comparison(found: Comparison, as_json: bool) -> None:
-    """Give runs side by side, and whether they differ."""
+    """Print runs side by side, and whether their Sharpe ratios differ."""
     if as_json:
         give_json(found.to_dict())
         return
@@ -256,7 +256,7 @@ def give_comparison(found: Comparison, as_json: bool) -> None:
 
 
 def give_sweep(found: Sweep, as_json: bool) -> None:
-    """Give the best trials of a sweep, and how far the best can be believed."""
+    """Print the best trials of a sweep, and the verdict on the best."""
     from backtest.metrics.table import METRICS
     from backtest.research.search.sweeps import SHOWN
 
@@ -281,7 +281,7 @@ def give_sweep(found: Sweep, as_json: bool) -> None:
 
 
 def give_validity(result: RunResult, found: Validity) -> None:
-    """Give what can be said of a run, and the tables that it rests on."""
+    """Print the verdict on a run, and the tables that it is based on."""
     from backtest.metrics.table import METRICS
 
     def shown(name: str, *values: float) -> list[str]:
@@ -320,7 +320,7 @@ def _labelled(metric: Metric, currency: str) -> str:
 
 
 def give_more(found: dict[str, Any]) -> None:
-    """Give what else a validation found: a sweep, regimes, a walk forward, a cross-validation, each if there is one."""
+    """Print a validation's further parts: a sweep, regimes, a walk-forward, a cross-validation, if there is one."""
     if found["regimes"]:
         _give_regimes(found["regimes"])
     if found["walk_forward"]:

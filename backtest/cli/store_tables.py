@@ -30,7 +30,7 @@ _BLOCKS = " █▒·×"  # of the states of a session
 
 
 def give_plan(plans: list[SeriesPlan], as_json: bool) -> None:
-    """Give what a download would ask for."""
+    """Print the requests that a download would send."""
     if as_json:
         give_json({"series": {str(plan.series): plan.to_dict() for plan in plans}})
         return
@@ -63,7 +63,7 @@ def _remarks(one: SeriesReport) -> str:
 
 
 def give_download(report: DownloadReport, as_json: bool, quiet: bool = False) -> None:
-    """Give what a download did: a line per series and their sum; to be quiet, the sum and the errors alone."""
+    """Print the outcome of a download: a line per series and the summary; if quiet, only the summary and the errors."""
     from backtest.downloads.report import open_dates
 
     if as_json:
@@ -108,7 +108,7 @@ def give_intake(intake: Intake) -> None:
 
 
 def give_listing(entries: Sequence[Entry], as_json: bool, store: str) -> None:
-    """Give a listing of series, and their sum."""
+    """Print a list of series, and their totals."""
     total = {
         "series": len(entries),
         "bars": sum(one.bars for one in entries),
@@ -153,7 +153,7 @@ def _size(count: float) -> str:
 
 
 def give_verdicts(verdicts: Sequence[SeriesAudit], repairs: Sequence[Repair], store: str) -> None:
-    """Give what a verification found, what a repair did, and which sessions are stored."""
+    """Print what a verification found, what a repair did, and which sessions are stored."""
     for verdict in verdicts:
         for line in _finding_lines(verdict):
             give(line)
@@ -168,7 +168,7 @@ def give_verdicts(verdicts: Sequence[SeriesAudit], repairs: Sequence[Repair], st
 
 
 def give_verdicts_json(verdicts: Sequence[SeriesAudit], repairs: Sequence[Repair], store: str, strict: bool) -> None:
-    """Give the same for machines."""
+    """Print the same as JSON."""
     give_json(
         {
             "store": store,
@@ -249,7 +249,7 @@ def _summary(verdicts: Sequence[SeriesAudit]) -> str:
 
 
 def _give_calendar(coverages: Sequence[Coverage]) -> None:
-    """Give blocks for what is stored: of one series a row per year, of more a row each."""
+    """Print blocks for the stored sessions: a row per year for one series, a row each for several."""
     from backtest.store.audit.coverage import NAMES, STATES
 
     if not coverages:
@@ -283,7 +283,7 @@ def _strips(coverages: Sequence[Coverage]) -> Iterator[str]:
 
 
 def _give_blocks(line: str) -> None:
-    """Give a line, in colour where there is a terminal: what is missing stands out."""
+    """Print a line, in colour where there is a terminal: what is missing stands out."""
     from rich.console import Console
     from rich.text import Text
 
@@ -294,7 +294,7 @@ def _give_blocks(line: str) -> None:
 
 
 def give_pins(reports: list[PinReport], lock: str, as_json: bool) -> None:
-    """Give what was pinned, and in which months the stored bars are others."""
+    """Print the pins, and the months in which the stored bars differ."""
     if as_json:
         give_json({"lock": lock, "series": {str(report.series): report.to_dict() for report in reports}})
         return

@@ -119,7 +119,7 @@ class DownloadReport:
 
 @dataclass(frozen=True, slots=True)
 class SeriesPlan:
-    """What a download would ask for: windows, one request each; `error` says why it could not."""
+    """The requests of a download: windows, one request each; `error` says why there are none."""
 
     series: Series
     windows: tuple[Span, ...]
@@ -129,7 +129,7 @@ class SeriesPlan:
 
     @property
     def bars(self) -> int:
-        """How many bars that may bring, roughly."""
+        """Roughly how many bars they bring."""
         return estimated_bars(self.series, self.windows)
 
     def to_dict(self) -> dict[str, Any]:
@@ -255,7 +255,7 @@ def plan_download(
     end: date | str | None = None,
 ) -> list[SeriesPlan]:
     """
-    Return what `download` would ask for, were nothing to go wrong; of the source only contracts are asked for.
+    Return the requests that `download` would send if nothing failed; only contracts are looked up.
 
     Raises:
         UsageError: an argument is invalid, the dates are invalid, or nothing is requested.

@@ -26,7 +26,7 @@ _DAY = 86_400
 
 def files_meant(words: Sequence[str]) -> list[Path]:
     """
-    Return the files that words name: each itself, all of a folder, or those that fit a pattern such as 'csv/*.csv'.
+    Return the files that words name: each one, all in a folder, or those that match a pattern such as 'csv/*.csv'.
 
     Raises:
         UsageError: a folder or a pattern has none.
@@ -52,13 +52,13 @@ def files_meant(words: Sequence[str]) -> list[Path]:
 
 
 def names_series(word: str) -> bool:
-    """Return whether a word is meant as a series, and not as files."""
+    """Return whether a word names a series, not files."""
     return not Path(word).exists() and not (_is_pattern(word) and _fitting(word))
 
 
 def series_in(table: Table, path: Path, given: str, options: FileOptions) -> list[tuple[Series, FileOptions]]:
     """
-    Return each series that is to be read from a file, and how.
+    Return each series to read from a file, and how to read it.
 
     Args:
         given: a series; with * for its symbol, each of the file's; "" to go by the names of file and symbols.
@@ -88,7 +88,7 @@ def series_in(table: Table, path: Path, given: str, options: FileOptions) -> lis
 
 def bar_size_of(table: Table, series: Series, options: FileOptions) -> BarSize:
     """
-    Return the size of the bars in a table, by how far apart most of them are.
+    Return the bar size of a table, from the most frequent distance between its times.
 
     Raises:
         UsageError: there are too few, or none of IB's sizes is theirs.

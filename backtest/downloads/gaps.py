@@ -55,7 +55,7 @@ def to_ask(
     series: Series, wanted: Span, answers: Sequence[Answer], again: Sequence[Span] = (), ended: Sequence[Span] = ()
 ) -> list[Span]:
     """
-    Return the spans to ask for: what was not answered yet, and what of the rest is to be asked again.
+    Return the spans to request: those never answered, and those to request again.
 
     History that changes at each dividend cannot be appended to: it is asked for whole, with all that is stored.
 
@@ -70,7 +70,7 @@ def to_ask(
 
 
 def due(series: Series, hours: Hours, wanted: Span, answers: Sequence[Answer], now: datetime) -> list[Span]:
-    """Return what was said to have no bars though the exchange was open, and is to be asked again by now."""
+    """Return the spans without bars in an open exchange that are due for another request."""
     return [
         common
         for answer in _doubtful(series, hours, wanted, answers)
@@ -79,7 +79,7 @@ def due(series: Series, hours: Hours, wanted: Span, answers: Sequence[Answer], n
 
 
 def unconfirmed(series: Series, hours: Hours, wanted: Span, answers: Sequence[Answer]) -> list[Span]:
-    """Return what was said to have no bars on one day alone, though the exchange was open."""
+    """Return the spans without bars in an open exchange that the source reported on one day only."""
     return [
         common
         for answer in _doubtful(series, hours, wanted, answers)
@@ -88,13 +88,13 @@ def unconfirmed(series: Series, hours: Hours, wanted: Span, answers: Sequence[An
 
 
 def is_believed(answer: Answer) -> bool:
-    """Return whether an answer of none has a reason to be believed at once."""
+    """Return whether there is a reason to accept an answer without bars at once."""
     return any(reason in answer.text for reason in _REASONS)
 
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """That an instrument has ended: what comes after its last bar, and whether that is to be asked for once more."""
+    """The end of an instrument: the time after its last bar, and whether to request that once more."""
 
     after: Span
     due: bool
@@ -104,7 +104,7 @@ def end_of_instrument(
     series: Series, hours: Hours, last: datetime, wanted: Span, answers: Sequence[Answer], now: datetime
 ) -> End | None:
     """
-    Return the end of an instrument whose last bar was followed by sessions without one, confirmed on another day.
+    Return the end of an instrument, if sessions without a bar after its last one are confirmed on another day.
 
     Five of them are enough, or fewer where the source knows the contract no more. None where it has not ended.
     """
@@ -140,24 +140,24 @@ def _sessions(series: Series, hours: Hours, span: Span) -> int:
 
 
 def unanswered(wanted: Span, answers: Sequence[Answer]) -> list[Span]:
-    """Return the parts of a span that nobody has answered for."""
+    """Return the parts of a span without an answer."""
     return wanted.minus(answer.span for answer in answers)
 
 
 def empty(wanted: Span, answers: Sequence[Answer]) -> list[Span]:
-    """Return the parts of a span that were said to have no bars."""
+    """Return the parts of a span that were reported to have no bars."""
     return [common for answer in answers if not answer.bars and (common := wanted.common(answer.span))]
 
 
 def whole_span(wanted: Span, answers: Sequence[Answer]) -> Span:
-    """Return the shortest span that has all that is wanted and all that was answered."""
+    """Return the shortest span that covers everything requested and answered."""
     parts = union([wanted, *(answer.span for answer in answers)])
     return Span(parts[0].start, parts[-1].end)
 
 
 def holes(series: Series, hours: Hours, wanted: Span, answers: Sequence[Answer], bars: pa.Table) -> list[Span]:
     """
-    Return the sessions without a bar, and the stretches of others, that were not said to be empty.
+    Return the sessions without a bar, and the gaps within sessions, that were not reported empty.
 
     Before the first bar and after the last only those that were answered: the others are still to be asked for.
     """
@@ -168,13 +168,13 @@ def holes(series: Series, hours: Hours, wanted: Span, answers: Sequence[Answer],
 
 
 def lacking(series: Series, hours: Hours, span: Span, bars: pa.Table, known: Sequence[Span]) -> list[Span]:
-    """Return the sessions of a span without a bar, and the stretches of others, but what is known to have none."""
+    """Return the sessions of a span without a bar, and the gaps within sessions, except those known to be empty."""
     missing = [*missing_sessions(series, hours, bars, span), *missing_stretches(series, hours, bars, span)]
     return [part for hole in sorted(missing) for part in hole.minus(known) if trades_in(series, hours, part)]
 
 
 def asked_at_once(series: Series, hours: Hours, spans: Iterable[Span]) -> list[Span]:
-    """Return the spans, those joined that are parts of one session or have none between, to be asked for at once."""
+    """Return the spans to request, joined if they are parts of one session or have none between them."""
     starts, _ = session_edges(series, hours, series.regular_hours)
     found: list[Span] = []
     for span in sorted(spans):
@@ -191,12 +191,12 @@ def asked_at_once(series: Series, hours: Hours, spans: Iterable[Span]) -> list[S
 
 
 def has_calendar(hours: Hours) -> bool:
-    """Return whether the sessions are known, though it be by a rule of weekdays, or are stated by the vendor."""
+    """Return whether the sessions are known, be it by a rule of weekdays or from the vendor."""
     return bool(hours.calendar or hours.stated)
 
 
 def may_be_holidays(series: Series, hours: Hours, span: Span) -> bool:
-    """Return whether what the source has no bars of may be a few days without a session, which no calendar has."""
+    """Return whether missing bars may be a few days without a session that no calendar lists."""
     starts, ends = session_edges(series, hours, series.regular_hours)
     whole = int(np.count_nonzero((starts >= span.start.timestamp()) & (ends <= span.end.timestamp())))
     return 0 < whole <= (_HOLIDAYS if rough(hours) else _HOLIDAY_WEEKS)
@@ -204,7 +204,7 @@ def may_be_holidays(series: Series, hours: Hours, span: Span) -> bool:
 
 def first_session(series: Series, hours: Hours, head: datetime) -> datetime:
     """
-    Return when the first session starts of which an instrument may have a bar, by its head timestamp.
+    Return the start of the first session in which an instrument may have a bar, by its head timestamp.
 
     Of a session in which it began to trade later, it is when the first bar may start.
     """
@@ -216,7 +216,7 @@ def first_session(series: Series, hours: Hours, head: datetime) -> datetime:
 
 
 def last_trade_date(instrument: Instrument, contract: ContractDetails | None) -> date | None:
-    """Return the last day on which a contract is traded; None for those that do not expire, or where it is unknown."""
+    """Return the last trade date of a contract; None if it does not expire, or the date is unknown."""
     text = (
         instrument.expiry if len(instrument.expiry) == _DATE else contract.last_trade_date[:_DATE] if contract else ""
     )
@@ -226,12 +226,12 @@ def last_trade_date(instrument: Instrument, contract: ContractDetails | None) ->
 
 
 def day_after(day: date) -> datetime:
-    """Return the midnight, UTC, after a day."""
+    """Return the midnight, in UTC, after a day."""
     return datetime(day.year, day.month, day.day, tzinfo=UTC) + _DAY
 
 
 def after_session(series: Series, hours: Hours, moment: datetime) -> datetime:
-    """Return the end of the session in which a bar starts, or of its day where no calendar is known."""
+    """Return the end of the session in which a bar starts, or of its day without a calendar."""
     starts, ends = session_edges(series, hours, series.regular_hours)
     place = int(np.searchsorted(starts, moment.timestamp(), side="right")) - 1
     end = datetime.fromtimestamp(int(ends[place]), UTC) if place >= 0 else moment
@@ -240,7 +240,7 @@ def after_session(series: Series, hours: Hours, moment: datetime) -> datetime:
 
 def cut_bars(series: Series, stored: pa.Table, answer: pa.Table, covered: Sequence[Span]) -> list[datetime]:
     """
-    Return the stamps of stored weeks or months that may be a part of one which an answer has whole.
+    Return the timestamps of stored weeks or months that may be parts of bars that an answer has whole.
 
     They have another stamp than there, or share their week with another bar, or were not asked for as a whole.
     """
@@ -255,54 +255,54 @@ def cut_bars(series: Series, stored: pa.Table, answer: pa.Table, covered: Sequen
 
 
 def newest_year(spans: Sequence[Span]) -> tuple[list[Span], list[Span]]:
-    """Split spans, the newest first, at a year before the end of the newest; return the younger and the older ones."""
+    """Split spans, newest first, a year before the end of the newest; return the later and the earlier ones."""
     since = spans[0].end - YEAR
     return [span for span in spans if span.start >= since], [span for span in spans if span.start < since]
 
 
 def fresh(answer: Answer, now: datetime) -> bool:
-    """Return whether an answer is too young to be doubted."""
+    """Return whether an answer is too recent to be doubted."""
     return answer.at > now - _FRESH
 
 
 def beside(gap: Span, answers: Sequence[Answer], now: datetime) -> list[Span]:
-    """Return the spans of bars that touch a gap and have been stored for long."""
+    """Return the spans of bars next to a gap that have been stored for long."""
     old = [answer.span for answer in answers if answer.bars and not fresh(answer, now)]
     return [span for span in old if span.end == gap.start or span.start == gap.end]
 
 
 def beside_young(gap: Span, answers: Sequence[Answer], now: datetime) -> list[Span]:
-    """Return the spans of bars that touch a gap and have been stored lately, as before a download was stopped."""
+    """Return the spans of bars next to a gap that were stored recently, as before an interruption."""
     young = [answer.span for answer in answers if answer.bars and fresh(answer, now)]
     return [span for span in young if span.end == gap.start or span.start == gap.end]
 
 
 def is_fresh(moment: datetime, answers: Sequence[Answer], now: datetime) -> bool:
-    """Return whether the bar of a moment came with an answer that is too young to be doubted."""
+    """Return whether the bar at a moment came with an answer that is too recent to be doubted."""
     return any(moment in answer.span and fresh(answer, now) for answer in answers)
 
 
 def nearest_window(stored: Span, gap: Span) -> Span:
-    """Return the part of a span beside a gap in which the sessions of the seam lie."""
+    """Return the part of a span next to a gap that has the sessions of the seam."""
     if stored.end == gap.start:
         return Span(max(stored.start, stored.end - _LOOKED_AT), stored.end)
     return Span(stored.start, min(stored.end, stored.start + _LOOKED_AT))
 
 
 def spans_after(moment: datetime, last: datetime) -> list[Span]:
-    """Return where to look for the first bar after a moment: nearer and nearer to the last one there is."""
+    """Return where to look for the first bar after a moment, in steps towards the last bar there is."""
     after = moment + MICROSECOND
     return [Span(after, end) for end in (after + _LATE, after + _LOOKED_AT, last + MICROSECOND) if last > moment]
 
 
 def spans_before(moment: datetime, first: datetime) -> list[Span]:
-    """Return where to look for the last bar before a moment: nearer and nearer to the first one there is."""
+    """Return where to look for the last bar before a moment, in steps towards the first bar there is."""
     return [Span(start, moment) for start in (moment - _LATE, moment - _LOOKED_AT, first) if first < moment]
 
 
 def with_seams(gap: Span, stored: Iterable[tuple[Span, Sequence[datetime]]]) -> Span:
     """
-    Return a gap and the seams beside it, to be read again with it.
+    Return a gap with the seams beside it, to be read again with it.
 
     Args:
         stored: the spans beside the gap, each with those of its sessions that lie nearest: midnights, in order.
@@ -328,7 +328,7 @@ def days_between(first: datetime, last: datetime) -> Span:
 
 def late(series: Series, hours: Hours, window: Span, last: datetime, now: datetime) -> Span | None:
     """
-    Return the end of a window that the vendor may only be late with: the last days, from the day after the last bar.
+    Return the end of a window in which the vendor may only be late: the last days, from the day after the last bar.
 
     None where the bars reach the end of the window, or it ended long ago, or no more than an evening is left, in
     which there may be no trade.
@@ -342,7 +342,7 @@ def late(series: Series, hours: Hours, window: Span, last: datetime, now: dateti
 
 def believed_empty(window: Span, last: datetime | None, now: datetime) -> Span | None:
     """
-    Return the part of an empty window that the vendor is not merely late with; None for the last days.
+    Return the part of an empty window in which the vendor is not just late; None for the last days.
 
     Before the last bar that is stored it is not late.
     """

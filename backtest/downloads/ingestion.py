@@ -76,7 +76,7 @@ _WORDS = (
 @dataclass(frozen=True, slots=True)
 class Intake:
     """
-    The bars of a series as they are to be written, and what is to be said before.
+    The bars of a series to write, and the notes to show before.
 
     `new` counts those that the store lacks, `notes` say what was understood, left out, and is missing.
     """
@@ -174,7 +174,7 @@ def ingest(
 @contextmanager
 def stored_frames(frames: Any, tz: str = "") -> Iterator[tuple[Store, list[Series]]]:
     """
-    Yield a store with the bars of a frame, or of a dict of frames by their series, and these series.
+    Yield a store with the bars of a frame, or of a dict of frames by series, and these series.
 
     A frame alone has its bar size by its times, and is of an instrument FRAME without a currency. The store is gone
     when the block ends: what it held is known by its digest.
@@ -206,7 +206,7 @@ def _stored_frames(frames: Any, store: Store, tz: str) -> list[Series]:
 
 
 def are_frames(given: Any) -> bool:
-    """Return whether something is a dict of frames by their series."""
+    """Return whether an object is a dict of frames by series."""
     return isinstance(given, Mapping) and bool(given) and all(is_frame(one) for one in given.values())
 
 
@@ -221,7 +221,7 @@ def plan_intake(
     accept_split: bool = False,
 ) -> Intake:
     """
-    Return what would be written of a table: read, checked bar by bar, and compared with what is stored.
+    Return what an import of a table would write: read, checked bar by bar, and compared with stored bars.
 
     Args:
         leave_out: bars to keep out instead of refusing all: "bad" those that cannot be true, "outside" those outside of
@@ -259,7 +259,7 @@ def write_intake(
     source: str = "csv",
     contract: ContractDetails | None = None,
 ) -> int:
-    """Write the bars, and contract details if there are some, and return how many bars are new."""
+    """Write the bars, and contract details if there are any, and return how many bars are new."""
     why = "imported again" if accept_revision else ""
     span = span_of_bars(intake.bars, intake.series)
     return store.write(
@@ -269,7 +269,7 @@ def write_intake(
 
 def contract_told(series: Series, store: Store, multiplier: float) -> ContractDetails | None:
     """
-    Return the contract details of a series with the multiplier that a user names; None for 0, which names none.
+    Return the contract details of a series with the user's multiplier; None for 0, which means none.
 
     Raises:
         UsageError: it is below 0, or the series is of what has no multiplier, or of one that is another.

@@ -26,7 +26,7 @@ class Progress:
 @dataclass(frozen=True, slots=True)
 class Options:
     """
-    How a series is filled.
+    The options by which a series is downloaded.
 
     `accept_revision` takes the vendor's new prices of stored bars that had settled; `recheck` asks again for what the
     vendor said it does not have.
@@ -133,7 +133,7 @@ class Summary:
 
 
 def summary_of(reports: Iterable[SeriesReport]) -> Summary:
-    """Return the counts of reports; reasons are in the order of how many series they have."""
+    """Return the counts of reports; the most frequent reasons first."""
     known = list(reports)
     reasons: dict[str, list[Series]] = {}
     for report in known:
@@ -148,18 +148,18 @@ def summary_of(reports: Iterable[SeriesReport]) -> Summary:
 
 
 def counted_words() -> dict[str, str]:
-    """Return the words of what is counted, by the fields of SeriesReport."""
+    """Return the words of the counts, by the fields of SeriesReport."""
     return {one.name: one.metadata["counted"] for one in fields(SeriesReport) if "counted" in one.metadata}
 
 
 def counted(name: str, count: int) -> str:
-    """Return a count in words, by the field of SeriesReport that is counted."""
+    """Return a count in words, by its field of SeriesReport."""
     metadata = next(one.metadata for one in fields(SeriesReport) if one.name == name)
     return f"{count:,} {metadata['of_one' if count == 1 else 'counted']}"
 
 
 def counts_of(report: SeriesReport) -> dict[str, int]:
-    """Return what is counted of a series, by the fields of its report."""
+    """Return the counts of a series, by the fields of its report."""
     values = {name: getattr(report, name) for name in counted_words()}
     return {name: len(value) if isinstance(value, tuple) else _number(value) for name, value in values.items()}
 
@@ -169,7 +169,7 @@ def _number(value: int | date | None) -> int:
 
 
 def reason_of(report: SeriesReport, error: BacktestError | None) -> str:
-    """Return in a few words why a series is not complete, given the error that ended it, if one did; "" if it is."""
+    """Return briefly why a series is not complete, given the error that ended it, if any; "" if it is complete."""
     if report.status == "complete":
         return ""
     if error:
@@ -180,7 +180,7 @@ def reason_of(report: SeriesReport, error: BacktestError | None) -> str:
 
 
 def open_dates(report: SeriesReport) -> str:
-    """Return of which dates, in UTC, a series has no bars, and what to do; "" where no gap is open."""
+    """Return the dates, in UTC, on which a series lacks bars, and what to do; "" if there is no gap."""
     if not report.gaps:
         return ""
     shown = [_dates(gap) for gap in report.gaps[:_SPANS]]

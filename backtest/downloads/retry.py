@@ -34,7 +34,7 @@ class Persistence:
 
 
 class NotTrue(BadBars):
-    """An answer that broke the rules twice; it carries the bars for quarantine."""
+    """An answer that broke the rules twice, with its bars for quarantine."""
 
     def __init__(self, text: str, bars: pa.Table) -> None:
         super().__init__(text)
@@ -52,7 +52,7 @@ def ask(
     may_halve: bool,
 ) -> pa.Table | list[Span]:
     """
-    Return the bars of a window; after two failures the halves to ask for in its place, if there may be any.
+    Return the bars of a window; after two failures the halves to request instead, if it can be halved.
 
     `asking` is called before each request, `hours` says by which hours an answer is judged.
 

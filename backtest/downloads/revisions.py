@@ -39,7 +39,7 @@ _SECONDS_A_DAY = 86_400
 
 
 class Resolution(Enum):
-    """What to do with an answer that differs from the stored bars which it repeats."""
+    """What to do with an answer that differs from the stored bars that it repeats."""
 
     TAKE = "store its values in place of the old ones"
     KEEP = "keep the stored bars whose prices had settled, store the others, and quarantine the answer"
@@ -61,7 +61,7 @@ def decide(difference: BarChange, settled: Sequence[datetime], accept: bool) -> 
 
 def settled(times: Sequence[datetime], days: Sequence[datetime], last: datetime) -> list[datetime]:
     """
-    Return which of the bars at these times the vendor should change no more: those before the last sessions.
+    Return which of the bars at these times have settled: those before the last sessions.
 
     Args:
         days: those on which the compared bars start, as midnights, in order.
@@ -74,7 +74,7 @@ def settled(times: Sequence[datetime], days: Sequence[datetime], last: datetime)
 
 def is_doubtful(series: Series, older: pa.Table, newer: pa.Table) -> bool:
     """
-    Return whether bars that follow each other may have two scales: whether the price jumps between them as by a split.
+    Return whether successive bars may have two scales: whether the price jumps between them as in a split.
 
     That is by more than six times what it does overnight in these bars, but at least by 1 % and at most by 20 %; by
     4 % where they have few nights. Or by a factor of 30 in volume, as from shares to lots.
@@ -113,19 +113,19 @@ def others(answer: pa.Table, stored: pa.Table) -> pa.Table:
 
 
 def common(stored: pa.Table, answer: pa.Table) -> pa.Table:
-    """Return the stored bars that an answer has too."""
+    """Return the stored bars that an answer has, too."""
     import pyarrow.compute as pc
 
     return stored.filter(pc.is_in(stored["time"], value_set=answer["time"].combine_chunks()))
 
 
 def without(bars: pa.Table, times: Sequence[datetime]) -> pa.Table:
-    """Return the bars but for those of some times."""
+    """Return the bars except those at some times."""
     return bars.filter([moment not in times for moment in bars["time"].to_pylist()]) if times else bars
 
 
 def rescaled(bars: pa.Table, ratio: float | None, unit: float | None) -> pa.Table:
-    """Return bars on another scale: prices and averages times a ratio and volumes by it, or volumes times a unit."""
+    """Return bars on another scale: prices and averages times a ratio, volumes divided by it or times a unit."""
     import pyarrow.compute as pc
 
     factors = dict.fromkeys((*PRICES, "average"), ratio or 1.0) | {"volume": unit or 1 / (ratio or 1.0)}
@@ -136,7 +136,7 @@ def rescaled(bars: pa.Table, ratio: float | None, unit: float | None) -> pa.Tabl
 
 
 def with_kept(answer: pa.Table, stored: pa.Table, kept: Sequence[datetime]) -> pa.Table:
-    """Return an answer with the stored bars of some times in the place of its own."""
+    """Return an answer with the stored bars at some times instead of its own."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -149,7 +149,7 @@ def with_kept(answer: pa.Table, stored: pa.Table, kept: Sequence[datetime]) -> p
 
 
 def with_known(answer: pa.Table, stored: pa.Table) -> pa.Table:
-    """Return an answer with the stored volumes, averages and counts where it says that there is no such number."""
+    """Return an answer with the stored volumes, averages and counts where it has placeholders."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -166,7 +166,7 @@ def with_known(answer: pa.Table, stored: pa.Table) -> pa.Table:
 
 
 def conflict_text(series: Series, settled: Sequence[datetime]) -> str:
-    """Return the words for bars that had settled and have other prices in a new answer."""
+    """Return the note on settled bars that have other prices in a new answer."""
     return (
         f"{len(settled)} stored bars of {series.short} are different in a new answer, the first at {settled[0]}; they "
         f"had settled, and prices moved by more than {TOLERANCE:.1%}, so they were kept and the answer is in "
@@ -175,12 +175,12 @@ def conflict_text(series: Series, settled: Sequence[datetime]) -> str:
 
 
 def gone_text(series: Series, gone: Sequence[datetime]) -> str:
-    """Return the words for stored bars that a new answer does not have."""
+    """Return the note on stored bars that a new answer lacks."""
     return f"{len(gone)} stored bars of {series.short} are not in a new answer, the first at {gone[0]}; they were kept"
 
 
 def lost_text(series: Series, difference: BarChange) -> str:
-    """Return the words for stored bars that are not served again when their series is read on another scale."""
+    """Return the note on stored bars that are no longer served when their series is read on another scale."""
     scale = f"prices times {difference.ratio:.6g}" if difference.ratio else ""
     scale = f"volumes times {difference.unit:g}" if difference.unit else scale
     return (
@@ -190,25 +190,25 @@ def lost_text(series: Series, difference: BarChange) -> str:
 
 
 def scale_text(difference: BarChange) -> str:
-    """Return the words for the revision that reading a series again makes."""
+    """Return the reason for the revision that reading a series again makes."""
     return RESCALED if difference.ratio is not None else RECOUNTED
 
 
 def why_revised(series: Series, difference: BarChange, rolled: str = "") -> str:
-    """Return the words for the revision that storing an answer makes; "" where it differs in nothing."""
+    """Return the reason for the revision that storing an answer makes; "" if it changes nothing."""
     if not difference:
         return ""
     return "; ".join(filter(None, (_REPLACED, rolled))) if series.rewritten else _CORRECTED
 
 
 def other_contract(instrument: Instrument, stored: ContractDetails, found: ContractDetails) -> str:
-    """Return the words for a name that means another contract than the one whose bars are stored; "" where not."""
+    """Return the error for a name that now means another contract than the stored one; "" if it does not."""
     if found.con_id in (0, stored.con_id):
         return ""
     return f"{instrument} was contract {stored.con_id} ({stored.name}) and is now {found.con_id} ({found.name})"
 
 
 def roll_text(instrument: Instrument, stored: ContractDetails, found: ContractDetails) -> str:
-    """Return the words for a continuous future whose contract is another than the last time."""
+    """Return the note on a continuous future whose contract has changed since the last time."""
     old, new = (f"{one.con_id} ({one.local_symbol or one.name})" for one in (stored, found))
     return f"{instrument} rolled from contract {old} to {new}"

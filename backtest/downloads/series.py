@@ -81,7 +81,7 @@ class _Rescaled(Exception):
 
 class Filling:
     """
-    Fills one series; `fill` does it, `report` tells the outcome.
+    The download of one series: `fill` runs it, `report` returns the outcome.
 
     Args:
         span: what is asked for; of it only finished bars are fetched, as of `now`.
@@ -182,11 +182,11 @@ class Filling:
 
     @property
     def failures(self) -> list[str]:
-        """What went wrong, beside sessions that are missing."""
+        """The failures, apart from missing sessions."""
         return [*self._errors, *(text for _, text in self._given_up)]
 
     def planned(self) -> list[Span]:
-        """Return the windows that `fill` would ask for, were nothing to go wrong; nothing is sent."""
+        """Return the windows that `fill` would request if nothing failed; nothing is sent."""
         self._start()
         contract = self._store.manifest_or_empty(self._series).contract
         if contract and contract.con_id and not self._series.instrument.rolls:
@@ -781,7 +781,7 @@ class Filling:
         self._notes.append(text)
 
     def _windows(self) -> list[Span]:
-        # A weekend is no reason to re-read its seams.
+        # A weekend is not a reason to re-read its seams.
         gaps_with_bars = [gap for gap in self._gaps() if self._source.windows(self._series, gap)]
         spans = union(whole_bars(self._series, self._hours, self._with_seams(gap)) for gap in gaps_with_bars)
         return [window for span in spans for window in self._source.windows(self._series, span)]

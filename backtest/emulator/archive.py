@@ -309,7 +309,7 @@ def end_of(text: str, now: datetime) -> tuple[datetime, bool]:
     Return the moment that the text of an end means, and whether its zone had to be assumed.
 
     Raises:
-        Refused: 10314, the text is no end.
+        Refused: 10314, the text is not an end.
     """
     if not text:
         return now, False

@@ -66,7 +66,7 @@ def decode_request(fields: list[str], version: int) -> Request:
 
     Raises:
         Refused: 320, a field is missing or is not a number.
-        LinkLost: the first field is not a number, so this is no message.
+        LinkLost: the first field is not a number, so this is not a message.
     """
     try:
         number = int(fields[0])

@@ -157,7 +157,7 @@ async def read_version(reader: asyncio.StreamReader) -> int:
     Read the opening of a connection and return the server version to use: the lower of both sides' highest.
 
     Raises:
-        NoConnection: the bytes are no opening, or the versions do not meet.
+        NoConnection: the bytes are not an opening, or the versions do not meet.
     """
     if await reader.readexactly(4) != b"API\0":
         raise NoConnection("the connection does not open with API; is it a TWS client?")
@@ -176,7 +176,7 @@ async def read_fields(reader: asyncio.StreamReader) -> list[str]:
     Read one frame and return its fields.
 
     Raises:
-        LinkLost: the bytes are no frame of fields, so nothing after them can be read either.
+        LinkLost: the bytes are not a frame of fields, so nothing after them can be read either.
     """
     payload = await _read_payload(reader)
     if not payload.endswith(b"\0"):

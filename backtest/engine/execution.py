@@ -179,7 +179,7 @@ class VolumeCap:
     """
     A filler for Backtrader's broker: no more than a share of a bar's volume, in whole shares, for all orders in it.
 
-    What is left of an order waits for the next bar. A bar without a volume is no limit. Coins go by their own step.
+    What is left of an order waits for the next bar. A bar without volume sets no limit. Coins go by their own step.
 
     Attributes:
         nothing: in how many bars the share of a volume was less than the smallest size, so that an order got nothing.

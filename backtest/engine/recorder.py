@@ -100,7 +100,7 @@ class Recorder(bt.Analyzer):
 
     @property
     def off_tick(self) -> int:
-        """How many orders named a price that is no multiple of the tick of their contract."""
+        """How many orders named a price that is not a multiple of the tick of their contract."""
         return self._over.off_tick
 
     @property
@@ -225,7 +225,7 @@ def _paid(price: Any) -> float:
 
 
 def _is_off(order: Any, tick: float) -> bool:
-    """Return whether an order names a price, as a limit or a stop, that is no multiple of a tick."""
+    """Return whether an order names a price, as a limit or a stop, that is not a multiple of a tick."""
     if not tick or order.exectype not in _AT_A_PRICE:
         return False  # a trailing stop moves by itself
     prices = [one for one in (order.created.price, order.created.pricelimit) if isinstance(one, Real) and one]

@@ -488,7 +488,7 @@ def _small_market_of(
 
 
 def _check_converted(cerebro: _Cerebro, exchange: Exchange, name: str) -> None:
-    """Raise UsageError where a strategy has put a commission of its own in the place of one that converts money."""
+    """Raise UsageError where a strategy has put a commission of its own in place of one that converts money."""
     for n in exchange.conversions:
         feed = cerebro.datas[n]
         if type(cerebro.broker.getcommissioninfo(feed)) is not Converted:

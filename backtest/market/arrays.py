@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def numbers(column: pa.ChunkedArray | pa.Array, missing: Any = None) -> np.ndarray:
     """
-    Return a column of fixed width as an array, without a copy where it is in one piece and nothing is missing.
+    Return a column of fixed width as an array, without a copy if it is one chunk without nulls.
 
     Args:
         column: numbers as they are, stamps and dates as whole numbers of their unit.
@@ -39,21 +39,21 @@ def valid(column: pa.Array) -> np.ndarray:
 
 
 def rows_by_text(texts: Sequence[str]) -> dict[str, np.ndarray]:
-    """Return the places of each text, in order; the texts in the order in which they come."""
+    """Return the positions of each text, in order; the texts in the order in which they first appear."""
     places: dict[str, int] = {}
     codes = np.array([places.setdefault(text, len(places)) for text in texts], np.int64)
     return dict(zip(places, rows_by_number(codes, len(places)), strict=True))
 
 
 def rows_by_number(numbers: np.ndarray, count: int) -> list[np.ndarray]:
-    """Return the places of each whole number below a count, in order."""
+    """Return the positions of each whole number below a count, in order."""
     ends = np.cumsum(np.bincount(numbers, minlength=count))
     return np.split(np.argsort(numbers, kind="stable"), ends[:-1]) if count else []
 
 
 def merged(parts: Sequence[np.ndarray]) -> np.ndarray:
     """
-    Return the values of sorted arrays, sorted, each once.
+    Return the distinct values of sorted arrays, sorted.
 
     It takes less time than `np.unique`, which hashes the values and imports `numpy.ma` when it is first called.
     """
@@ -62,7 +62,7 @@ def merged(parts: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def release_memory() -> None:
-    """Give back to the system what Arrow keeps for tables to come."""
+    """Return the memory that Arrow reserves for later tables to the system."""
     import pyarrow as pa
 
     pa.default_memory_pool().release_unused()
@@ -106,12 +106,12 @@ def texts(values: Sequence[str]) -> pa.Array:
 
 
 def has_column(table: pa.Table, name: str) -> bool:
-    """Return whether a table has a column, however wide it is: a list of its names is made each time."""
+    """Return whether a table has a column, also for wide tables, where Arrow's list of names is slow."""
     return bool(table.schema.get_field_index(name) >= 0)
 
 
 def with_columns(table: pa.Table, columns: Mapping[str, pa.Array]) -> pa.Table:
-    """Return a table with some columns, each in the place of that of its name, or at the end; at one go, if wide."""
+    """Return a table with these columns, which replace those of the same name or are appended, at once if wide."""
     import pyarrow as pa
 
     before = dict(zip(table.column_names, table.columns, strict=True))

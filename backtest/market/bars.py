@@ -78,7 +78,7 @@ def with_extra(bars: pa.Table, extra: Iterable[str]) -> pa.Table:
 
 
 def without_empty(bars: pa.Table) -> pa.Table:
-    """Return the bars without the extra columns in which there is no number."""
+    """Return the bars without the extra columns that hold no number."""
     return with_extra(bars, [name for name in extra_of(bars) if bars[name].null_count < len(bars)])
 
 
@@ -95,7 +95,7 @@ def table_of(rows: Iterable[tuple[object, ...]]) -> pa.Table:
 
 def check_bars(bars: pa.Table, series: Series) -> None:
     """
-    Raise BadBars unless the table keeps the rules of a bar; at most three offending bars are named.
+    Raise BadBars unless the table obeys the rules of a bar; the error names at most three bars.
 
     The rules: our schema, times strictly increasing, prices finite, low <= open, close <= high, volume not
     negative, daily bars stamped at 00:00 UTC. Prices need not be positive (crude oil, spreads). An extra column has
@@ -109,7 +109,7 @@ def check_bars(bars: pa.Table, series: Series) -> None:
 
 def check_unset(bars: pa.Table, series: Series) -> None:
     """
-    Raise BadBars where a price is beyond reason, or another number is a vendor's word for "no such number".
+    Raise BadBars if a price is implausibly high, or another number is a vendor's placeholder for "no such number".
 
     Not a rule of `check_bars`: what 0.1.0 has stored may break it.
     """
@@ -126,7 +126,7 @@ def check_unset(bars: pa.Table, series: Series) -> None:
 
 def known_numbers(column: pa.ChunkedArray | pa.Array, name: str) -> pa.Array:
     """
-    Return the volume, average or trades of bars as float64, with null for what says that there is no such number.
+    Return volume, average or trades as float64, with null for a placeholder that means "no such number".
 
     That is IB's -1 ("does not apply"), the largest number of a type ("unset"), NaN and infinity.
     """
@@ -135,7 +135,7 @@ def known_numbers(column: pa.ChunkedArray | pa.Array, name: str) -> pa.Array:
 
 
 def known_counts(bars: pa.Table) -> pa.Table:
-    """Return bars with null for what stands for no volume, average or number of trades; 0.1.0 may have stored such."""
+    """Return bars with null for placeholders in volume, average and trades; 0.1.0 may have stored them."""
     for place, name in enumerate(COLUMNS[5:], 5):
         field = bars.schema.field(name)
         bars = bars.set_column(place, field, known_numbers(bars[name].cast("float64"), name).cast(field.type))
@@ -143,7 +143,7 @@ def known_counts(bars: pa.Table) -> pa.Table:
 
 
 def unset_prices(bars: pa.Table) -> np.ndarray:
-    """Return which bars have a price that stands for no number; 0.1.0 may have stored some."""
+    """Return which bars have a placeholder as a price; 0.1.0 may have stored some."""
     return np.asarray(np.any([_unset(arrays.numbers(bars[name]), name) for name in PRICES], axis=0))
 
 
@@ -158,7 +158,7 @@ def _unset(values: np.ndarray, name: str) -> np.ndarray:
 
 def rows_digest(bars: pa.Table) -> str:
     """
-    Return the SHA-256 of the values, column by column in schema order, whatever the file that held them.
+    Return the SHA-256 of the values, column by column in schema order, in whatever file they were.
 
     An extra column counts with its name, and not at all where there is no number in it: so bars keep their digest
     when others of their series get one.

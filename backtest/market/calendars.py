@@ -48,7 +48,7 @@ def time_zone(hours: Hours) -> str:
 
 def sessions_a_year(hours: Hours) -> float:
     """
-    Return the sessions a year as version 0.1.0 computed them, which is hashed: 252, forex 260, crypto 365.
+    Return the sessions per year as version 0.1.0 computed them, for hashes: 252, forex 260, crypto 365.
 
     252 also where no calendar is known. What figures are annualised by is `periods.periods_of`.
     """
@@ -57,7 +57,7 @@ def sessions_a_year(hours: Hours) -> float:
 
 def exact(hours: Hours, since: date | None = None, until: date | None = None) -> bool:
     """
-    Return whether the sessions are known to the minute; hours of forex and futures only roughly.
+    Return whether the sessions are known to the minute; the hours of forex and futures are only approximate.
 
     Args:
         since: the first date that counts, with `until` the last; without them the years of which a calendar is known.
@@ -69,17 +69,17 @@ def exact(hours: Hours, since: date | None = None, until: date | None = None) ->
 
 
 def known_dates(hours: Hours) -> tuple[date, date] | None:
-    """Return the first and last date of which the sessions are known to the minute; None where there is none."""
+    """Return the first and last date whose sessions are known to the minute; None if there is none."""
     return None if not _listed(hours) or hours.own or rough(hours) else _bounds(hours.calendar)
 
 
 def rough(hours: Hours) -> bool:
-    """Return whether the sessions are those of a calendar or a clock that knows holidays or daily breaks roughly."""
+    """Return whether a calendar or a clock knows the sessions' holidays or daily breaks only approximately."""
     return hours.calendar in _ROUGH
 
 
 def week_of(hours: Hours) -> Week | None:
-    """Return the rule of the dates of which no calendar is known; None of forex and crypto, which have no other."""
+    """Return the rule for dates without a calendar; None for forex and crypto, which have no other."""
     if hours.calendar in (FOREX, ALWAYS):
         return None
     return WEEKS.get(hours.calendar, WEEKDAYS)
@@ -87,7 +87,7 @@ def week_of(hours: Hours) -> Week | None:
 
 def fallback(hours: Hours, since: date, until: date) -> str:
     """
-    Return the rule by which sessions from `since` to `until` are made up where no calendar is known; "" where one is.
+    Return the rule that stands in for a calendar from `since` to `until`; "" if a calendar covers them.
 
     Dates that a vendor states, and forex and crypto, which open by the clock, need none.
     """
@@ -120,7 +120,7 @@ def sessions(hours: Hours, since: date, until: date, regular_hours: bool = True)
 
 def span_of_sessions(series: Series, hours: Hours, since: date, until: date) -> Span:
     """
-    Return the span of the stamps of a series' bars in the sessions from `since` to `until`, both included.
+    Return the span of timestamps of a series' bars in the sessions from `since` to `until`, both included.
 
     Daily and longer bars are stamped with dates, so theirs is a span of dates; for shorter ones it runs from the
     opening of the first session to the close of the last.
@@ -157,7 +157,7 @@ def _first_and_last(hours: Hours, since: date, until: date, regular_hours: bool)
 
 def after_the_close(series: Series, hours: Hours) -> timedelta:
     """
-    Return how long after the close of its session a series may have bars.
+    Return for how long after its session's close a series may have bars.
 
     Of the closing auctions of stocks, which are over within half an hour; New York's is at the close. Options on
     indices, and some indices, trade there until 16:15.
@@ -169,7 +169,7 @@ def after_the_close(series: Series, hours: Hours) -> timedelta:
 
 def span_asked(series: Series, hours: Hours, asked: Span | Sessions | None) -> Span | None:
     """
-    Return the span of the stamps of a series' bars that `span.asked_span` means; None for all.
+    Return the span of timestamps of a series' bars that `span.asked_span` refers to; None for all.
 
     Raises:
         UsageError: no session lies between the dates.
@@ -184,7 +184,7 @@ def span_asked(series: Series, hours: Hours, asked: Span | Sessions | None) -> S
 
 def bar_start(series: Series, hours: Hours, moment: datetime) -> datetime:
     """
-    Return when the bar of a series that a moment lies in starts, were its session open all the time.
+    Return the start of the bar that contains a moment, as if its session were always open.
 
     A week starts on its Monday, a month on its first, both as dates; shorter bars lie on the clock of the exchange,
     with its daylight saving, from midnight on; where its zone is not known, on that of UTC.
@@ -193,13 +193,13 @@ def bar_start(series: Series, hours: Hours, moment: datetime) -> datetime:
 
 
 def utc_offset(hours: Hours, moment: datetime) -> float:
-    """Return how far the clock of the exchange is ahead of UTC then, in seconds."""
+    """Return how far the exchange's clock is ahead of UTC at a moment, in seconds."""
     offset = moment.astimezone(_zone_of(hours.zone)).utcoffset()
     return offset.total_seconds() if offset else 0.0
 
 
 def whole_bars(series: Series, hours: Hours, span: Span) -> Span:
-    """Return the span, widened to whole bars where an end lies inside of one: a bar is there or not, never cut."""
+    """Return the span, widened to whole bars if an end lies within one, so that no bar is cut."""
     if series.size.daily:
         (start, _), (last, end) = (_bar_around(series.size, "", moment) for moment in (span.start, span.end))
         return Span(start, end if last < span.end else span.end)
@@ -284,7 +284,7 @@ def _whole_days(hours: Hours, since: date, until: date) -> Iterator[Session]:
     """
     Yield a session from midnight to midnight of the exchange for each weekday, holidays too.
 
-    It holds whatever a product trades that day, and midnight is no middle of a bar.
+    It holds whatever a product trades that day, and midnight is not a middle of a bar.
     """
     for number in range((until - since).days + 1):
         day = since + number * _DAY
@@ -381,7 +381,7 @@ def _new_york() -> tzinfo:
     return _zone_of("America/New_York")
 
 
-@cache  # and imported when it is needed: runs on daily bars are told by dates
+@cache  # and imported when it is needed: runs on daily bars are identified by dates
 def _zone_of(name: str) -> tzinfo:
     """Return the time zone of a name; UTC where there is none."""
     if not name:

@@ -37,7 +37,7 @@ _FIVE_MINUTES, _HALF_HOUR, _DAY, _WEEK = 300, 1800, 86_400, 604_800  # seconds
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)  # `fromtimestamp` fails on Windows for what is earlier
 _NIGHT = 14_400  # between sessions; breaks are shorter
 _MINUTES = 1440  # a day
-_SELDOM, _FEW_RUNS = 0.08, 4  # runs of sessions without a bar, of all sessions; and how many are no habit yet
+_SELDOM, _FEW_RUNS = 0.08, 4  # runs of sessions without a bar, of all sessions; and how many are not a habit yet
 _WHOLE, _FULL = 0.95, 0.01  # of a session: as much is there beside a cut; as little is missing of the others
 _QUARTER, _TIMES_USUAL, _ENOUGH = 0.25, 5, 5  # a quarter of sessions have shorter stretches; sessions to know that
 _CUTS = 3  # of a session, at most: one with more stretches without a trade is a quiet one
@@ -75,7 +75,7 @@ _WEEKEND, _WEEKEND_LASTS = _SATURDAY + 10 * 3600, 25 * 3600
 @dataclass(frozen=True, slots=True)
 class BarChange:
     """
-    How a fresh answer differs from the stored bars it repeats.
+    How a new answer differs from the stored bars that it repeats.
 
     `times` are the stored bars that are different or gone, `gone` those of them that are gone, and `moved` those whose
     prices are further off than TOLERANCE. `ratio` is that of new over old prices where there is one, as after a split,
@@ -94,7 +94,7 @@ class BarChange:
 
 def check_answer(bars: pa.Table, series: Series, hours: Hours) -> None:
     """
-    Raise BadBars where invalid answer: prices within reason, rules of a bar, grid, positive, open exchange.
+    Raise BadBars for an invalid answer: prices in range, rules of a bar, grid, positive, open exchange.
 
     Sessions are checked for regular hours of listed markets; hours of forex and futures are only approximately known.
     Where no calendar is known, the days of the week are checked.
@@ -125,7 +125,7 @@ def check_answer(bars: pa.Table, series: Series, hours: Hours) -> None:
 
 
 def outside(bars: pa.Table, series: Series, hours: Hours) -> np.ndarray:
-    """Return which bars lie in no session: by what is stated for their time, else by the calendar, as far as known."""
+    """Return which bars are outside every session: by the stated hours, otherwise by the calendar, as far as known."""
     found = _outside_the_calendar(bars, series, replace(hours, stated=()) if hours.stated else hours)
     for stated in hours.stated:
         if stated.regular_hours == series.regular_hours and stated.sessions and series.size.seconds <= _DAY:
@@ -136,7 +136,7 @@ def outside(bars: pa.Table, series: Series, hours: Hours) -> np.ndarray:
 
 def doubted(bars: pa.Table, series: Series, hours: Hours) -> np.ndarray:
     """
-    Return which bars the vendor's schedule should be asked about.
+    Return which bars to check against the vendor's schedule.
 
     That is what lies outside; and where a calendar knows hours only roughly, what lies at a time of day at which by
     what is stated for other days the instrument never trades, as in the daily break of a future.
@@ -149,13 +149,13 @@ def doubted(bars: pa.Table, series: Series, hours: Hours) -> np.ndarray:
 
 
 def periods(bars: pa.Table, series: Series) -> list[Span]:
-    """Return the week or month of each bar, from its Monday or first to the next."""
+    """Return the week or month of each bar, from its Monday or its first day to the next."""
     every = ((moment, moment + timedelta(microseconds=1)) for moment in bars["time"].to_pylist())
     return [whole_bars(series, _NO_HOURS, Span(*pair)) for pair in every]
 
 
 def twins(bars: pa.Table, series: Series) -> list[datetime]:
-    """Return the bars whose week or month has had one before: a part of it each."""
+    """Return the bars whose week or month already has one: each covers a part of it."""
     if series.size.seconds <= _DAY or not len(bars):
         return []
     every = periods(bars, series)
@@ -165,7 +165,7 @@ def twins(bars: pa.Table, series: Series) -> list[datetime]:
 
 def compare_bars(stored: pa.Table, fresh: pa.Table) -> BarChange:
     """
-    Return how an answer differs from stored bars; what only the answer has is no difference.
+    Return how an answer differs from stored bars; bars that only the answer has do not count.
 
     That is a bar, or a number in an extra column where the stored bar has none. Another number there is a bar that
     moved, as of another price.
@@ -203,7 +203,7 @@ def compare_bars(stored: pa.Table, fresh: pa.Table) -> BarChange:
 
 
 def missing_sessions(series: Series, hours: Hours, bars: pa.Table, span: Span) -> list[Span]:
-    """Return the sessions in the span without any bar, or weeks or months with a session; neighbours are one span."""
+    """Return the sessions in the span without a bar, or weeks or months with a session; neighbours are joined."""
     starts, ends, counts = _counted(series, hours, bars, span)
     empty = np.flatnonzero(counts == 0)
     runs = np.split(empty, np.flatnonzero(np.diff(empty) > 1) + 1) if len(empty) else []
@@ -211,7 +211,7 @@ def missing_sessions(series: Series, hours: Hours, bars: pa.Table, span: Span) -
 
 
 def seldom_trades(series: Series, hours: Hours, bars: pa.Table, span: Span) -> bool:
-    """Return whether sessions without a bar are usual between the first and the last bar in the span."""
+    """Return whether sessions without a bar are common between the first and the last bar in the span."""
     if not len(bars) or series.size.seconds > _DAY:
         return False
     stamps = seconds(bars)
@@ -223,7 +223,7 @@ def seldom_trades(series: Series, hours: Hours, bars: pa.Table, span: Span) -> b
 
 def missing_stretches(series: Series, hours: Hours, bars: pa.Table, span: Span) -> list[Span]:
     """
-    Return what is missing of sessions in the span that have some of their bars, in order.
+    Return the missing parts of sessions in the span that have some of their bars, in order.
 
     A minute without a trade has no bar. So a stretch counts where the rest of its session is full, but for two more,
     and where it is several times longer than is usual in the others; one or two bars only where few sessions lack
@@ -292,7 +292,7 @@ def _habits(
 
 
 def trades_in(series: Series, hours: Hours, span: Span) -> bool:
-    """Return whether a session of regular hours lies in the span, at least in part, by the calendar; False without."""
+    """Return whether a session of regular hours overlaps the span, by the calendar; False without a calendar."""
     starts, ends = session_edges(series, hours)
     since, until = span.start.timestamp(), span.end.timestamp()
     return bool(np.searchsorted(starts, until) > np.searchsorted(ends, since, side="right"))
@@ -314,7 +314,7 @@ def session_edges(
     series: Series, hours: Hours, regular_hours: bool = True, stamps: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """
-    Return the seconds since 1970 at which the sessions of a series start and end; of daily bars those of each date.
+    Return when the sessions of a series start and end, in seconds since 1970; for daily bars the dates' edges.
 
     Args:
         stamps: seconds, in order, which the sessions are to reach around; without them those of 1990 to 2035 count.
@@ -325,12 +325,12 @@ def session_edges(
 
 
 def clock_edges(hours: Hours, regular_hours: bool = True) -> tuple[np.ndarray, np.ndarray]:
-    """Return the seconds since 1970 at which sessions open and close, in the order of `session_edges`."""
+    """Return when sessions open and close, in seconds since 1970, in the order of `session_edges`."""
     return _edges(hours, regular_hours, False, *_USUAL)
 
 
 def seconds(bars: pa.Table) -> np.ndarray:
-    """Return the stamps of bars in whole seconds since 1970."""
+    """Return the timestamps of bars in whole seconds since 1970."""
     return _microseconds(bars) // _MICRO
 
 
@@ -611,7 +611,7 @@ def _named(bars: pa.Table, wrong: np.ndarray) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ImpossibleBar:
-    """A bar that cannot be true: its row, why, with the values, and whether that is the time it is stamped with."""
+    """An invalid bar: its row, the reason with the values, and whether its timestamp is the problem."""
 
     row: int
     text: str
@@ -620,7 +620,7 @@ class ImpossibleBar:
 
 def impossible_bars(bars: pa.Table, series: Series, hours: Hours) -> list[ImpossibleBar]:
     """
-    Return the bars for which `check_answer` would refuse the whole, in order, each with the first of the reasons.
+    Return the bars for which `check_answer` would refuse the answer, in order, each with its first reason.
 
     Times are in order, and no two are the same.
     """

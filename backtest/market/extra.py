@@ -33,7 +33,7 @@ _NUMBERED = re.compile(r"line_?\d+|tick_.*")  # lines by number, and the last va
 
 def extra_names(given: Any) -> tuple[str, ...]:
     """
-    Return the names of extra columns that were given as a list, or as text with commas between them.
+    Return the names of extra columns, given as a list or as text with commas.
 
     Raises:
         UsageError: it is neither, a name cannot be that of a line, or two are the same but for capital letters.
@@ -48,7 +48,7 @@ def extra_names(given: Any) -> tuple[str, ...]:
 
 
 def problem_of(names: Iterable[str]) -> str:
-    """Return why these cannot be the names of extra columns together, and what to write; "" where they can."""
+    """Return why these cannot be the names of extra columns together, and what to write; "" if they can."""
     seen: dict[str, str] = {}
     for name in names:
         if problem := _problem(name):
@@ -61,12 +61,12 @@ def problem_of(names: Iterable[str]) -> str:
 
 
 def united(names: Iterable[Iterable[str]]) -> tuple[str, ...]:
-    """Return each name once, in the order in which they come first."""
+    """Return each name once, in order of first appearance."""
     return tuple(dict.fromkeys(name for some in names for name in some))
 
 
 def suggested_name(name: str) -> str:
-    """Return what a column of this name can be kept as, under which it is found, too; "" where it must be renamed."""
+    """Return the name under which a column can be stored and is found; "" if it has to be renamed."""
     near = re.sub(r"\W+", "_", unicodedata.normalize("NFKC", name)).strip("_")
     return next((one for one in (near, f"{near}_") if _fits(one)), "")
 

@@ -99,7 +99,7 @@ class Week:
     rule: str = "weekdays; no holidays known"
 
     def opens(self, day: date) -> bool:
-        """Return whether a session is known by the date, as far as the rule says."""
+        """Return whether the rule has a session on the date."""
         return day.weekday() in [days for since, days in self.days if since <= day][-1]
 
 

@@ -70,7 +70,7 @@ class Periods:
 
 def periods_of(series: Sequence[Series], hours: Sequence[Hours]) -> Periods:
     """
-    Return the periods a year of a run on some series: those of the one that `clock_of` names.
+    Return the periods per year of a run on some series: those of the one that `clock_of` names.
 
     Args:
         hours: of each series.
@@ -84,7 +84,7 @@ def periods_of(series: Sequence[Series], hours: Sequence[Hours]) -> Periods:
 
 def clock_of(series: Sequence[Series], hours: Sequence[Hours]) -> int:
     """
-    Return the place of the series by whose sessions a run is measured: the one that has the most periods a year.
+    Return the position of the series whose sessions measure a run: the one with the most periods per year.
 
     Of several that have as many it is the first by the name of its calendar; then the one with the longer sessions,
     with the shorter bars, and by its own name: the order of the series decides nothing.
@@ -93,19 +93,19 @@ def clock_of(series: Sequence[Series], hours: Sequence[Hours]) -> int:
 
 
 def of_that_clock(series: Sequence[Series], hours: Sequence[Hours]) -> list[int]:
-    """Return the places of the series that have the sessions of the one that `clock_of` names, itself too."""
+    """Return the positions of the series with the same sessions as the one that `clock_of` names, itself too."""
     place = clock_of(series, hours)
     return [n for n in range(len(series)) if _rank(series[n], hours[n]) == _rank(series[place], hours[place])]
 
 
 def several_clocks(series: Sequence[Series], hours: Sequence[Hours]) -> bool:
-    """Return whether series have not all the sessions of one calendar, or bars of a session beside longer ones."""
+    """Return whether series differ in their calendars, or mix bars of a session with longer ones."""
     return len({_rank(one, its) for one, its in zip(series, hours, strict=True)}) > 1
 
 
 def bars_a_year(series: Series, hours: Hours) -> float:
     """
-    Return the bars a year of a series: its sessions, weeks or months, or the bars that its sessions are cut into.
+    Return the bars per year of a series: its sessions, weeks or months, or the bars within its sessions.
 
     Raises:
         UsageError: bars are shorter than a session, and how long sessions are is not known.

@@ -140,7 +140,7 @@ BAR_SIZES = {
 
 @dataclass(frozen=True, slots=True)
 class Qualifier:
-    """What a qualifier of an instrument says and looks like; `made` where it is for series that we make, not for IB."""
+    """A qualifier of an instrument and its form; `made` marks those for series that we build, not IB."""
 
     what: str
     pattern: str
@@ -432,7 +432,7 @@ def _short_spelling(series: Series) -> str:
 
 
 def refuse_made(wanted: Instrument) -> None:
-    """Raise UsageError where bars would have to be made from those of stored contracts, which this version can't do."""
+    """Raise UsageError for bars that have to be built from stored contracts, which this version cannot do."""
     if not wanted.made:
         return
     words = [CONT] if wanted.expiry == CONT else []
@@ -447,7 +447,7 @@ def refuse_made(wanted: Instrument) -> None:
 
 def series_of(given: Series | str) -> Series:
     """
-    Return a series that was given as one, or by its spelling.
+    Return a series, given as one or by its spelling.
 
     Raises:
         UsageError: it is neither.
@@ -457,7 +457,7 @@ def series_of(given: Series | str) -> Series:
 
 def several_series(given: Any) -> list[Series]:
     """
-    Return one series or several, each given as one or by its spelling.
+    Return one series or several, given as such or by their spellings.
 
     Raises:
         UsageError: one is neither.
@@ -473,7 +473,7 @@ def several_series(given: Any) -> list[Series]:
 
 
 def few(names: Sequence[str]) -> str:
-    """Return the names of series as a line has room for: three at most, or the first two and how many more."""
+    """Return the names of series in short: three at most, or the first two and the number of the others."""
     return (
         ", ".join(names) if len(names) <= _FEW else f"{', '.join(names[: _FEW - 1])} and {len(names) - _FEW + 1:,} more"
     )
@@ -573,7 +573,7 @@ def _with_a_size(instrument: str) -> str:
 
 
 def did_you_mean_today(wanted: Instrument | Series) -> str:
-    """Return how IB writes an instrument or a series today, as the end of a message; "" where it is written so."""
+    """Return IB's current spelling of an instrument or a series, as the end of a message; "" if it is current."""
     if isinstance(wanted, Instrument):
         today, why = wanted._today()
         spelling = today._spelled(_shown, shortest=True)

@@ -53,7 +53,7 @@ def days_of_moments(moments: np.ndarray, series: Series, hours: Hours) -> np.nda
 
 
 class KnownSessions(NamedTuple):
-    """The sessions of a series, in order: a bar that opens before an end, and not before the one before, is of it."""
+    """The sessions of a series, in order: a bar belongs to the first one that ends after it opens."""
 
     days: np.ndarray  # datetime64[D]
     opens: np.ndarray  # datetime64[us], UTC
@@ -62,7 +62,7 @@ class KnownSessions(NamedTuple):
 
 
 def sessions_around(first: np.datetime64, last: np.datetime64, series: Series, hours: Hours) -> KnownSessions:
-    """Return the sessions from before the first of some moments in UTC to after the last."""
+    """Return the sessions from before the first of some moments, in UTC, until after the last."""
     since, until = (moment.astype("datetime64[us]").astype(datetime).date() for moment in (first, last))
     return _known(since - _AROUND, until + _AROUND, series.regular_hours, after_the_close(series, hours), hours)
 

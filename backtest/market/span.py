@@ -117,7 +117,7 @@ def asked_span(
     end: date | str | None = None,
 ) -> Span | Sessions | None:
     """
-    Return which bars are asked for: a span of stamps, or the first and last session; None for all.
+    Return the requested bars: a span of timestamps, or the first and last session; None for all.
 
     Args:
         span: a `Span`, or a pair of sessions, both included.
@@ -145,7 +145,7 @@ def asked_span(
 
 
 def union(spans: Iterable[Span]) -> list[Span]:
-    """Return the spans in order, those that touch or overlap made one."""
+    """Return the spans in order, with those that touch or overlap joined."""
     merged: list[Span] = []
     for span in sorted(spans):
         if merged and span.start <= merged[-1].end:

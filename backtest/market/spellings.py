@@ -27,7 +27,7 @@ Words = tuple[str, str, str, str]  # symbol, kind, exchange, currency
 
 
 def todays_words(symbol: str, kind: str, exchange: str, currency: str) -> tuple[Words, str]:
-    """Return the four words of an instrument as IB writes them today, and why they differ; "" where they do not."""
+    """Return IB's current four words for an instrument, and why they differ; "" if they do not."""
     if exchange in RENAMED_EXCHANGES or (exchange == "NYMEX" and symbol in _METALS and kind in _FUTURES):
         today = RENAMED_EXCHANGES.get(exchange, "COMEX")
         return (symbol, kind, today, currency), f"IB calls {exchange} {today} today"

@@ -108,7 +108,7 @@ class Universe:
 
 def universe_of(given: Any) -> Universe | str:
     """
-    Return a universe that was given as one, as a file or as a table; "" for none; the text of one as it is.
+    Return a universe given as one, as a file or as a table; "" for none; its text in a spec unchanged.
 
     A table has either a row for each stretch: symbol, from, to (both included, empty where it is open), and maybe
     delisting_return. Or a row for each date, and a column for each symbol that says whether it belongs: from that date
@@ -159,13 +159,13 @@ def in_order(rows: Sequence[Membership]) -> tuple[Membership, ...]:
 
 
 def is_digest(text: str) -> bool:
-    """Return whether a text stands for a universe in a spec, and is no path."""
+    """Return whether a text identifies a universe in a spec, and is not a path."""
     digits = text.removeprefix(_DIGEST)
     return text.startswith(_DIGEST) and len(digits) == _SHOWN and set(digits) <= set("0123456789abcdef")
 
 
 def is_table(heading: str) -> bool:
-    """Return whether the first line of a file is that of a universe, and not a series."""
+    """Return whether the first line of a file is that of a universe, not a list of series."""
     cells = [cell.strip().strip('"').lower() for cell in _split(heading)]
     named = any(name in cells for name in _NAMES) and _STRETCH[0] in cells
     return len(cells) > 1 and (cells[0] in (_DATE, _TIME, "") or named)

@@ -205,7 +205,7 @@ class Accounts:
 
     @cached_property
     def excess(self) -> Rows:
-        """What the returns are above the risk-free rate."""
+        """The returns above the risk-free rate."""
         return self.raw.above(self.risk_free, self.periods)
 
     @cached_property
@@ -279,12 +279,12 @@ class Accounts:
 
 
 def alone(run: Account) -> Accounts:
-    """Return an account as the only row: what its metrics are computed from, kept with it."""
+    """Return an account as the only row of `Accounts`, from which its metrics are computed; cached with it."""
     return run._alone
 
 
 def in_common(run: Account) -> tuple[Any, ...]:
-    """Return what stands for all that runs must have in common to be the rows of `Accounts`."""
+    """Return the values that runs must share to be rows of one `Accounts`."""
     own = (run.days, run.risk_free, run.benchmark, run.common, run.periods, run.lead, run.span)
     return tuple(one.tobytes() if isinstance(one, np.ndarray) else one for one in own)
 
@@ -325,7 +325,7 @@ def sample(result: RunRecord) -> Account:
 
 def sample_batch(batch: RunBatch) -> tuple[Accounts, list[int], dict[int, str]]:
     """
-    Return the accounts of runs as `sample` has each, to the last bit, and their places; of the others, why not.
+    Return the accounts of runs as `sample` would, to the last bit, and their positions; for the others, why not.
 
     The reasons are what `sample` would raise.
     """
@@ -361,7 +361,7 @@ def sample_batch(batch: RunBatch) -> tuple[Accounts, list[int], dict[int, str]]:
 
 def sample_hold(result: RunRecord, own: Account) -> Account:
     """
-    Return the account of `hold` at the last bar of each session; of what is about trades it says nothing.
+    Return the account of `hold` at the last bar of each session, without trades.
 
     Args:
         own: the run's account, which has the same sessions.
@@ -381,22 +381,22 @@ def session_ends(record: pa.Table) -> np.ndarray:
 
 
 def flows_of(record: pa.Table) -> np.ndarray | None:
-    """Return the cash that the strategy added with each bar, negative for what it took out; None for none at all."""
+    """Return the cash that the strategy added with each bar, negative for withdrawals; None if there is none."""
     return column(record, "flow") if "flow" in record.column_names else None
 
 
 def rates_of(record: pa.Table) -> np.ndarray | None:
-    """Return the risk-free return of each bar's session, where the run was given one for each; else None."""
+    """Return the risk-free return of each bar's session, if the run has one for each; otherwise None."""
     return column(record, "risk_free") if "risk_free" in record.column_names else None
 
 
 def growth_of_cash(result: RunRecord) -> np.ndarray:
     """
-    Return what the cash at the start was after each bar: equity, without what cash that was added later became.
+    Return the value of the initial cash after each bar: equity without what later added cash became.
 
-    Cash that the strategy adds or takes out is no return: each flow is invested as the account is, from the end of its
-    bar on, as in a fund whose shares are bought and given back (time-weighted returns). NaN where all money was out of
-    the account, and something was gained or lost all the same.
+    Cash that the strategy adds or withdraws is not a return: each flow is invested like the account from the end of
+    its bar on, as in a fund whose shares are bought and redeemed (time-weighted returns). NaN where all money had left
+    the account, and something was gained or lost nevertheless.
     """
     equity, flows = column(result.record, "equity"), flows_of(result.record)
     return equity if flows is None else without_flows(equity, flows, result.spec.cash)
@@ -404,7 +404,7 @@ def growth_of_cash(result: RunRecord) -> np.ndarray:
 
 def nets_of_cash(result: RunRecord, own: Account) -> np.ndarray:
     """
-    Return the money of each closed round trip as if the cash at the start were all that there was, shape (k,).
+    Return the money of each closed round trip as if the account had only its initial cash, shape (k,).
 
     That is its net, unless the strategy added cash or took some out: then the share of the account that it was.
     """
@@ -420,7 +420,7 @@ def nets_of_cash(result: RunRecord, own: Account) -> np.ndarray:
 
 def without_flows(equity: np.ndarray, flows: np.ndarray, cash: float) -> np.ndarray:
     """
-    Return what the cash at the start was after each bar: see `growth_of_cash`.
+    Return the value of the initial cash after each bar: see `growth_of_cash`.
 
     Args:
         equity: after each bar, the flow of the bar in it, shape (n,).
@@ -443,7 +443,7 @@ def _relative(equity: np.ndarray, money: float) -> np.ndarray:
 
 def hold(result: RunRecord) -> np.ndarray:
     """
-    Return the money after each bar had the cash bought the benchmark at its first close, without costs.
+    Return the money after each bar if the cash had bought the benchmark at its first close, without costs.
 
     Without a benchmark it is spread evenly over the run's series. A missing price is the one before it; until
     the first price of a series its share stays cash. Where the run was paid dividends, so is this: they stay cash.
@@ -460,7 +460,7 @@ def _hold(result: RunRecord) -> np.ndarray:
 
 
 def hold_name(result: RunRecord) -> str:
-    """Return what `hold` holds, in words."""
+    """Return the name of what `hold` holds."""
     if result.spec.benchmark:
         return Series.parse(result.spec.benchmark).short
     return result.series[0] if len(result.series) == 1 else f"{len(result.series)} series evenly"
@@ -468,7 +468,7 @@ def hold_name(result: RunRecord) -> str:
 
 def worth_over_equity(result: RunRecord, rows: np.ndarray | slice = slice(None)) -> tuple[np.ndarray, np.ndarray]:
     """
-    Return what long and what short (negative) positions were worth over equity at the closes of some bars.
+    Return the values of long and of short (negative) positions over equity, at the closes of some bars.
 
     A contract is worth its price times its multiplier. Both are 0 where there was no equity.
     """
@@ -505,7 +505,7 @@ def _traded(fills: pa.Table, spec: RunSpec) -> float:
 
 
 def slippage_by_fill(fills: pa.Table, spec: RunSpec) -> np.ndarray:
-    """Return the money by which each fill was worse than without slippage; 0 of runs that do not know."""
+    """Return how much worse each fill was than without slippage, in money; 0 for runs without that record."""
     if "unslipped" not in fills.column_names:
         return np.zeros(len(fills))
     points = spec.points_by_name
@@ -516,9 +516,9 @@ def slippage_by_fill(fills: pa.Table, spec: RunSpec) -> np.ndarray:
 
 def costs_until(result: RunRecord, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
     """
-    Return all costs up to the end of some bars: commissions, fees and slippage of fills, borrow fees day by day.
+    Return all costs up to the end of some bars: commissions, fees, slippage of fills, daily borrow fees.
 
-    Borrow fees of runs that were kept before they were known by bars count with the fills that closed the positions.
+    Borrow fees of saved runs before they were known by bars count with the fills that closed the positions.
     """
     record, fills = result.record, result.fills_table
     filled = np.searchsorted(arrays.numbers(fills["time"]), arrays.numbers(record["time"])[rows], side="right")
@@ -658,7 +658,7 @@ def _required(result: RunRecord) -> tuple[float | None, int | None]:
 
 
 def required_margin(record: pa.Table) -> np.ndarray | None:
-    """Return what positions required after each bar, None of an account that lends by no known rules."""
+    """Return the margin requirement after each bar; None for an account without known rules."""
     return column(record, "margin") if "margin" in record.column_names else None
 
 

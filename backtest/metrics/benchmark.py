@@ -36,7 +36,7 @@ _Rate: TypeAlias = float | np.ndarray
 def common_dates(
     days: np.ndarray, returns: np.ndarray, other_days: np.ndarray, other_returns: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the dates that both have, and the returns of each from one of them to the next."""
+    """Return the dates that both series have, and the returns of each between these dates."""
     if np.array_equal(days, other_days):
         return days, returns, other_returns
     common, (own, other) = common_places([days, other_days], both_begin(days, other_days))
@@ -45,7 +45,7 @@ def common_dates(
 
 def common_places(every: Sequence[np.ndarray], begins: np.datetime64 | None) -> tuple[np.ndarray, list[np.ndarray]]:
     """
-    Return the dates that several series of returns have, and where they lie in the equity of each.
+    Return the common dates of several series of returns, and their positions in the equity of each.
 
     Args:
         every: the dates of each, rising.
@@ -63,7 +63,7 @@ def common_places(every: Sequence[np.ndarray], begins: np.datetime64 | None) -> 
 
 
 def compounded(returns: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """Return what returns, or rates, compound to from each of some places of equity to the next; on the last axis."""
+    """Return the compound return, or rate, between successive positions of equity, along the last axis."""
     values, starts = np.asarray(returns), places[:-1]
     if len(places) < 2:
         return np.zeros((*values.shape[:-1], 0))
@@ -73,7 +73,7 @@ def compounded(returns: np.ndarray, places: np.ndarray) -> np.ndarray:
 
 def periods_at(periods: float, places: np.ndarray) -> float:
     """
-    Return how many steps between places of equity make a year, where `periods` sessions do.
+    Return how many steps between positions of equity make a year of `periods` sessions.
 
     It is a whole number where sessions are left out: 52 for weeks among sessions of which 252 make a year.
     """
@@ -85,7 +85,7 @@ def periods_at(periods: float, places: np.ndarray) -> float:
 
 def both_begin(days: np.ndarray, others: np.ndarray) -> np.datetime64 | None:
     """
-    Return the date from which two series of returns both count.
+    Return the date from which both series of returns count.
 
     It is the first date of the one that begins later; unless the other has dates between its first two, since then
     nobody knows how long its first return took.
@@ -96,7 +96,7 @@ def both_begin(days: np.ndarray, others: np.ndarray) -> np.datetime64 | None:
 
 
 class Beside:
-    """The returns of several runs, a row each, beside those of one benchmark in the same periods."""
+    """The returns of several runs, one row each, beside those of a benchmark in the same periods."""
 
     def __init__(self, own: Rows, other: Rows, risk_free: _Rate = 0.0, periods: float = SESSIONS) -> None:
         if own.count != other.count:
@@ -118,17 +118,17 @@ class Beside:
 
     @cached_property
     def excess(self) -> Rows:
-        """What the returns are above the risk-free rate."""
+        """The returns above the risk-free rate."""
         return self.own.above(self._risk_free, self.periods)
 
     @cached_property
     def other_excess(self) -> Rows:
-        """What the benchmark's are above it."""
+        """The benchmark's returns above the risk-free rate."""
         return self.other.above(self._risk_free, self.periods)
 
     @cached_property
     def active(self) -> Rows:
-        """The returns less the benchmark's."""
+        """The returns minus the benchmark's."""
         return Rows(self.own.values - self.other.values[0])
 
 
@@ -166,7 +166,7 @@ def alpha_by_row(both: Beside) -> list[float]:
 
 
 class AlphaTest(NamedTuple):
-    """A test whether returns exceed what their benchmark, or cash, explains."""
+    """A test of whether returns exceed what their benchmark, or cash, explains."""
 
     alpha: float  # of a year, as `alpha`; the mean excess return where there is no benchmark
     beta: float  # 0 where there is no benchmark

@@ -150,10 +150,10 @@ _SHAPE = keyed(
 
 def combination_of(document: Mapping[str, Any]) -> Combination:
     """
-    Return the combination of its document in a manifest.
+    Return the combination from its document in a manifest.
 
     Raises:
-        BadStore: it is none.
+        BadStore: it is not one.
     """
     try:
         _SHAPE(document, "combination")

@@ -64,7 +64,7 @@ def drawdowns(days: np.ndarray, equity: np.ndarray) -> list[Drawdown]:
 
 
 def deepest(drawdowns: list[Drawdown], count: int) -> list[Drawdown]:
-    """Return the deepest drawdowns, deepest first, the earlier of two equals before the later."""
+    """Return the deepest drawdowns, deepest first; of equal ones the earlier first."""
     return sorted(drawdowns, key=lambda drawdown: drawdown.depth)[:count]
 
 
@@ -203,7 +203,7 @@ def burke_modified_by_row(returns: Rows, periods: float = SESSIONS) -> list[floa
 
 def losing_runs(returns: np.ndarray) -> np.ndarray:
     """
-    Return what each unbroken row of negative returns lost, in order of time, negative.
+    Return the loss of each unbroken run of negative returns, in order of time, negative.
 
     Compounded at a hundredth of its size, as PerformanceAnalytics does: all but the sum of its returns.
     """

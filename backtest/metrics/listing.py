@@ -68,7 +68,7 @@ class Listed:
         return self.spec.name if self.spec else ""
 
     def values(self, name: str) -> list[Any]:
-        """Return what the run has under a name: a number, texts, a parameter; nothing where it has none."""
+        """Return the run's values under a name: a number, texts, a parameter; none if it has no such name."""
         words: dict[str, list[Any]] = {
             "run": [self.kept.name], "strategy": [self.strategy], "series": list(self.series),
             "tag": list(self.labels.tags), "note": [self.labels.note], "kept": [self.kept.at.isoformat()],
@@ -115,7 +115,7 @@ def _row(run: Kept) -> Listed:
 
 def run_summary_of(result: Measured) -> RunSummary:
     """
-    Return what a list of runs needs of one.
+    Return the summary of a run for lists.
 
     Raises:
         StrategyError: it has no numbers: see `measure`.
@@ -129,7 +129,7 @@ def run_summary_of(result: Measured) -> RunSummary:
 
 
 def keep_summary_of(result: Measured, folder: Path) -> None:
-    """Write the summary of a run beside it; one whose numbers are not defined has none."""
+    """Write the summary of a run beside it; a run whose metrics cannot be computed has none."""
     with suppress(StrategyError):
         keep_summary(run_summary_of(result), folder, state_if_kept(result, folder))
 

@@ -248,7 +248,7 @@ def measure(
 
 def with_metrics(result: _Measured, metrics: Iterable[Metric]) -> _Measured:
     """
-    Return a run whose numbers have further rows of the user's own.
+    Return a run whose metrics include further rows of the user's own.
 
     Raises:
         UsageError: as `measure`.
@@ -262,7 +262,7 @@ def with_metrics(result: _Measured, metrics: Iterable[Metric]) -> _Measured:
 
 
 def notes_of(result: RunRecord) -> tuple[str, ...]:
-    """Return what kept a run from doing what its strategy wanted, a sentence each."""
+    """Return what prevented a run from doing what its strategy wanted, one sentence each."""
     given, rejected = len(result.orders_table), rejected_orders(result.orders_table)
     ruled = "reason" in result.orders_table.column_names
     market, size = result.manifest.get("market", {}), result.spec.brokerage.size
@@ -521,7 +521,7 @@ def measured(
     lead: float = 0.0,
 ) -> Stats:
     """
-    Return what `measure_returns` does, of returns of any periods.
+    Return the results of `measure_returns` for returns of any periods.
 
     Args:
         lead: years that the first return took, of those whose first session is not the one of the initial cash.
@@ -576,10 +576,10 @@ def _stats(run: Account, rows: Mapping[str, Metric], conventions: str, extent: s
 
 def check_result(given: Any, name: str) -> Measured:
     """
-    Return a run with its numbers.
+    Return a run with its metrics.
 
     Raises:
-        UsageError: it is no run.
+        UsageError: it is not a run.
     """
     example = "write what run() returns, or RunResult.load(FOLDER)"
     return Measured.of(_arguments.instance(given, name, RunRecord, example))
@@ -587,7 +587,7 @@ def check_result(given: Any, name: str) -> Measured:
 
 def check_periods(given: Any) -> float:
     """
-    Return periods a year; 0 stands for those of the calendar.
+    Return the periods per year; 0 stands for those of the calendar.
 
     Raises:
         UsageError: it is not a number, or one below 0.
@@ -600,7 +600,7 @@ def check_periods(given: Any) -> float:
 
 @dataclass(frozen=True, slots=True)
 class DatedRates:
-    """The risk-free return of each session, and what stands for it in the spec of a run."""
+    """The risk-free return of each session, and its text in the spec of a run."""
 
     days: np.ndarray  # datetime64[D]
     rates: np.ndarray
@@ -613,7 +613,7 @@ class DatedRates:
 
 def dated_rates(risk_free: Any) -> DatedRates | None:
     """
-    Return the risk-free return of each session that a caller wrote; None where it wrote one of a year.
+    Return the risk-free returns per session that a caller passed; None for a single annual rate.
 
     Raises:
         UsageError: the dates do not rise, or a rate is not a number.
@@ -638,7 +638,7 @@ def with_rates(result: _Run, rates: DatedRates) -> _Run:
 
 
 def risk_free_of(result: RunRecord) -> float | pd.Series:
-    """Return what a run was asked for as risk-free rate: a return a year, or that of each session."""
+    """Return the risk-free rate of a run: an annual return, or the return of each session."""
     rates = rates_of(result.record)
     if rates is None:
         return result.spec.risk_free

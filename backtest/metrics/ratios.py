@@ -30,12 +30,12 @@ def sharpe(returns: np.ndarray, risk_free: float | np.ndarray = 0.0, periods: fl
 
 
 def sharpe_by_row(excess: Rows, periods: float = SESSIONS) -> list[float]:
-    """Return `sharpe` of each run, of what its returns are above the risk-free rate."""
+    """Return `sharpe` of each run, from its excess returns."""
     return where_defined(excess.why_no_deviation, (one * math.sqrt(periods) for one in ratio_by_row(excess)))
 
 
 def ratio_by_row(excess: Rows) -> list[float]:
-    """Return the mean over the deviation of each run; where that does not vary, a number without meaning."""
+    """Return mean over deviation of each run; a meaningless number if its returns do not vary."""
     if excess.count < 2:
         return [math.nan for _ in excess.values]
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -54,7 +54,7 @@ def sharpe_geometric(returns: np.ndarray, risk_free: float | np.ndarray = 0.0, p
 
 
 def sharpe_geometric_by_row(excess: Rows, periods: float = SESSIONS) -> list[float]:
-    """Return `sharpe_geometric` of each run, of what its returns are above the risk-free rate."""
+    """Return `sharpe_geometric` of each run, from its excess returns."""
     found = zip(excess.why_no_deviation, cagr_of_by_row(excess, periods), _deviations(excess), strict=True)
     return [
         Undefined(why) if why else growth / (deviation * math.sqrt(periods)) if growth == growth else growth
@@ -79,7 +79,7 @@ def sortino(returns: np.ndarray, target: float | np.ndarray = 0.0, periods: floa
 
 
 def sortino_by_row(excess: Rows, periods: float = SESSIONS) -> list[float]:
-    """Return `sortino` of each run, of what its returns are above the target."""
+    """Return `sortino` of each run, from its returns above the target."""
     return [ratio * math.sqrt(periods) if ratio == ratio else ratio for ratio in kappa_by_row(excess, 2)]
 
 
@@ -99,7 +99,7 @@ def kappa(returns: np.ndarray, order: int = 3, target: float | np.ndarray = 0.0,
 
 
 def kappa_by_row(excess: Rows, order: int = 3) -> list[float]:
-    """Return `kappa` of each run, of what its returns are above the target."""
+    """Return `kappa` of each run, from its returns above the target."""
     if excess.count < 2:
         return where_defined(_why_no_fall(excess), [math.nan] * len(excess.values))
     moments = list(np.mean(_power(np.maximum(-excess.values, 0), order), axis=1))
@@ -109,7 +109,7 @@ def kappa_by_row(excess: Rows, order: int = 3) -> list[float]:
 
 def omega(returns: np.ndarray, target: float | np.ndarray = 0.0, periods: float = SESSIONS) -> float:
     """
-    Return the sum of what is above a target over the sum of what is below it.
+    Return the sum of the returns above a target over the sum of the shortfalls below it.
 
     Σ max(r - τ, 0) / Σ max(τ - r, 0), with τ as of `sortino`. The target is an annual return, or one return per period.
 
@@ -124,7 +124,7 @@ def omega(returns: np.ndarray, target: float | np.ndarray = 0.0, periods: float 
 
 
 def omega_by_row(excess: Rows) -> list[float]:
-    """Return `omega` of each run, of what its returns are above the target."""
+    """Return `omega` of each run, from its returns above the target."""
     gains, losses = (np.maximum(one, 0).sum(axis=1) for one in (excess.values, -excess.values))
     with np.errstate(divide="ignore", invalid="ignore"):
         return where_defined(_why_no_fall(excess), map(float, gains / losses))
@@ -132,7 +132,7 @@ def omega_by_row(excess: Rows) -> list[float]:
 
 def upside_potential(returns: np.ndarray, target: float = 0.0, periods: float = SESSIONS) -> float:
     """
-    Return the mean of what is above a target over the root mean square of what is below it.
+    Return the mean of the returns above a target over the root mean square of the shortfalls below it.
 
     Each is over the returns on its side; `target` is an annual return. Undefined where no return is below the target.
 
@@ -142,7 +142,7 @@ def upside_potential(returns: np.ndarray, target: float = 0.0, periods: float = 
 
 
 def upside_potential_by_row(excess: Rows) -> list[float]:
-    """Return `upside_potential` of each run, of what its returns are above the target."""
+    """Return `upside_potential` of each run, from its returns above the target."""
     found = zip(_why_no_fall(excess), excess.values, strict=True)
     return [Undefined(why) if why else _upside(own) for why, own in found]
 

@@ -62,7 +62,7 @@ class Undefined(float):
 
 class Rows:
     """
-    Returns of several runs over the same periods, a row each, and what numbers about them have in common.
+    Returns of several runs over the same periods, one row each, with shared intermediate results.
 
     A function that ends in `_by_row` takes these and returns a number for each run. The one for a single run is that
     of one row, and so the same to the last bit: numpy adds up a row as it adds up an array.
@@ -88,7 +88,7 @@ class Rows:
         return int(self.values.shape[1])
 
     def above(self, rate: float | np.ndarray, periods: float) -> Rows:
-        """Return what the returns are above a rate a year, or above a rate of each period, shape (n,)."""
+        """Return the returns above an annual rate, or above a rate for each period, shape (n,)."""
         if np.ndim(rate) and np.shape(rate) != self.values.shape[1:]:
             rates = len(np.asarray(rate))
             raise ValueError(f"there are {self.count:,} returns but {rates:,} rates; give one for each")
@@ -136,12 +136,12 @@ class Rows:
 
     @cached_property
     def growths(self) -> list[np.float64]:  # numpy's, whose powers may be infinite, where Python's raise
-        """What 1 becomes in each run."""
+        """The growth of 1 in each run."""
         return list(np.prod(1 + self.values, axis=1))
 
     @cached_property
     def losing_runs(self) -> list[np.ndarray]:
-        """What each unbroken row of negative returns lost, of each run: see `drawdown.losing_runs`."""
+        """The loss of each unbroken run of negative returns, for each run: see `drawdown.losing_runs`."""
         lost = self.values < 0
         begins = lost & ~np.hstack([np.zeros((len(lost), 1), bool), lost[:, :-1]])
         if not begins.any():
@@ -151,7 +151,7 @@ class Rows:
         return np.split(losses, np.cumsum(begins.sum(axis=1))[:-1])
 
     def quantiles(self, *shares: float) -> list[list[float]]:
-        """Return the quantiles of shares of the values of each run, linear between observations (type 7)."""
+        """Return quantiles of the values of each run, linear between observations (type 7)."""
         missing = [share for share in shares if share not in self._quantiles]
         if missing:
             places = [share * (self.count - 1) for share in missing]
@@ -169,7 +169,7 @@ def _shape(count: int, third: float, fourth: float, variance: float) -> tuple[fl
 
 
 class EquityRows:
-    """Equity of several runs over the same periods, a row each, with the initial cash in front, shape (runs, n + 1)."""
+    """Equity of several runs over the same periods, one row each, after the initial cash, shape (runs, n + 1)."""
 
     def __init__(self, values: np.ndarray) -> None:
         self.values = values
@@ -207,7 +207,7 @@ class EquityRows:
 
     @cached_property
     def falls(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """The last place at each peak, and the last place below it, of each run."""
+        """The last position at each peak, and the last position below it, of each run."""
         edges = np.diff(self.depths < 0, append=False, axis=1)  # of each run a peak, where it is over, a peak ...
         rows, columns = np.nonzero(edges)
         cuts = np.searchsorted(rows[::2], np.arange(1, len(self.values)))
@@ -215,7 +215,7 @@ class EquityRows:
 
 
 def where_defined(reasons: Iterable[str], numbers: Iterable[float]) -> list[float]:
-    """Return the number of each run, and an `Undefined` where there is a reason why it has none."""
+    """Return the number of each run, or an `Undefined` if there is a reason for it."""
     return [Undefined(why) if why else number for why, number in zip(reasons, numbers, strict=True)]
 
 
@@ -225,7 +225,7 @@ def too_few(rows: Rows | EquityRows) -> list[float]:
 
 
 def drop_nan(*series: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Return the arrays, all of one length, without the places at which any of those of numbers is NaN."""
+    """Return the arrays, all of equal length, without the positions at which one of the numbers is NaN."""
     numbers = [one for one in series if one.dtype.kind == "f"]
     kept = ~np.any([np.isnan(one) for one in numbers], axis=0)
     return tuple(one[kept] for one in series)
@@ -510,7 +510,7 @@ _MOST = 0.97  # that the coefficients of an autoregression sum to
 
 
 def excess_returns(returns: np.ndarray, rate: float | np.ndarray, periods: float) -> np.ndarray:
-    """Return what returns are above a rate a year, or above a rate of each period, shape (n,)."""
+    """Return the returns above an annual rate, or above a rate for each period, shape (n,)."""
     return np.asarray(Rows.of(returns).above(rate, periods).values[0])
 
 

@@ -659,7 +659,7 @@ def measure_all(runs: Accounts, names: Iterable[str] = ()) -> dict[str, np.ndarr
         names: of METRICS; all of them if none is given.
 
     Raises:
-        ValueError: a return or an equity is no number, or cannot be.
+        ValueError: a return or an equity is not a number, or cannot be.
     """
     asked = tuple(names) or tuple(METRICS)
     rows = {name: METRICS[name] for name in asked if isinstance(METRICS[name].function, _ByRow)}
@@ -692,7 +692,7 @@ def rows_with(metrics: Iterable[Metric]) -> dict[str, Metric]:
     Return METRICS and further rows by their names.
 
     Raises:
-        UsageError: one is no row, or has a name, a label, a format or a group that cannot be.
+        UsageError: one is not a row, or has a name, a label, a format or a group that cannot be.
     """
     rows = dict(METRICS)
     for metric in _arguments.several(metrics, "metrics", _ROW):

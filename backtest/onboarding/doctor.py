@@ -41,7 +41,7 @@ _FAR = ("nfs", "nfs4", "cifs", "smb3", "fuse.sshfs")  # disks of other machines
 _PACKAGES = ("backtrader", "pandas", "pyarrow")
 _CLIENTS = ("ib_insync", "ib_async")
 _BACKTRADER = "1.9.78.123"  # the feed fills its private buffers; tested with this one
-_SKEW = timedelta(seconds=2)  # the gateway tells whole seconds, so one second is no skew
+_SKEW = timedelta(seconds=2)  # the gateway tells whole seconds, so one second is not a skew
 _MADE = datetime(2010, 1, 1, tzinfo=UTC)  # long before this version: no machine that has it has an earlier time
 _LIFETIME = timedelta(days=20 * 365)
 _LITTLE_SPACE = 2**30  # bytes: ten years of 1-minute bars of some 30 stocks

@@ -88,7 +88,7 @@ def rolling_beta(result: Measured) -> np.ndarray:
     window, other = rolling_sessions(account), account.benchmark
     if other is None or account.common is not None or len(other) != len(account.returns):
         return np.array([])
-    rate = account.risk_free if isinstance(account.risk_free, np.ndarray) else 0.0  # what is constant is no matter
+    rate = account.risk_free if isinstance(account.risk_free, np.ndarray) else 0.0  # a constant has no effect
     own, held = (np.lib.stride_tricks.sliding_window_view(one - rate, window) for one in (account.returns, other))
     away = held - held.mean(axis=1, keepdims=True)
     spread = (away**2).sum(axis=1)

@@ -95,7 +95,7 @@ def shown_figures(result: Measured, figures: Iterable[Figure] = ()) -> list[Figu
     Return the figures that a run has enough for: ours, then further ones of the user's own.
 
     Raises:
-        UsageError: one of these is no figure, or has the name of another one, or fails.
+        UsageError: one of these is not a figure, or has the name of another one, or fails.
     """
     every = dict(FIGURES)
     for figure in _arguments.several(figures, "figures", _ROW):

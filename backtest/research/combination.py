@@ -273,7 +273,7 @@ class _Source:
         return cls(rows, _at(column(record, "equity"), rows, run.spec.cash), held, closes, rates, charges)
 
     def costs(self, place: int, change: float, day: int) -> np.ndarray:
-        """Return what it costs to change the units of this run after a session by so many, a number a series."""
+        """Return the costs of changing this run's units after a session by these amounts, one per series."""
         sizes, prices, rates = change * self.positions[:, place], self.closes[:, place], self.rates[:, place]
         rows = zip(self.charges, sizes.tolist(), prices.tolist(), rates.tolist(), strict=True)
         return np.array([charge(size, price, rate, day) if size else 0.0 for charge, size, price, rate in rows])
@@ -295,7 +295,7 @@ class _Account:
     rebalanced: int
 
     def gains(self, sources: Sequence[_Source]) -> np.ndarray:
-        """Return the money that each run brought in with each session, shape (runs, n)."""
+        """Return the profit of each run in each session, shape (runs, n)."""
         worth = np.array([one.worth for one in sources])
         return np.asarray(self.units[:, :-1] * np.diff(worth, axis=1))
 

@@ -42,7 +42,7 @@ def run_at_costs(
     engine: str = "",
 ) -> _Run:
     """
-    Return a run with the table of what it comes to at multiples of its costs, and of where nothing is left.
+    Return a run with the table of its results at multiples of its costs, and of the break-even multiple.
 
     Commissions, slippage and fees of borrowed shares are multiplied, and the strategy is run again: sizes, orders that
     the cash cannot pay, and what the strategy makes of them follow. What the run's table has already is not run again.
@@ -54,7 +54,7 @@ def run_at_costs(
         engine: of the runs, as in `run`.
 
     Raises:
-        UsageError: a factor is no number, the run's strategy or costs cannot be had again, or it comes to something
+        UsageError: a factor is not a number, the run's strategy or costs cannot be had again, or it comes to something
             else today.
         NoBars: the store lacks the bars.
         StrategyError: the strategy fails at other costs.
@@ -84,7 +84,7 @@ def cost_factors_of(given: Any) -> list[float]:
     Return multiples of the costs.
 
     Raises:
-        UsageError: one is no number from 0 on.
+        UsageError: one is not a number from 0 on.
     """
     example = "write a list of numbers from 0 on, such as [0, 1, 2]"
     found = [_arguments.number(one, "a factor", example) for one in _arguments.several(given, "factors", example)]
@@ -96,7 +96,7 @@ def cost_factors_of(given: Any) -> list[float]:
 
 def brokerage_at(brokerage: Brokerage, factor: float) -> Brokerage:
     """
-    Return a broker and a market that charge so many times as much: commissions, slippage and fees of borrowed shares.
+    Return a brokerage that charges a multiple: of commissions, slippage and borrow fees.
 
     It is what a user would write of a single run: twice "5bp" is "10bp". Fees that are stored are what IB asked; they
     are left out at 0, and else as they are.

@@ -26,7 +26,7 @@ _Result = TypeVar("_Result")
 @contextmanager
 def fresh_processes(work: Work[_Item, _Result]) -> Iterator[Callable[[_Item], _Result]]:
     """
-    Yield a function that does the work of one item in a process of its own.
+    Yield a function that does the work of one item in its own process.
 
     One process is spawned, which imports the libraries and nothing of the work, and stays. A copy of it loads what the
     work needs and does none of it: its copies do. So caches in modules, of functions and of classes begin empty each
@@ -77,11 +77,11 @@ class _Server:
 
     @property
     def usable(self) -> bool:
-        """Whether it is this process's own, lives, and owes no answer."""
+        """Whether it belongs to this process, is alive, and owes no answer."""
         return self.owner == os.getpid() and not self.waits and self.process.is_alive()
 
     def ask(self, *questions: Any) -> Any:
-        """Return the answer to what is sent; a StrategyError in its place where a process died of it."""
+        """Return the answer to what is sent; a StrategyError instead if a process died of it."""
         self.waits = True
         try:
             for question in questions:
@@ -132,7 +132,7 @@ class _Surroundings:
         self.path, self.arguments = list(sys.path), list(sys.argv)
 
     def take(self) -> None:
-        """Let this process have it."""
+        """Reserve it for this process."""
         os.chdir(self.folder)
         os.environ.clear()  # noqa: TID251
         os.environ.update(self.environment)  # noqa: TID251

@@ -109,7 +109,7 @@ class Leak:
 
 @dataclass(frozen=True, slots=True)
 class WarmUp:
-    """How a run that starts later decides, beside the one from the start: times and sides, as sizes follow the cash."""
+    """How a later start of a run decides, compared with the first: times and sides, as sizes follow the cash."""
 
     start: datetime  # the later start, its first bar
     settled: datetime | None  # from this bar on all decisions are the same; None if to the end they are not
@@ -182,10 +182,10 @@ def look_ahead(
 
 def look_ahead_of(spec: RunSpec, store: Reader | str | Path, cuts: int = CUTS, seed: int = 0) -> list[Leak]:
     """
-    Return what `look_ahead` finds of a run as it was asked, on the bars of a store.
+    Return the result of `look_ahead` for a run with its settings, on the bars of a store.
 
     Raises:
-        UsageError: the run's strategy is no file, or the file is not there any more.
+        UsageError: the run's strategy is not a file, or the file is not there any more.
     """
     brokerage = spec.brokerage
     if brokerage.slippage.startswith("spread"):  # the quotes of another future are not known
@@ -221,7 +221,7 @@ def warm_up(
     **asked: Unpack[RunOptions],
 ) -> WarmUp:
     """
-    Return from when on a run that starts later decides the same.
+    Return the time from which a run that starts later makes the same decisions.
 
     Late is normal for what has a long memory; never means that results hang on the day one begins.
 
@@ -274,7 +274,7 @@ class _Trial:
         return replace(load_strategy(self.given, self.root), typed=self.typed)
 
     def begin(self, span: Any) -> tuple[dict[Series, pa.Table], list[Decision], RunResult]:
-        """Return the true bars, what is decided on them, and the run."""
+        """Return the true bars, the decisions on them, and the run."""
         decisions, kept = list[Decision](), _Kept(self.store)
         strategy = _watched(self.strategy, decisions, self.moment)
         result = run(strategy, self.series, store=kept, span=span, params=self.params, pins=self.pins, **self.asked)
@@ -283,11 +283,11 @@ class _Trial:
         return bars, decisions, result
 
     def decide_on_the_true(self, span: Any) -> list[Decision]:
-        """Return what is decided on the true bars, up to where it fails."""
+        """Return the decisions on the true bars, up to a failure."""
         return self._decided(self.store, span)
 
     def decide(self, bars: dict[Series, pa.Table]) -> list[Decision]:
-        """Return what is decided on other bars: up to where it fails, if it fails there but not on the true ones."""
+        """Return the decisions on other bars: up to a failure, if the true bars cause none."""
         return self._decided(_Tables(bars, self.store), None)
 
     def _decided(self, store: Reader, span: Any) -> list[Decision]:
@@ -421,7 +421,7 @@ class _Kept(CachedReader):
 
     def read(self, series: Series | str, span: Span | None = None, *, revision: int | None = None) -> pa.Table:
         """
-        Return the bars of a series, and keep them.
+        Return the bars of a series, and cache them.
 
         Raises:
             NoBars: there is no such series or revision, or no bar in the span.
@@ -444,17 +444,17 @@ class _Tables:
         self.name, self._tables, self._behind = behind.name, tables, behind
 
     def series(self) -> list[Series]:
-        """Return the series of the tables, and the store's pairs of currencies, in the order of their spelling."""
+        """Return the series of the tables, and the store's currency pairs, sorted by spelling."""
         pairs = filter(_is_pair, self._behind.series())
         return sorted({*self._tables, *pairs}, key=lambda one: one.key)
 
     def named(self, series: Series | str) -> Series:
-        """Return the series that a spelling means to the store."""
+        """Return the series that a spelling refers to in the store."""
         return self._behind.named(series)
 
     def manifest(self, series: Series | str) -> Manifest:
         """
-        Return what the store would say of a series if it had these bars: its segments have no files.
+        Return the manifest that the store would have for these bars; its segments have no files.
 
         Raises:
             NoBars: there is no table of the series.
@@ -569,7 +569,7 @@ def _filled_too_early(result: RunResult) -> Iterator[Leak]:
 
 
 def _is_of_the_end(row: Mapping[str, Any], result: RunResult) -> bool:
-    """Return whether an order is no decision, but the sale of a name whose bars have ended."""
+    """Return whether an order is not a decision, but the sale of a name whose bars have ended."""
     sold = result.manifest.get("universe", {}).get("sold", {})
     return bool(row["kind"] == "Close" and sold.get(row["series"]) == row["created"].date().isoformat())
 
@@ -628,7 +628,7 @@ def _futures(bars: dict[Series, pa.Table], cut: _Cut, random: np.random.Generato
         yield _Future(bars=changed, change=change, cut=stamp, last=stamp, seed=seed, sign=sign)
 
 
-_LAST = 5  # bars at the end, in which it is no leak to know that they are the last: to leave the market, say
+_LAST = 5  # bars at the end, in which it is not a leak to know that they are the last: to leave the market, say
 _PAUSE = 35  # days after a cut, in which there is no bar in a future, so that its next one has another date
 
 

@@ -38,7 +38,7 @@ _DATE = re.compile(r"(?<!\d)(\d{4})[-/.]?[01]\d[-/.]?[0-3]\d(?!\d)|(?<!\d)[0-3]?
 
 @contextmanager
 def stores_changed(change: Callable[[Series, pa.Table], pa.Table]) -> Iterator[None]:
-    """Let who reads a store read other bars than it has."""
+    """Let code that reads a store see other bars than it has."""
     kinds: list[Any] = [Store, RemoteStore]
     methods = [(kind.read, kind._column) for kind in kinds]
 
@@ -150,7 +150,7 @@ def _noting(function: Any, note: Callable[[Any], None]) -> Any:
     if function is LocalFileSystem:
 
         class Noted(LocalFileSystem):
-            """Files of this machine, each of which is noted where it is opened for reading."""
+            """Files of this machine, each noted when it is opened for reading."""
 
             def open_input_file(self, path: Any) -> Any:
                 note(path)
@@ -197,7 +197,7 @@ def _installed(name: str) -> bool:
 
 
 def knows_more(file: str, first: date) -> bool:
-    """Return whether a file may know more than a date: by a later date in its text; of what is no text nobody knows."""
+    """Return whether a file may contain data after a date: by the dates in its text; True for other files."""
     if not file.endswith(_TEXTS):
         return True
     try:
@@ -209,7 +209,7 @@ def knows_more(file: str, first: date) -> bool:
 
 
 def fix_chance() -> None:
-    """Let chance without a seed be the same in each process that calls this first; it stays so until it ends."""
+    """Fix random numbers without a seed: the same ones in each process that calls this first, until it ends."""
     random.seed(0)
     np.random.seed(0)
     counted, drawn = itertools.count(), np.random.Generator(np.random.PCG64(0))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True, eq=False)
 class RunBatch:
     """
-    Runs of which only the parameters differ. No fill of theirs was at a close: see `closing_fills`.
+    Runs that differ only in their parameters, none with a fill at a close: see `closing_fills`.
 
     Attributes:
         spec: of one of them, by all but its parameters that of each.

@@ -25,7 +25,7 @@ def booked_at_close(
     record: pa.Table, fills: pa.Table, orders: pa.Table, spec: RunSpec, borrowed: np.ndarray | None = None
 ) -> pa.Table:
     """
-    Return the record of a run with position, cash and equity at each close as its fills say.
+    Return the record of a run whose position, cash and equity include the fills at each close.
 
     Only bars move at whose close an order was filled, and those after it in which Backtrader had not booked it yet.
 
@@ -49,7 +49,7 @@ def booked_at_close(
 
 
 def filled_at_close(fills: pa.Table, orders: pa.Table) -> np.ndarray:
-    """Return which fills may have been at a close: of orders for it, and at the market in the bar that gave them."""
+    """Return which fills may have been at a close: of close orders, and of market orders in their own bar."""
     rows = np.searchsorted(arrays.numbers(orders["ref"]), arrays.numbers(fills["ref"]))
     kinds = np.asarray(orders["kind"].to_pylist(), dtype=object)[rows]
     early = arrays.numbers(orders["created"])[rows] == arrays.numbers(fills["time"])

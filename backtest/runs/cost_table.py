@@ -54,10 +54,10 @@ _SHAPE = keyed(
 
 def cost_table_of(document: Mapping[str, Any]) -> CostTable:
     """
-    Return the table of what `to_dict` returned.
+    Return the table from the result of `to_dict`.
 
     Raises:
-        Misfit: it is none; the text names the key.
+        Misfit: it is not one; the text names the key.
     """
     _SHAPE(document, "")
     cases = tuple(

@@ -22,7 +22,7 @@ _QUOTED = "write the series and the unit of its prices, such as VUSA-STK-LSEETF-
 
 @dataclass(frozen=True, slots=True)
 class PriceUnit:
-    """What prices are quoted in: the name, the currency, and how much of the currency one is."""
+    """The unit in which prices are quoted: its name, the currency, and the amount of currency in one."""
 
     name: str
     currency: str
@@ -43,7 +43,7 @@ MINOR_UNITS = {
 @dataclass(frozen=True, slots=True)
 class Quotation:
     """
-    A row of the exchanges at which IB quotes stocks in a hundredth of the currency that it names.
+    A row of the exchanges at which IB quotes stocks in hundredths of the currency.
 
     Attributes:
         standing: "confirmed", by the price magnifier of 100 in contract details that IB sent; or "secondary source".
@@ -72,7 +72,7 @@ QUOTATIONS = (
 
 def price_unit(instrument: Instrument, details: ContractDetails | None = None) -> PriceUnit:
     """
-    Return what prices of an instrument are quoted in: by what IB stated of it, before what QUOTATIONS says of stocks.
+    Return the unit of an instrument's prices: from IB's contract details, otherwise from QUOTATIONS.
 
     Corn's are in cents, and its multiplier is of bushels: a point is worth a hundredth of the multiplier.
 
@@ -106,7 +106,7 @@ def units_of(
     series: Iterable[Series], details: Mapping[Series, ContractDetails | None], rules: str
 ) -> dict[Series, PriceUnit]:
     """
-    Return what prices of series are quoted in; a rule of the user's precedes everything else.
+    Return the units of the prices of series; a rule of the user's takes precedence.
 
     Args:
         details: of the contracts, where a store has them.
@@ -135,19 +135,19 @@ def _divided(currency: str, magnifier: float) -> PriceUnit:
 
 
 def are_plain(series: Iterable[Series], base: str, rules: str) -> bool:
-    """Return whether prices are in the currency of an account for certain, without a look at their contracts."""
+    """Return whether prices are certainly in the account's currency, without looking at their contracts."""
     divided = {unit.currency for unit in MINOR_UNITS.values()}
     plain = (one.instrument.currency == base and one.instrument.kind not in CONTRACT_KINDS for one in series)
     return not rules and base not in divided and all(plain)
 
 
 def unit_named(name: str) -> PriceUnit:
-    """Return the unit of prices of a name: one of MINOR_UNITS, or a currency."""
+    """Return the unit of prices by name: one of MINOR_UNITS, or a currency."""
     return MINOR_UNITS.get(name) or PriceUnit(name, name)
 
 
 def currency_of(instrument: Instrument) -> str:
-    """Return the currency of an instrument's money: of one that is quoted in pence by its name, pounds."""
+    """Return the currency of an instrument: pounds for one whose prices are named in pence."""
     return unit_named(instrument.currency).currency
 
 
@@ -164,10 +164,10 @@ def base_currency(series: Iterable[Series], asked: str = "") -> str:
 
 def currency_text(given: Any) -> str:
     """
-    Return the currency of an account as a spec keeps it; "" for the one that the series say.
+    Return the currency of an account as a spec stores it; "" for that of the series.
 
     Raises:
-        UsageError: it is none.
+        UsageError: it is not one.
     """
     if given is None or given == "":
         return ""
@@ -181,7 +181,7 @@ def currency_text(given: Any) -> str:
 
 def conversion_text(given: Any) -> str:
     """
-    Return how money is converted as a spec keeps it.
+    Return the way of converting money as a spec stores it.
 
     Raises:
         UsageError: it is none of CONVERSIONS.
@@ -191,10 +191,10 @@ def conversion_text(given: Any) -> str:
 
 def quoted_in_text(given: Any) -> str:
     """
-    Return rules for the units of prices as a spec keeps them.
+    Return rules for the units of prices as a spec stores them.
 
     Raises:
-        UsageError: one is no rule.
+        UsageError: one is not a rule.
     """
     text = _arguments.text(given or "", "quoted_in", _QUOTED)
     rules = quotation_rules(text)
@@ -203,10 +203,10 @@ def quoted_in_text(given: Any) -> str:
 
 def quotation_rules(text: str) -> dict[str, str]:
     """
-    Return units of prices by the keys of series, of rules such as "VUSA-STK-LSEETF-GBP/1day=GBP", commas between.
+    Return units of prices by series key, from rules with commas, such as "VUSA-STK-LSEETF-GBP/1day=GBP".
 
     Raises:
-        UsageError: one is no rule.
+        UsageError: one is not a rule.
     """
     rules = {}
     for rule in filter(None, text.split(",")):
@@ -218,7 +218,7 @@ def quotation_rules(text: str) -> dict[str, str]:
 
 
 def words_of_units(units: Mapping[str, str], series: Sequence[str]) -> list[str]:
-    """Return in words what prices are quoted in that is no currency; `units` has it by the keys of series."""
+    """Return in words the units of prices that are not a currency; `units` has them by series key."""
     by_unit: dict[str, list[str]] = {}
     for key in series:
         unit = units.get(key, "")

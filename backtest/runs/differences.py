@@ -45,7 +45,7 @@ class Difference:
 
 def differences(runs: Sequence[tuple[RunSpec, Mapping[str, Any]]]) -> list[Difference]:
     """
-    Return what tells each of some runs from the others of its strategy, which the strategy's own name stands for.
+    Return how each of some runs differs from the others of its strategy, by the strategy's own name.
 
     Their series are not among it. Where two runs on the same series were asked the same, the code differs or the bars.
 
@@ -119,7 +119,7 @@ def _spelled(value: Any) -> str:
 
 
 def seen_of(manifest: Mapping[str, Any]) -> dict[str, str]:
-    """Return what a run rested on by its manifest, as short digests: "code" and "bars"."""
+    """Return the inputs of a run by its manifest, as short digests: "code" and "bars"."""
     code = [manifest.get("strategy"), manifest.get("modules")]
     return {"code": _digest(code), "bars": _digest(manifest.get("series"))}
 

@@ -20,7 +20,7 @@ BESIDE = "dividend.benchmark"
 
 
 def dividend_column(n: int) -> str:
-    """Return the name of the column that says what a share of the n-th series paid with each row."""
+    """Return the name of the column with the dividend per share of the n-th series."""
     return f"dividend.{n}"
 
 
@@ -31,7 +31,7 @@ def with_amounts(
     beside: tuple[np.ndarray, np.ndarray],
 ) -> pa.Table:
     """
-    Return a record with what a share of each series paid: with each row, to those who had it after the row before.
+    Return a record with the dividends per share of each series, paid to positions held after the previous row.
 
     Args:
         stamps: of the rows.
@@ -49,7 +49,7 @@ def with_amounts(
 
 
 def with_bookings(record: pa.Table, stamps: np.ndarray, booked: Sequence[tuple[float, float]]) -> pa.Table:
-    """Return a record with the interest that was booked with each row."""
+    """Return a record with the interest booked with each row."""
     due, money = (np.array([one[n] for one in booked]) for n in (0, 1))
     return record.append_column("interest", arrays.floats(_summed(len(record), np.searchsorted(stamps, due), money)))
 
@@ -62,13 +62,13 @@ def _summed(length: int, rows: np.ndarray, amounts: np.ndarray) -> np.ndarray:
 
 
 def has_dividends(record: pa.Table) -> bool:
-    """Return whether a run was paid dividends, of none of its series maybe."""
+    """Return whether a run includes dividends, even if none of its series paid any."""
     return dividend_column(0) in record.column_names
 
 
 def dividends_received(record: pa.Table, spec: RunSpec) -> np.ndarray:
     """
-    Return the money that positions in each series got with each row, negative where short ones paid, shape (rows, n).
+    Return the money that positions in each series received with each row, negative if short, shape (rows, n).
 
     What was withheld is taken off.
     """
@@ -88,7 +88,7 @@ def dividends_while_held(
     sizes: np.ndarray,
 ) -> np.ndarray:
     """
-    Return the money that lots got in dividends.
+    Return the money that lots received in dividends.
 
     Args:
         names: of the series of each lot.
@@ -112,7 +112,7 @@ def _kept(held: np.ndarray, spec: RunSpec) -> np.ndarray:
 
 
 def with_dividends_of_trips(trades: pa.Table, record: pa.Table, spec: RunSpec) -> pa.Table:
-    """Return round trips with the dividends of each in a column and in what it came to."""
+    """Return round trips with the dividends of each, as a column and in the net result."""
     entries, exits, sizes = (arrays.numbers(trades[name]) for name in ("entry", "exit", "size"))
     money = dividends_while_held(record, spec, trades["series"].to_pylist(), entries, exits, sizes)
     net = arrays.numbers(trades["net"]) + money

@@ -53,7 +53,7 @@ _LONGEST = 40  # characters of a tag
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """What its user says of a saved run."""
+    """The user's tags and note on a saved run."""
 
     tags: tuple[str, ...] = ()
     note: str = ""
@@ -61,7 +61,7 @@ class Labels:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A run in its folder: its name below the folder of runs, and when it was kept."""
+    """A saved run in its folder: its name below the folder of runs, and when it was saved."""
 
     name: str
     folder: Path
@@ -71,14 +71,14 @@ class Kept:
 
 
 def kept(root: str | Path) -> list[Kept]:
-    """Return the runs in a folder and the folders below it, the newest first."""
+    """Return the runs in a folder and the folders below it, newest first."""
     found = list(_kept_below(Path(root), ""))
     return sorted(found, key=lambda run: (run.at, run.name), reverse=True)
 
 
 def locate(root: str | Path, name: str) -> Path:
     """
-    Return the folder of a run, named by its folder or by its name below the folder of runs; a beginning may do.
+    Return the folder of a run, by its path or its name below the folder of runs; the beginning of a name is enough.
 
     Raises:
         UsageError: no run has that name, or several begin with it.
@@ -96,7 +96,7 @@ def locate(root: str | Path, name: str) -> Path:
 
 def remove(folder: Path) -> None:
     """
-    Remove a saved run and its page; what else lies in its folder stays.
+    Remove a saved run and its page; other files in its folder stay.
 
     Raises:
         BadStore: the folder holds no run.
@@ -113,7 +113,7 @@ def remove(folder: Path) -> None:
 
 def to_remove(root: str | Path, name: str) -> Path:
     """
-    Return the folder of a run that is to be removed, as `locate` does; also one whose removal was stopped midway.
+    Return the folder of a run to remove, as `locate` does; also one whose removal was interrupted.
 
     Raises:
         UsageError: no run has that name, or several begin with it.
@@ -129,7 +129,7 @@ def to_remove(root: str | Path, name: str) -> Path:
 
 def labels_of(run: RunRecord | RunSummary, folder: Path) -> Labels:
     """
-    Return the tags and the note of a run in its folder; none where they were of a run that was there before.
+    Return the tags and the note of the run in a folder; not those of an earlier run there.
 
     Raises:
         BadStore: they cannot be read.
@@ -150,7 +150,7 @@ def tag(folder: Path, tags: Iterable[str]) -> Labels:
 
     Raises:
         BadStore: the folder holds no run.
-        UsageError: a tag is no word, or the folder cannot be written.
+        UsageError: a tag is not a word, or the folder cannot be written.
     """
     wanted = [_tag(one) for one in tags]
     return _label(folder, lambda before: replace(before, tags=tuple(dict.fromkeys([*before.tags, *wanted]))))
@@ -158,7 +158,7 @@ def tag(folder: Path, tags: Iterable[str]) -> Labels:
 
 def untag(folder: Path, tags: Iterable[str]) -> Labels:
     """
-    Take tags from a saved run, and return its labels.
+    Remove tags from a saved run, and return its labels.
 
     Raises:
         BadStore: the folder holds no run.
@@ -177,7 +177,7 @@ def untag(folder: Path, tags: Iterable[str]) -> Labels:
 
 def note(folder: Path, text: str) -> Labels:
     """
-    Keep a note with a saved run in place of what it had, none for an empty text, and return its labels.
+    Set the note of a saved run, or remove it if the text is empty, and return its labels.
 
     Raises:
         BadStore: the folder holds no run.
@@ -241,7 +241,7 @@ def state_of(folder: Path) -> FilesState:
 
 
 def state_if_kept(run: RunRecord, folder: Path) -> FilesState:
-    """Return the state of the files of a run in its folder; () where another was saved there meanwhile."""
+    """Return the state of a run's files in its folder; () if another run was saved there meanwhile."""
     state = state_of(folder)
     with suppress(OSError, BacktestError):
         files = files_of(run)
@@ -288,7 +288,7 @@ def _has(labels: Labels) -> str:
 @dataclass(frozen=True, slots=True)
 class RunSummary:
     """
-    What a list shows of a run.
+    The summary of a run for lists.
 
     Attributes:
         name: the run's own.
@@ -309,7 +309,7 @@ class RunSummary:
 
 
 def read_summary(folder: Path, state: FilesState) -> RunSummary | None:
-    """Return the summary of a run whose files are in this state; None where there is none that can be believed."""
+    """Return the summary of a run whose files are in this state; None if there is none or it is not valid."""
     if not state:
         return None
     with suppress(OSError, BacktestError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
@@ -330,7 +330,7 @@ def read_summary(folder: Path, state: FilesState) -> RunSummary | None:
 
 
 def keep_summary(summary: RunSummary, folder: Path, state: FilesState) -> None:
-    """Write the summary of a run whose files are in this state; where the folder cannot be written, there is none."""
+    """Write the summary of a run whose files are in this state, if the folder can be written."""
     if not state:
         return
     numbers = {name: None if math.isnan(value) else value for name, value in summary.numbers.items()}

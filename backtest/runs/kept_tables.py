@@ -25,7 +25,7 @@ _ROWS_FOR_A_BYTE = 16  # at most: the times of a run alone, which never repeat, 
 
 @dataclass(frozen=True, slots=True)
 class RunColumns:
-    """The types of the columns of a table, as Arrow spells them; which it must have, and which without a null."""
+    """The column types of a table, as Arrow spells them; which are required, and which have no nulls."""
 
     types: Mapping[str, str]
     whole: Sequence[str]
@@ -43,7 +43,7 @@ _EXTREMES = dict.fromkeys(EXTREMES, _NUMBER)
 
 
 def columns_of_runs(series: int) -> dict[str, RunColumns]:
-    """Return the columns of each table of a run on so many series."""
+    """Return the columns of each table of a run on this many series."""
     of_series = {f"{what}.{n}": _NUMBER for n in range(series) for what in ("position", "close")}
     needed = {"time": _STAMP, "session": _DAY, "equity": _NUMBER, "cash": _NUMBER, **of_series}
     paid = dict.fromkeys((*map(dividend_column, range(series)), BESIDE, "interest", "margin"), _NUMBER)
@@ -63,7 +63,7 @@ def columns_of_runs(series: int) -> dict[str, RunColumns]:
 
 def read_run_table(path: Path, columns: RunColumns, series: Sequence[str]) -> pa.Table:
     """
-    Return a table of a saved run; a column that no table of its kind has is not read.
+    Return a table of a saved run, without columns unknown to its kind.
 
     Raises:
         FileNotFoundError: there is none.

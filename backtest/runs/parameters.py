@@ -33,7 +33,7 @@ STRATEGY_MODULE = "backtest_strategy_"  # how the names begin of modules that we
 @dataclass(frozen=True, slots=True, eq=False)
 class Named:
     """
-    A value that is kept by its name: a class, a function, a member of an enumeration; equal to what it stands for.
+    A value stored by its name: a class, a function, a member of an enumeration; equal to the value itself.
 
     Attributes:
         kind: "class", "function", "enum", "module"; "made" of a class by its name and `content`; or "default" for the
@@ -68,7 +68,7 @@ class _Unkept(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """How values of one type are kept: as plain values, or as others that are kept in turn."""
+    """How to store values of one type: as plain values, or as others that are stored in turn."""
 
     type: type[Any]
     write: Callable[[Any], Any]
@@ -90,7 +90,7 @@ def kept_params(params: Mapping[str, Any], for_key: bool = False) -> dict[str, A
 
 def read_params(params: Mapping[str, Any]) -> dict[str, Any]:
     """
-    Return parameters of the form they are kept in; what is kept by its name is a `Named`.
+    Return parameters from their stored form; a value stored by its name is a `Named`.
 
     Raises:
         ValueError: it is not what `kept_params` gave.
@@ -103,7 +103,7 @@ def read_params(params: Mapping[str, Any]) -> dict[str, Any]:
 
 def as_kept(params: Mapping[str, Any]) -> dict[str, Any]:
     """
-    Return parameters as they come back after they were kept: copies, with a `Named` for what is kept by its name.
+    Return parameters as they are after storing and reading: copies, with a `Named` for a value stored by its name.
 
     Raises:
         UsageError: a value has no form; the text names the parameter.
@@ -112,7 +112,7 @@ def as_kept(params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def can_be_kept(value: Any) -> bool:
-    """Return whether a value has a form."""
+    """Return whether a value can be stored."""
     try:
         form_of(value)
     except _Unkept:
@@ -121,7 +121,7 @@ def can_be_kept(value: Any) -> bool:
 
 
 def form_of(value: Any, for_key: bool = False) -> Any:
-    """Return the form of a value; raise a ValueError that says why there is none."""
+    """Return the stored form of a value; raise a ValueError that says why there is none."""
     try:
         return _kept(value, for_key)
     except RecursionError as error:
@@ -129,7 +129,7 @@ def form_of(value: Any, for_key: bool = False) -> Any:
 
 
 def read_form(form: Any) -> Any:
-    """Return the value of a form."""
+    """Return the value of a stored form."""
     if isinstance(form, list):
         return [read_form(one) for one in form]
     if not isinstance(form, dict):
@@ -146,12 +146,12 @@ def read_form(form: Any) -> Any:
 
 
 def distinct(values: Iterable[Any]) -> list[Any]:
-    """Return values without those that are there already; they may be such as no set holds."""
+    """Return values without duplicates; they need not be hashable."""
     return list({_text(form_of(value)): value for value in reversed(list(values))}.values())[::-1]
 
 
 def resolved(value: Any, find: Callable[[Named], Any]) -> Any:
-    """Return a copy of a value with what each `Named` in it stands for."""
+    """Return a copy of a value with each `Named` replaced by its value."""
     if isinstance(value, Named):
         if value.kind != "made":
             return find(value)
@@ -164,7 +164,7 @@ def resolved(value: Any, find: Callable[[Named], Any]) -> Any:
 
 
 def in_words(value: Any) -> str:
-    """Return a value as people read it."""
+    """Return a value as text for people."""
     if isinstance(value, dt.timedelta):
         return duration_text(value)
     if isinstance(value, tuple | set | frozenset):
@@ -174,12 +174,12 @@ def in_words(value: Any) -> str:
 
 
 def words_of(params: Mapping[str, Any]) -> str:
-    """Return parameters as people read them."""
+    """Return parameters as text for people."""
     return ", ".join(f"{name}={in_words(value)}" for name, value in params.items())
 
 
 def names_in(value: Any) -> list[Named]:
-    """Return each `Named` that a value is, or holds."""
+    """Return each `Named` in a value, or the value itself."""
     if isinstance(value, Named):
         return [value, *names_in(value.content)]
     if isinstance(value, dict):
@@ -190,7 +190,7 @@ def names_in(value: Any) -> list[Named]:
 
 
 def named(value: Any) -> Named:
-    """Return the name that a value is kept by; raise a ValueError where it has none."""
+    """Return the name under which a value is stored; raise a ValueError if it has none."""
     if isinstance(value, Named):
         return value
     if isinstance(value, types.ModuleType):
@@ -215,7 +215,7 @@ def named(value: Any) -> Named:
 
 def found_by(name: Named, module: Callable[[str], Any]) -> Any:
     """
-    Return what a name stands for.
+    Return the value of a name.
 
     Args:
         module: returns a module by its name, "" for the strategy's own.
@@ -362,7 +362,7 @@ def _of_numpy(value: Any, for_key: bool) -> Any:
     import numpy as np
 
     if isinstance(value, np.float64) and for_key:
-        return _kept(float(value), for_key)  # as version 0.1.0 kept it
+        return _kept(float(value), for_key)  # as version 0.1.0 saved it
     if not isinstance(value, np.generic) and type(value) is not np.ndarray:
         name = named(value)
         return {f"${name.kind}": name.name}

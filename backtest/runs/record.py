@@ -49,7 +49,7 @@ _T = TypeVar("_T")
 FORMAT = 1
 _TABLES = ("record", "orders", "fills", "trades")
 _LINES = "lines.parquet"  # not there if no lines were kept
-_EXTREMES = "extremes.parquet"  # not there of a run that version 0.1.0 kept
+_EXTREMES = "extremes.parquet"  # not there of a run that version 0.1.0 saved
 _COSTS = "cost_cases.json"  # not there if the run was not made again at other costs
 _FURTHER = (_LINES, _EXTREMES, _COSTS)
 # What a market and a strategy's sizes came to; see `engine/simulation.py`.
@@ -87,7 +87,7 @@ class RunRecord:
         lines: what Backtrader would plot of indicators and observers: see `runs.lines`.
         kept_as: the name of the folder that it was loaded from, as seen from `runs`; "" for a new run.
         extremes_table: a row per round trip: lowest and highest, the prices that it saw while it was held, by lows and
-            highs of bars; None where these are not known, of a run that version 0.1.0 kept.
+            highs of bars; None where these are not known, of a run that version 0.1.0 saved.
         bars_from: where the bars were read, for charts; None for a loaded run. It is not saved.
         cost_table: the results at other costs; None if the strategy was not run again at them.
     """
@@ -264,7 +264,7 @@ class RunRecord:
 
 
 def computed_once(run: RunRecord, name: str, make: Callable[[], _T]) -> _T:
-    """Return what rests on a run alone, made when it is first asked for, and kept with the run as its numbers are."""
+    """Return something that depends on a run alone: computed on first use, and cached with the run."""
     kept = vars(run).setdefault("_computed", {})
     if name not in kept:
         kept[name] = make()
@@ -273,7 +273,7 @@ def computed_once(run: RunRecord, name: str, make: Callable[[], _T]) -> _T:
 
 
 def called(folder: Path) -> str:
-    """Return what a folder is called: the way to it from the nearest `runs` above, or its own name."""
+    """Return a folder's display name: its path below the nearest `runs` above, or its own name."""
     *above, name = Path(os.path.abspath(folder)).parts  # noqa: PTH100 - a link keeps its own name
     place = next((n for n in range(len(above) - 1, -1, -1) if above[n] == "runs"), len(above) - 1)
     return "/".join([*above[place + 1 :], name])
@@ -351,7 +351,7 @@ def _cost_table_in(path: Path) -> CostTable:
 
 def keep_cost_table(run: RunRecord, folder: Path) -> None:
     """
-    Write the table of a run at other costs beside the run that a folder keeps already.
+    Write the table of a run at other costs into the folder of the saved run.
 
     Raises:
         UsageError: the folder cannot be written.
@@ -364,7 +364,7 @@ def keep_cost_table(run: RunRecord, folder: Path) -> None:
 
 def files_of(run: RunRecord) -> dict[str, Content | None]:
     """
-    Return the files of a folder that keeps a run, for `replace_files`; None for one of another run that it has not.
+    Return the files of a saved run for `replace_files`; None for one that the folder should not have.
 
     Raises:
         UsageError: the run holds what JSON cannot.
@@ -383,10 +383,10 @@ def files_of(run: RunRecord) -> dict[str, Content | None]:
 
 def refuse_another(folder: Path, run: RunRecord | None, force: bool) -> dict[str, Content | None]:
     """
-    See that a folder holds no other run than this one: what is written there would be in its place.
+    Refuse a folder that holds another run, which a write would replace.
 
     Args:
-        run: what is to be written; None for a page that is no run's, and takes the place of the page alone.
+        run: what is to be written; None for a page that is not a run's, and takes the place of the page alone.
         force: whether another run in the folder is to be replaced.
 
     Returns:
@@ -413,13 +413,13 @@ def refuse_another(folder: Path, run: RunRecord | None, force: bool) -> dict[str
 
 
 def beside_in(folder: Path) -> list[str]:
-    """Return the names of what lies beside the files of a run and goes with it; a folder of that name is not ours."""
+    """Return the names of what belongs to a run beside its files; a folder with such a name is not ours."""
     found = {name: current(folder, name) for name in BESIDE}
     return [name for name, path in found.items() if os.path.lexists(path) and (path.is_symlink() or not path.is_dir())]
 
 
 def is_kept_in(run: RunRecord, folder: Path) -> bool:
-    """Return whether a folder keeps this very run, so that there is nothing to save."""
+    """Return whether a folder already holds this very run."""
     try:
         kept = RunRecord.load(folder)
     except BadStore:

@@ -36,7 +36,7 @@ def round_trips(
     net (money), costs (the share of both fills' costs), return (net over the entry's value), bars (held, counted on
     the run's clock), and where `extremes` are known lowest and highest (price while it was held, by lows and highs of
     bars). Of fills with a `rate`, money of the account per unit of price, entry_rate and exit_rate are those of both.
-    What is still open at the end is no round trip. `points` are what a point of each series is worth, by its name in
+    What is still open at the end is not a round trip. `points` are what a point of each series is worth, by its name in
     the fills, 1 if not given; `fees` are what of the costs of each fill a borrow fee was, which is of what it covers
     alone, and not of what it opens; `reasons` are what is known of each fill, and those of exits go into a column.
     """
@@ -71,7 +71,7 @@ class Trips:
 
 def trips_of(group: np.ndarray, size: np.ndarray, price: np.ndarray, costs: np.ndarray, points: np.ndarray) -> Trips:
     """
-    Return the round trips of the fills of many runs, to the last bit as `round_trips` has them.
+    Return the round trips of many runs' fills, equal to those of `round_trips` to the last bit.
 
     Args:
         group: a number for each run and series: only fills of the same are matched, in the order in which they stand.
@@ -142,7 +142,7 @@ def _matched(fills: Iterable[tuple[_Fill, float]], worth: Mapping[Any, float]) -
 
 def extremes_between(choose: Any, prices: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
     """
-    Return the least or greatest of prices from each start to before its end; NaN if there is none.
+    Return the lowest or highest price from each start until before its end; NaN if there is none.
 
     `choose` is np.fmin or np.fmax.
     """
@@ -155,7 +155,7 @@ def extremes_between(choose: Any, prices: np.ndarray, starts: np.ndarray, ends: 
 
 def rows_by_place(table: pa.Table, series: Sequence[str]) -> dict[int, np.ndarray]:
     """
-    Return the rows of a table of fills, trades or orders that are of each series, by its place among the series.
+    Return the rows of fills, trades or orders for each series, by its position among the series.
 
     The names of the table may be short or long; rows of what is none of the series are left out.
     """

@@ -26,10 +26,10 @@ from backtest.store.documents import ANYTHING, NUMBER, TEXT, Misfit, keyed, list
 
 def slippage_of(given: Any) -> str:
     """
-    Return slippage as `Slippage.parse` reads it; a bare number is money a share, as in its spelling.
+    Return slippage as `Slippage.parse` reads it; a bare number is money per share.
 
     Raises:
-        UsageError: it cannot be meant.
+        UsageError: it is not valid.
     """
     if given is None or isinstance(given, str):
         return given or ""
@@ -39,10 +39,10 @@ def slippage_of(given: Any) -> str:
 
 def borrowing_of(given: Any) -> str:
     """
-    Return the fee of borrowed shares as `Borrowing.parse` reads its rules; a number is the annual fee of all.
+    Return borrow fees as `Borrowing.parse` reads their rules; a number is the annual fee of all series.
 
     Raises:
-        UsageError: it cannot be meant.
+        UsageError: it is not valid.
     """
     if given is None or isinstance(given, str):
         return given or ""
@@ -51,10 +51,10 @@ def borrowing_of(given: Any) -> str:
 
 def size_of(given: Any) -> str:
     """
-    Return a size as `Sizing.parse` reads it; a whole number is so many shares or contracts an order.
+    Return a size as `Sizing.parse` reads it; a whole number is that many shares or contracts per order.
 
     Raises:
-        UsageError: it cannot be meant.
+        UsageError: it is not valid.
     """
     if given is None or isinstance(given, str):
         return given or ""
@@ -64,7 +64,7 @@ def size_of(given: Any) -> str:
 
 def volume_cap_of(given: Any) -> float:
     """
-    Return the largest share of a bar's volume that is traded.
+    Return the largest fraction of a bar's volume to trade.
 
     Raises:
         UsageError: it is not a number.
@@ -84,7 +84,7 @@ def cash_rate_of(given: Any) -> float:
 
 def dividends_of_caller(given: Any) -> Any:
     """
-    Return which dividends are paid, as `account.dividends` reads it: a word, the path of a file as text, or a table.
+    Return the dividends as `account.dividends` reads them: a word, the path of a file as text, or a table.
     """
     return "none" if given is None else str(given) if isinstance(given, str | Path) else given
 
@@ -97,26 +97,26 @@ def interest_of(given: Any) -> Any:
 
 
 def account_of(given: Any) -> Any:
-    """Return which account it is, as `account.margin.tables` reads it: a word, a file's path as text, or a table."""
+    """Return the account as `account.margin.tables` reads it: a word, a file's path as text, or a table."""
     return BACKTRADER if given is None or given == "" else str(given) if isinstance(given, str | Path) else given
 
 
 def withholding_of(given: Any) -> float:
     """
-    Return the share of each dividend that is withheld.
+    Return the fraction of each dividend that is withheld.
 
     Raises:
-        UsageError: it is no number.
+        UsageError: it is not a number.
     """
     return _arguments.number(given, "withholding", "write 0.15 for 15 %")
 
 
 def margin_of(given: Any) -> str:
     """
-    Return what a contract binds as `margin_rules` reads it; a number is that of all futures of the run.
+    Return the margin of contracts as `margin_rules` reads it; a number applies to all futures of the run.
 
     Raises:
-        UsageError: it cannot be meant.
+        UsageError: it is not valid.
     """
     if given is None or isinstance(given, str):
         margin_rules(given or "")
@@ -129,7 +129,7 @@ _MARGIN = "write 15000 for all futures, or ES-FUT-CME-USD-202612/1day=15000 for 
 
 def margin_rules(text: str) -> dict[str, float]:
     """
-    Return the money that a contract binds, by the short name of its series, "" for all.
+    Return the margin per contract, by the short name of its series, "" for all.
 
     Raises:
         UsageError: a rule is none, or the money is not above 0.
@@ -197,13 +197,13 @@ def _split_rule(row: Any) -> str:
 
 def split_rules(text: str) -> dict[str, tuple[tuple[str, float], ...]]:
     """
-    Return the splits by the short name of their series, "" where none is named: dates, and shares that one became.
+    Return splits by the short name of their series, "" if none is named: dates, and shares that one became.
 
     Written as "AAPL/1day@2000-06-21=2,2005-02-28=2". A share of a day before counts for the ratio; that of the date
     itself is traded after the split.
 
     Raises:
-        UsageError: one is no split, or given twice.
+        UsageError: one is not a split, or given twice.
     """
     rules: dict[str, dict[str, float]] = {}
     for rule in filter(None, text.split(",")):
@@ -224,7 +224,7 @@ def split_rules(text: str) -> dict[str, tuple[tuple[str, float], ...]]:
 
 def fill_bars_of(given: Any) -> str:
     """
-    Return the size of the bars that orders are filled on, as a spec keeps it; "" for those of the run.
+    Return the size of the bars on which orders fill, as a spec stores it; "" for those of the run.
 
     Raises:
         UsageError: there is no such size.
@@ -239,10 +239,10 @@ REFUSE, ALLOW = MISSING_MEMBERS = ("refuse", "allow")
 
 def missing_members_of(given: Any) -> str:
     """
-    Return what is done about names of a universe that have no bars.
+    Return how to treat names of a universe that have no bars.
 
     Raises:
-        UsageError: it is no word for that.
+        UsageError: it is not a word for that.
     """
     return _arguments.word(given, "missing_members", MISSING_MEMBERS)
 
@@ -252,7 +252,7 @@ AUTO = "auto"  # a warm-up of all the bars that are stored
 
 def warm_up_text(given: Any) -> str:
     """
-    Return a warm-up as a spec keeps it: "" for none, "auto", or a number of bars.
+    Return a warm-up as a spec stores it: "" for none, "auto", or a number of bars.
 
     Raises:
         UsageError: it is none of them.
@@ -264,7 +264,7 @@ def warm_up_text(given: Any) -> str:
 
 
 def span_read(span: Span | Sessions | None) -> Span | Sessions | None:
-    """Return the span of a run with all that is before it, where a warm-up is."""
+    """Return the span of a run, and with a warm-up everything before it."""
     if isinstance(span, Span):
         return Span(min(_EARLIEST, span.start), span.end)
     return span and (_EARLIEST.date(), span[1])  # pins take an open span for that of their own
@@ -307,7 +307,7 @@ NO_DIVIDENDS = "none"
 BACKTRADER = "backtrader"  # an account without rules but Backtrader's own
 
 
-# A new option is a field here, told of in the docstring, which `run` takes it from, and its type in `BrokerageOptions`;
+# A new option is a field here, an item of the docstring, which `run` repeats, and a type in `BrokerageOptions`;
 # what it does stands in `engine/`. The command line makes an option of it. While it has its default it changes no key,
 # no name and no file of a run.
 @dataclass(frozen=True, slots=True)
@@ -489,7 +489,7 @@ class Brokerage:
 
 
 class BrokerageOptions(TypedDict, total=False):
-    """The fields of a `Brokerage` as keyword arguments, each as people write it."""
+    """The fields of a `Brokerage` as keyword arguments, in the form in which people write them."""
 
     costs: str | float | Any
     slippage: str | float
@@ -514,7 +514,7 @@ class BrokerageOptions(TypedDict, total=False):
 
 
 class RunOptions(BrokerageOptions, total=False):
-    """What a run is asked for beside its strategy, bars and parameters: the keyword arguments that are handed on."""
+    """The settings of a run besides its strategy, bars and parameters, as keyword arguments."""
 
     cash: float | str
     benchmark: Series | str
@@ -536,7 +536,7 @@ takes_run_options = _arguments.spelled_out({**dict.fromkeys(_ACCOUNT), **_texts_
 
 def brokerage_of(given: Brokerage | None, options: Mapping[str, Any]) -> Brokerage:
     """
-    Return what a caller asks of broker and market, by an object, by keyword arguments, or by both, with plain values.
+    Return a caller's broker and market settings, from an object, keyword arguments or both, as plain values.
 
     Raises:
         UsageError: a name is unknown, a field is set in both ways, or a value cannot be read.
@@ -560,7 +560,7 @@ def brokerage_of(given: Brokerage | None, options: Mapping[str, Any]) -> Brokera
 
 
 def with_kept_universe(brokerage: Brokerage, manifest: Mapping[str, Any]) -> Brokerage:
-    """Return a brokerage with the universe that is kept in a manifest, in place of the text that stands for it."""
+    """Return a brokerage with the universe saved in a manifest, instead of the text that identifies it."""
     kept = manifest.get("universe")
     if not kept or not isinstance(brokerage.universe, str):
         return brokerage
@@ -758,7 +758,7 @@ COMBINED = "combine:Combination"
 
 def check_has_strategy(strategy: object) -> None:
     """
-    Refuse to run again what has no strategy of its own.
+    Refuse to repeat a run that has no strategy of its own.
 
     Raises:
         UsageError: it is a combination.
@@ -801,10 +801,10 @@ _SHAPE = keyed(
 
 def kept_spec(flat: Any) -> RunSpec:
     """
-    Return the spec of its flat form in a file, which may come from anywhere.
+    Return the spec from its flat form in a file of any origin.
 
     Raises:
-        Misfit: it is none; the text names the key.
+        Misfit: it is not one; the text names the key.
     """
     _SHAPE(flat, "")
     if not flat["series"]:
@@ -846,10 +846,10 @@ def _check_reads(key: str, read: Callable[[Any], object], value: Any) -> None:
 
 def spec_of(flat: Mapping[str, Any]) -> RunSpec:
     """
-    Return the spec of its flat form.
+    Return the spec from its flat form.
 
     Raises:
-        TypeError, KeyError, ValueError: it is none.
+        TypeError, KeyError, ValueError: it is not one.
     """
     of_broker = {one.name for one in fields(Brokerage)}
     brokerage = Brokerage(**{name: value for name, value in flat.items() if name in of_broker})
@@ -879,7 +879,7 @@ def _default(one: Field[Any]) -> Any:
 
 
 def json_text(value: Any) -> str:
-    """Return the JSON text that is hashed and kept; raise UsageError for a value that JSON has not."""
+    """Return the JSON text that is hashed and saved; raise UsageError for a value that JSON cannot hold."""
     try:
         return json.dumps(value, sort_keys=True, indent=1, allow_nan=False)
     except (TypeError, ValueError) as error:

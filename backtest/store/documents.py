@@ -98,7 +98,7 @@ def document_in(data: bytes | str) -> Any:
     Return the JSON document in bytes.
 
     Raises:
-        Misfit: it is none; numbers that are not finite or that no float holds, and deep nesting, are none of JSON's.
+        Misfit: it is not one; numbers that are not finite or that no float holds, and deep nesting, are none of JSON's.
     """
     found = values_in(data)
     _check_depth(found)
@@ -124,7 +124,7 @@ def values_in(data: bytes | str) -> Any:
 
 
 def for_json(value: Any) -> Any:
-    """Return plain data as JSON has it: None in the place of numbers that are not finite, lists of tuples."""
+    """Return plain data as JSON has it: None in place of numbers that are not finite, lists of tuples."""
     if isinstance(value, dict):
         return {name: for_json(one) for name, one in value.items()}
     if isinstance(value, list | tuple):

@@ -53,7 +53,7 @@ def replace_file(path: str | Path, content: Content, *, folders: bool = False, n
     """
     Put a file in place, whole and on the disk, or not at all.
 
-    What has its name is replaced, be it a link or a pipe: in a folder of a stranger a link could lead to any file.
+    Anything with its name is replaced, even a link or a pipe: in a stranger's folder a link could lead to any file.
 
     Args:
         folders: whether its folder is made, and those above it, where they are not there.

@@ -37,7 +37,7 @@ class Borrowing:
         Read rules.
 
         Raises:
-            UsageError: one is no rule.
+            UsageError: one is not a rule.
         """
         rules: dict[str, list[tuple[str, float]]] = {}
         for text in texts:

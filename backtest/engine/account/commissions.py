@@ -426,7 +426,7 @@ def check_told_apart(costs: Costs) -> None:
     Refuse costs whose name may also be that of others: what is kept by it would be taken for what they gave.
 
     Raises:
-        UsageError: a commission is of a class whose source is not known, or has parameters that are no plain values.
+        UsageError: a commission is of a class whose source is not known, or has parameters that are not plain values.
     """
     costs = costs.of if isinstance(costs, CostsTimes) else costs
     if costs.name.endswith("}") and not costs.name.startswith(_OURS):
@@ -524,7 +524,7 @@ def read_number(text: str, what: str, example: str) -> float:
     Return a number from 0 on that a user wrote.
 
     Raises:
-        UsageError: it is none, or below 0.
+        UsageError: it is not one, or below 0.
     """
     try:
         found = float(text)

@@ -50,7 +50,7 @@ class Converted(bt.CommInfoBase):
     are in that currency too. Amounts are converted at the rate known after the present bar of the run; while an order
     is checked or filled, at the one that was known then: see `Converting`.
 
-    What a contract binds as margin is no money in the other currency. It is converted at the rate of the first bar, so
+    What a contract binds as margin is not money in the other currency. It is converted at the rate of the first bar, so
     that the same comes back.
     """
 

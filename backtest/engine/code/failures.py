@@ -85,7 +85,7 @@ def said(error: BaseException) -> str:
         text = str.__getitem__(str(error), slice(None))  # a plain text, even of a subclass
     except BaseException as other:  # noqa: BLE001 - __str__ is code of others too, and the error is told in any case
         return f"{kind}, whose text cannot be shown: its __str__ raised {_kind(other)}"
-    text = text.encode("utf-8", "backslashreplace").decode()  # half a surrogate pair is no text for files
+    text = text.encode("utf-8", "backslashreplace").decode()  # half a surrogate pair is not a text for files
     if len(text) > _LONGEST:
         text = f"{text[:_LONGEST]}... ({len(text):,} characters)"
     ending = next((f" ({words})" for ends, words in _ENDINGS.items() if isinstance(error, ends)), "")
@@ -204,7 +204,7 @@ def _expression(trace: TracebackType | None) -> ast.expr | None:
     if line is None or line != last:
         return None
     text = linecache.getline(code.co_filename, line).encode()[start:end].decode(errors="replace")
-    with suppress(Exception):  # it is no expression
+    with suppress(Exception):  # it is not an expression
         return ast.parse(text.strip(), mode="eval").body
     return None
 

@@ -41,7 +41,7 @@ def reach_of(thing: Any) -> Reach:
     """Return what a class or a function reaches in the project that it belongs to."""
     first = _Walk(frozenset(), frozenset())
     first.told(thing)
-    walk = _Walk(frozenset(first.changed), frozenset(first.stored))  # what some function changes is no constant to any
+    walk = _Walk(frozenset(first.changed), frozenset(first.stored))  # not constant if a function changes it
     said = walk.told(thing)
     texts = {name: _digest_of_file(file, changed(file)) for name, file in sorted(walk.files.items())}
     home = texts.get(getattr(thing, "__module__", "") or "", "")

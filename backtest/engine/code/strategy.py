@@ -154,7 +154,7 @@ def typed_things(strategy: Strategy, values: Iterable[Any]) -> dict[str, SimpleN
     """
     Return what values name in a notebook, at a prompt or in the script that runs, as far as no other process has it.
 
-    It stands in the place of these modules there: a name of each, with the things at the top of it.
+    It stands in place of these modules there: a name of each, with the things at the top of it.
     """
     found: dict[str, SimpleNamespace] = {}
     with importing_beside(strategy):

@@ -962,7 +962,7 @@ _EXACT = 2.0**53
 
 
 def _trunc(value: Any, t: np.ndarray, flag: Any) -> Any:
-    """Return what `int` makes of floats; what is no number, or too large to be exact, is flagged."""
+    """Return what `int` makes of floats; what is not a number, or too large to be exact, is flagged."""
     if not isinstance(value, np.ndarray):
         if abs(value) < _EXACT:
             return int(value)

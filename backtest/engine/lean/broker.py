@@ -242,7 +242,7 @@ class LeanBroker(_Stock):
 
     def _get_value(self, datas: Any = None, lever: bool = False) -> Any:
         if datas is not None and len(datas) != 1:
-            self.unsettle()  # Backtrader puts the value of several datas in the place of the account's
+            self.unsettle()  # Backtrader puts the value of several datas in place of the account's
         return _Stock._get_value(self, datas, lever)
 
     def next(self) -> None:

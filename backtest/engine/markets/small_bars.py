@@ -235,7 +235,7 @@ class _Walk:
         self._show([first] * 4 + [0.0])  # so that nobody sees the bar before it is over
 
     def show(self, place: int) -> None:
-        """Let the feed have a small bar in the place of its own."""
+        """Let the feed have a small bar in place of its own."""
         self._show([float(getattr(self.small, name)[place]) for name in _PRICES])
         self.feed._at_small = place
         self.at = place + 1

@@ -76,7 +76,7 @@ def _packed(column: Column) -> tuple[dict[str, Any], bytes]:
 
 
 def _digits_of(values: np.ndarray) -> int | None:
-    """Return the decimals that numbers have; None where they are no decimals, or too large."""
+    """Return the decimals that numbers have; None where they are not decimals, or too large."""
     for digits in range(_MOST_DIGITS + 1):
         whole = np.rint(values * 10.0**digits)
         if np.abs(whole).max(initial=0) > _LARGEST:

@@ -77,7 +77,7 @@ class CrossValidation:
 
     @cached_property
     def made_by(self) -> str:
-        """Which engine made the trials, and why, in a line; "" where they were few, or were there before."""
+        """Which engine ran the trials, and why, in a line; "" if they were few, or saved before."""
         return ""
 
     def to_frame(self) -> pd.DataFrame:
@@ -197,7 +197,7 @@ def cross_validate(
 def cross_validate_again(
     tried: Sweep | RunResult, groups: int, tested: int, *, grid: Grid, where: Condition | None, **more: Any
 ) -> CrossValidation:
-    """Return the same as a cross-validation."""
+    """Return the same as `cross_validate`, for a sweep or a saved run."""
     asked = request_of(tried, grid, where)
     return cross_validate(groups=groups, tested=tested, **asked, **more)
 

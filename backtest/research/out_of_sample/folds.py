@@ -20,7 +20,7 @@ _MOST = 20_000  # ways to choose test groups
 
 def session_count(given: Any, name: str, periods: float = 252.0) -> int:
     """
-    Return a number of sessions that was given as one, or as "3y", "6m" or "2w": 252, 21 and 5 sessions each.
+    Return a number of sessions, given as such or as "3y", "6m" or "2w": 252, 21 and 5 sessions each.
 
     Args:
         periods: a year has so many, of which a month has a twelfth and a week a 52nd, rounded.
@@ -40,7 +40,7 @@ def session_count(given: Any, name: str, periods: float = 252.0) -> int:
 
 @dataclass(frozen=True, eq=False)
 class Fold:
-    """Rows to learn from, and rows to test on; both rise."""
+    """Rows to choose on, and rows to test on; both ascend."""
 
     train: np.ndarray
     test: np.ndarray
@@ -49,7 +49,7 @@ class Fold:
 
 def walk_forward_folds(count: int, train: int, test: int, *, anchored: bool = False, purge: int = 0) -> list[Fold]:
     """
-    Return folds whose test rows follow one another, each right after the rows it learns from; the last may be shorter.
+    Return folds whose test rows follow one another, each right after its training rows; the last may be shorter.
 
     Args:
         count: how many rows there are.
@@ -79,7 +79,7 @@ def walk_forward_folds(count: int, train: int, test: int, *, anchored: bool = Fa
 
 
 def group_sizes(count: int, groups: int) -> list[int]:
-    """Return how many rows each of so many groups has; they differ by one at most."""
+    """Return the number of rows in each of these groups; they differ by at most one."""
     if not 2 <= groups <= count:
         raise UsageError(f"{count:,} sessions cannot be put into {groups} groups; name 2 or more, and fewer than those")
     return [count // groups + (n < count % groups) for n in range(groups)]
@@ -87,7 +87,7 @@ def group_sizes(count: int, groups: int) -> list[int]:
 
 def purged_folds(sizes: Sequence[int], tested: int = 1, purge: int = 0, embargo: int = 0) -> list[Fold]:
     """
-    Return a fold for each way to choose `tested` of the groups for the test; the rest is to learn from.
+    Return a fold for each way to choose `tested` of the groups for the test; the others are for training.
 
     Of that, what is near a test row is left out: `purge` rows before and after it, whose outcome may reach into the
     test or the test's into theirs, and `embargo` rows more after it, which still feel what happened in the test.

@@ -32,7 +32,7 @@ class Step:
     cash: bool = False
 
 
-# In a document a trial is its key; what cash came to is no trial of a folder, and stands there with its numbers.
+# In a document a trial is its key; what cash came to is not a trial of a folder, and stands there with its numbers.
 _NUMBER_OR_NULL = either("a number, or null", NUMBER, one_of(None))
 _CASH = keyed({"metrics": mapped(_NUMBER_OR_NULL), "sessions": list_of(DAY), "returns": list_of(NUMBER)})
 _WINDOW = keyed({"first": DAY, "last": DAY})
@@ -43,7 +43,7 @@ KEPT_STEP = keyed(
 
 
 def kept_step(step: Step) -> dict[str, Any]:
-    """Return a step as JSON values; its outcome is named by the keys of its trials."""
+    """Return a step as JSON values; its outcome is identified by the keys of its trials."""
     outside = {"cash": _kept_cash(step.outside)} if step.cash else {"outside": step.outside.key}
     windows = {"train": _kept_window(step.train), "test": _kept_window(step.test)}
     return {**windows, "params": kept_params(step.params), "inside": step.inside.key, **outside}
@@ -51,7 +51,7 @@ def kept_step(step: Step) -> dict[str, Any]:
 
 def read_steps(kept: Sequence[Mapping[str, Any]], trials: Trials) -> list[Step]:
     """
-    Return steps of the form of `kept_step`, with their trials.
+    Return steps from the form of `kept_step`, with their trials.
 
     Raises:
         ValueError: a trial is gone, or the parameters are not in the form they are kept in.

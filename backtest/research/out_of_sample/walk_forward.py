@@ -192,7 +192,7 @@ class WalkForward:
 
     @cached_property
     def made_by(self) -> str:
-        """Which engine made the trials, and why, in a line; "" where they were few, or were there before."""
+        """Which engine ran the trials, and why, in a line; "" if they were few, or saved before."""
         return ""
 
     @property
@@ -378,7 +378,7 @@ def walk_forward_again(
     tried: Sweep | RunResult, train: int | str, test: int | str, *, grid: Grid, where: Condition | None, **more: Any
 ) -> WalkForward:
     """
-    Return the walk forward of what a sweep tried, by its rank, or of a saved run's strategy.
+    Return the walk-forward of a sweep's points, by its rank, or of a saved run's strategy.
 
     Args:
         grid: to choose from, if it is not empty; else the points of the sweep, or the run's parameters alone.
@@ -389,7 +389,7 @@ def walk_forward_again(
 
 
 def request_of(tried: Sweep | RunResult, grid: Grid, where: Condition | None) -> dict[str, Any]:
-    """Return what a sweep or a run was asked, with the points to choose from."""
+    """Return the settings of a sweep or a run, with the points to choose from."""
     if isinstance(tried, Sweep):
         asked = tried.asked
         known = {"strategy": tried.strategy, "rank": asked["rank"], **asked["asked"]}
@@ -426,7 +426,7 @@ def _sessions_in(span: Span | Sessions) -> Sessions:
 
 
 def points_of(strategy: Strategy, grid: Any, where: Any, random: int, seed: int) -> list[dict[str, Any]]:
-    """Return the points of a grid, all or drawn at random; a list of points as it is."""
+    """Return the points of a grid, all or a random sample; a list of points unchanged."""
     condition, draws = grids.condition_given(where), _arguments.whole(random, "random")
     seed, words = _arguments.seed_of(seed), isinstance(grid, str | Mapping)
     given = grid if words else _arguments.several(grid, "the grid", "write values by name, or a list of points")
@@ -441,12 +441,12 @@ def points_of(strategy: Strategy, grid: Any, where: Any, random: int, seed: int)
 
 
 def values_of(points: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
-    """Return the values that each parameter has in some point."""
+    """Return the values of each parameter in the points."""
     return {name: distinct(point[name] for point in points) for name in points[0]}
 
 
 def days_with_bars(job: Job) -> np.ndarray:
-    """Return the sessions by which a run is measured that there are bars of, datetime64[D]."""
+    """Return the sessions with bars, among those that measure a run, datetime64[D]."""
     return np.unique(np.concatenate([_days_of(job, series) for series in job.clocks]))
 
 
@@ -456,7 +456,7 @@ def _days_of(job: Job, series: Series) -> np.ndarray:
 
 
 def window_of(days: np.ndarray, rows: np.ndarray) -> Window:
-    """Return the window from the first of some rows of days to the last."""
+    """Return the window from the first to the last of some rows of days."""
     return Window(days[rows[0]].astype(date), days[rows[-1]].astype(date))
 
 
@@ -503,7 +503,7 @@ def _steps(
 
 
 def json_value(value: Any) -> Any:
-    """Return a value for JSON: None for a number that is not finite, and a parameter in the form it is kept in."""
+    """Return a value for JSON: None for a number that is not finite, a parameter in its stored form."""
     return None if isinstance(value, float) and not math.isfinite(value) else form_of(value)
 
 

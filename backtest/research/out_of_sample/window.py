@@ -51,7 +51,7 @@ def run_window(
     **asked: Unpack[RunOptions],
 ) -> RunResult:
     """
-    Return a run that trades and is measured in the window only.
+    Return a run that trades and is measured only in the window.
 
     It begins with cash alone and decides for the first time at the close of the window's first bar. What is open at
     the end is valued at the last close.
@@ -90,7 +90,7 @@ def cut_to(window: Window, result: _Run) -> _Run:
 
 def cut_batch(window: Window, batch: RunBatch) -> RunBatch:
     """
-    Return runs that were made at once, each as `cut_to` returns it; none has a fill before the window.
+    Return runs that were made at once, each cut as by `cut_to`; none has a fill before the window.
 
     Raises:
         UsageError: no session is in the window.

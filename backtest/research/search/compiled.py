@@ -42,7 +42,7 @@ _FEWEST_OF_NUMBA = 8  # in a block
 
 @dataclass(frozen=True, slots=True)
 class Engines:
-    """Which engine makes trials, and the outcome of the choice."""
+    """Which engine runs trials, and how the choice turned out."""
 
     asked: str = ""  # one of ENGINES; "" for the compiled one where it can, and where it pays
     rank: str = "sharpe"  # by which the best of the trials is known, which both engines make
@@ -55,7 +55,7 @@ class Engines:
 
     @property
     def words(self) -> str:
-        """Which engine made the trials, in a line; "" where there was nothing to choose."""
+        """Which engine ran the trials, in a line; "" if there was no choice."""
         by_compiled, by_events = (self.counts[name] for name in ENGINES)
         if by_compiled:
             rest = f", {by_events:,} by the event engine" if by_events else ""
@@ -67,7 +67,7 @@ class Engines:
 
 def engines_of(asked: str, rank: str) -> Engines:
     """
-    Return the choice of an engine by its name.
+    Return the choice of an engine, by its name.
 
     Args:
         asked: one of ENGINES, or "".
@@ -104,7 +104,7 @@ class Block:
 
 def backend_for(bars: int, points: int, numba: bool) -> str:
     """
-    Return what is quicker for so many trials: numba compiles each strategy for 5 to 20 seconds when it is new.
+    Return the faster backend for this many trials: numba compiles each new strategy for 5 to 20 seconds.
 
     Args:
         numba: whether it is installed.
@@ -117,7 +117,7 @@ def compiled(
     job: Job, points: Sequence[Point], rank: str, fewest: int = 0, *, trusted: bool = False
 ) -> Iterator[Block]:
     """
-    Yield what comes of points, block by block; all of them are among the trials or left.
+    Yield the outcomes of points, block by block; each point is among the trials or the rest.
 
     Args:
         points: those in a window follow each other.
@@ -255,7 +255,7 @@ def _first_made(job: Job, points: Sequence[Point]) -> tuple[Trial | None, int, s
 
 @dataclass(frozen=True, slots=True)
 class BlockJob:
-    """What workers need to make blocks of trials."""
+    """What workers need to run blocks of trials."""
 
     job: Job
     rank: str
@@ -264,7 +264,7 @@ class BlockJob:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A trial that a worker made; `why_not`, `over` and `differs` are those of its block."""
+    """A trial that a worker ran; `why_not`, `over` and `differs` are those of its block."""
 
     trial: Trial
     backend: str = ""  # "" for the event engine
@@ -274,7 +274,7 @@ class Made:
 
 
 def made_by_worker(asked: BlockJob, points: Sequence[Point]) -> list[Made]:
-    """Return the trials of the first points, of all where the compiled engine makes them."""
+    """Return the trials of the first points, or of all if the compiled engine runs them."""
     job, made, refusal = asked.job, dict[str, Made](), None
     with _one_block:
         for block in () if job.case in _refused else compiled(job, points, asked.rank, asked.fewest):

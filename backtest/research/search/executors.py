@@ -31,7 +31,7 @@ _LOSSES = 3  # times in a row that all workers die before anything is done
 @dataclass(frozen=True)
 class Work(Generic[_Item, _Result]):
     """
-    What is to be done with each of some items.
+    The work to do on each of some items.
 
     Attributes:
         function: returns the results of the first items that it is given, of one at least; it stands at the top of a
@@ -56,7 +56,7 @@ def each(
     least: int = 1,
 ) -> Iterator[list[_Result]]:
     """
-    Yield the results of items as they are made, some at a time, in no order.
+    Yield the results of items as they finish, some at a time, in no order.
 
     Args:
         executor: where they are made; a pool of `jobs` processes if not given, or this process for one job.
@@ -82,7 +82,7 @@ def each(
 @contextmanager
 def dask_executor(address: str) -> Iterator[Executor]:
     """
-    Yield the executor of a Dask cluster, tcp://HOST:PORT; its workers need this package, and the strategy's file.
+    Yield the executor of a Dask cluster at tcp://HOST:PORT; its workers need this package and the strategy's file.
 
     Raises:
         UsageError: Dask is not installed.

@@ -67,7 +67,7 @@ def condition_of(words: Sequence[str]) -> Condition | None:
 
 def grid_given(given: Any, texts: Container[str] = ()) -> dict[str, list[Any]]:
     """
-    Return the grid that a caller means: its values by name, or the words that spell it on the command line.
+    Return the grid that a caller passed: values by name, or the words of the command line.
 
     Of a name, one value is a list of one, and a text is read as on the command line: "5:20:5", or "ema,sma". Values of
     `texts` are left as they are written.
@@ -88,7 +88,7 @@ def grid_given(given: Any, texts: Container[str] = ()) -> dict[str, list[Any]]:
 
 def condition_given(given: Any) -> Condition | None:
     """
-    Return the condition that a caller means: a function of a point, or the comparisons that spell it; None for none.
+    Return the condition that a caller passed: a function of a point, or comparisons as text; None for none.
 
     Raises:
         UsageError: it is neither.
@@ -118,7 +118,7 @@ def _values_given(name: str, values: Any, texts: Container[str]) -> list[Any]:
 
 def points(grid: Grid, where: Condition | None = None, draws: int = 0, seed: int = 0) -> list[dict[str, Any]]:
     """
-    Return the points of a grid that fulfil a condition, in the order of the grid, or random ones of them.
+    Return the points of a grid that meet a condition, in the order of the grid, or a random sample of them.
 
     Args:
         draws: how many different points to draw at random; 0 for all there are, in order.
@@ -179,7 +179,7 @@ def _steps(word: str, text: str) -> list[Any]:
 
 
 def plain_number(value: Any) -> Any:
-    """Return a number of numpy's as one of Python's, and everything else as it is."""
+    """Return a numpy number as one of Python's, and everything else unchanged."""
     return value.item() if hasattr(value, "item") and getattr(value, "shape", ()) == () else value
 
 

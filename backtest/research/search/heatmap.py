@@ -59,7 +59,7 @@ def _values_of(rows: Sequence[_Row], name: str) -> list[Any]:
 
 
 def medians(rows: Sequence[_Row], names: Sequence[str]) -> np.ndarray:
-    """Return the median of the metric at each place, shape (upwards, across) or (1, across); NaN where none is."""
+    """Return the median of the metric in each cell, shape (upwards, across) or (1, across); NaN for an empty cell."""
     found: dict[str, list[float]] = {}  # by the values, which may be such as no dict has as keys
     for params, value in rows:
         if not math.isnan(value):

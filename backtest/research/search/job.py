@@ -60,7 +60,7 @@ _SECONDS = 0.5  # after which a task gives back what it has done; so much work a
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """What differs from trial to trial: the parameters that are swept, and the window, if not all bars."""
+    """What differs between trials: the parameters that vary, and the window, if not all bars."""
 
     params: dict[str, Any]
     window: Window | None = None
@@ -68,7 +68,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Job:
-    """What all trials of a sweep have in common; small, since it is sent with each task. Equal where the case is."""
+    """What all trials of a sweep share; small, since it is sent with each task. Equal if the case is."""
 
     strategy: str | type[Any]  # file:Name with the whole path, or a class
     name: str
@@ -95,12 +95,12 @@ class Job:
 
     @property
     def clocks(self) -> list[Series]:
-        """The series by whose sessions its trials are measured, and those that have the same."""
+        """The series whose sessions measure the trials, and those with the same sessions."""
         return [self.series[n] for n in of_that_clock(self.series, [hours_in(self.store, one) for one in self.series])]
 
     @property
     def yearly(self) -> Periods:
-        """The periods a year by which the numbers of its trials are annualised."""
+        """The periods per year by which the trials' metrics are annualised."""
         found = periods_of(self.series, [hours_in(self.store, one) for one in self.series])
         return replace(found, count=self.asked["periods"]) if self.asked.get("periods") else found
 
@@ -127,7 +127,7 @@ def job_of(
     **options: Unpack[BrokerageOptions],
 ) -> Job:
     """
-    Return the job of a sweep: what is asked of each run, and what stands for the strategy and the bars.
+    Return the job of a sweep: the settings of each run, and the identities of strategy and bars.
 
     Args:
         swept: the names of the parameters that points set, or their values by name, whose code then counts, too; the
@@ -228,12 +228,12 @@ def sendable(strategy: Strategy) -> str | type[Any]:
 
 
 def project_of(strategy: Strategy) -> tuple[str, ...]:
-    """Return the loaded modules of a project that go along with a strategy which no other process can import."""
+    """Return the loaded modules of a project to send along with a strategy that no other process can import."""
     return () if strategy.in_file or not sent_by_value(strategy.cls) else tuple(strategy.files)
 
 
 def trials_of(job: Job, points: Sequence[Point]) -> list[Trial]:
-    """Return the trials of the first points: of as many as half a second allows, and of one at least."""
+    """Return the trials of the first points: as many as fit into half a second, and at least one."""
     began, made = time.monotonic(), list[_Made]()
     with one_after_another():
         for point in points:
@@ -245,7 +245,7 @@ def trials_of(job: Job, points: Sequence[Point]) -> list[Trial]:
 
 def result_of(job: Job, point: Point, *, lines: bool = False) -> RunResult:
     """
-    Return the run of a point, with what Backtrader would plot of it if asked for; never of a window.
+    Return the run of a point, with what Backtrader would plot if requested; never of a window.
 
     Raises:
         StrategyError, UsageError: as `run` does.
@@ -261,7 +261,7 @@ def result_of(job: Job, point: Point, *, lines: bool = False) -> RunResult:
 
 
 def digest_of(store: Reader, series: Series, since: date | None, until: date | None) -> tuple[str, pa.Table]:
-    """Return what stands for the bars of a span of sessions, and the bars."""
+    """Return the digest of the bars in a span of sessions, and the bars."""
     bars = store.read(series, span_asked(series, hours_in(store, series), (since, until)))
     return rows_digest(bars), bars
 
@@ -280,7 +280,7 @@ def _made(job: Job, point: Point) -> _Made:
 
 def trials_at_once(job: Job, points: Sequence[Point], backend: str = "numpy") -> tuple[list[Trial | None], str]:
     """
-    Return the trials of points by the compiled engine, None for one that it leaves out; and why there is none.
+    Return the trials of points by the compiled engine, None for one that it left out; and why there is none.
 
     Some trial of the job must have been made by the event engine, in this process, on the same bars.
 
@@ -328,7 +328,7 @@ def _measured_batch(batch: RunBatch, trials: Sequence[Trial]) -> list[Trial]:
 
 
 def bars_in_job(job: Job, window: Window | None) -> int:
-    """Return how many rows the last run of a job had that the event engine made in this process; 0 without any."""
+    """Return the number of rows in the last run of a job by the event engine in this process; 0 without any."""
     record = _common(job, job.name, window).shared.record
     return 0 if record is None else len(record)
 
@@ -377,7 +377,7 @@ def _numbers(every: Accounts) -> list[dict[str, float] | str]:
 
 
 def cash_of(job: Job, window: Window) -> Trial:
-    """Return what cash alone comes to in a window, as a trial without parameters that is not kept."""
+    """Return the result of cash alone in a window, as a trial without parameters that is not saved."""
     _, store = _bench(job)
     account = {name: job.asked[name] for name in _ACCOUNT if name in job.asked}
     asked: dict[str, Any] = {"store": store, "brokerage": replace(job.brokerage, size=""), **account}
@@ -522,7 +522,7 @@ _NUMBERS = ("cash", "risk_free", "volume_cap", "cash_rate")
 
 
 def store_with_whole_path(store: Reader | str | Path | None) -> Reader:
-    """Return the store as a worker in another folder can open it."""
+    """Return the store in a form that a worker in another folder can open."""
     opened = store_of(store)
     if isinstance(opened, Store) and not are_of_frames(opened):  # which has it
         return Store(opened.root.resolve())

@@ -21,7 +21,7 @@ def guided_points(
     grid: Grid, where: Condition | None, count: int, seed: int, rate: _Rate, lowest: bool = False
 ) -> list[_Params]:
     """
-    Return so many different points in the order of their proposal, or fewer where no more are found.
+    Return this many different points in the order of their suggestion, or fewer if there are no more.
 
     Proposals are those of a Tree-structured Parzen Estimator; a round of them is rated at once, and learnt from.
 
@@ -56,7 +56,7 @@ class _Search:
         self._under_way: list[tuple[Any, _Params]] = []
 
     def propose(self, most: int) -> list[_Params]:
-        """Return points that were not rated yet; none when nothing more is wanted, or proposed."""
+        """Return points without a rating; none if no more are wanted or suggested."""
         while len(self._under_way) < most and self._left:
             self._left -= 1
             trial = self._study.ask(self._space)
@@ -70,7 +70,7 @@ class _Search:
         return [point for _, point in self._under_way]
 
     def learn(self, values: Sequence[float]) -> None:
-        """Take how good the points under way are."""
+        """Record the ratings of the points in progress."""
         for (trial, point), value in zip(self._under_way, values, strict=True):
             self._rated[repr(point)] = value
             self._tell(trial, value)

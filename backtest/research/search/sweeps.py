@@ -71,7 +71,7 @@ _SECONDS = 0.5  # after which blocks of trials are kept together; so much work a
 
 @dataclass(frozen=True, slots=True)
 class SweepProgress:
-    """How far a sweep has come."""
+    """The progress of a sweep."""
 
     done: int  # of this sweep, those that were kept already among them
     total: int
@@ -435,7 +435,7 @@ class Sweep:
 
 
 def sweep_of(folder: Path) -> Sweep | None:
-    """Return the sweep in a folder, or the one whose best trial's run it holds; None where there is neither."""
+    """Return the sweep in a folder, or the one whose best trial's run the folder holds; None if there is neither."""
     for place in (folder, folder.parent):
         if (place / DOCUMENT).exists() and (place == folder or folder.name == BEST):
             return Sweep.load(place)
@@ -452,7 +452,7 @@ def complete(
     tell: Tell | None = None,
     engines: Engines | None = None,
 ) -> dict[str, Trial]:
-    """Make the trials of points that are not kept yet, keep each as soon as it is made, and return all there are."""
+    """Run the trials of points that are not saved yet, save each when it finishes, and return all of them."""
     engines = engines or Engines()
     making = _Making(job, points, trials, tell)
     left = making.left
@@ -476,7 +476,7 @@ class _Making:
         self._failed, self._made = sum(bool(self.known[key].error) for key in keys if key in self.known), 0
 
     def keep(self, batch: Sequence[Trial]) -> Path:
-        """Keep trials, and tell of them."""
+        """Save trials, and report them."""
         path = self._trials.add(batch)
         self.known |= {trial.key: replace(trial, **WITHOUT_RETURNS) for trial in batch}
         self._made += len(batch)
@@ -489,7 +489,7 @@ class _Making:
 
     def at_once(self, points: Sequence[Point], engines: Engines) -> list[Point]:
         """
-        Make the trials that the compiled engine can, and return the points that are left.
+        Run the trials that the compiled engine can, and return the remaining points.
 
         Raises:
             UsageError: it was asked for, and cannot.
@@ -520,7 +520,7 @@ class _Making:
 
     def by_workers(self, points: Sequence[Point], engines: Engines, executor: Executor) -> list[Point]:
         """
-        Let workers make blocks of trials, by the compiled engine where they can; return the points that are left.
+        Let workers run blocks of trials, compiled where possible; return the remaining points.
 
         Raises:
             UsageError: it was asked for, and cannot.
@@ -574,7 +574,7 @@ class _Waiting:
         self._making, self._engines, self._trials, self._since = making, engines, list[Trial](), time.monotonic()
 
     def add(self, trials: Sequence[Trial], backend: str) -> None:
-        """Add the trials of a block, and keep all if the first of them has waited for long."""
+        """Add the trials of a block, and save all if the first of them has waited for long."""
         self._trials += trials
         self._engines.counts["compiled"] += len(trials)
         self._engines.backends.append(backend)
@@ -582,7 +582,7 @@ class _Waiting:
             self.keep()
 
     def keep(self) -> None:
-        """Keep those that wait."""
+        """Save the waiting trials."""
         if self._trials:
             self._engines.files.append(self._making.keep(self._trials))
         self._trials, self._since = [], time.monotonic()
@@ -604,14 +604,14 @@ def _rates(
 
 
 def ranked(trials: Iterable[Trial], rank: str) -> list[Trial]:
-    """Return the trials that have a rank, the best first; of equal ones the first stays first."""
+    """Return the trials that have a rank, the best first; equal ones keep their order."""
     name, sign = rank.lstrip("-"), -1 if rank.startswith("-") else 1
     known = [trial for trial in trials if not math.isnan(trial.metrics.get(name, math.nan))]
     return sorted(known, key=lambda trial: -sign * trial.metrics[name])
 
 
 def default_folder(job: Job) -> Path:
-    """Return where the trials of a strategy on some series go; of each version and grid, so that all are counted."""
+    """Return the folder for the trials of a strategy on some series, of every version and grid, so that all count."""
     strategy, first = job.name.rpartition(":")[2], job.series[0].short_key
     more = f"-and-{len(job.series) - 1}-more" if len(job.series) > 1 else ""
     return Path("runs") / (re.sub(r"[^A-Za-z0-9]+", "-", f"{strategy}-{first}") + f"{more}-sweep")
@@ -619,10 +619,10 @@ def default_folder(job: Job) -> Path:
 
 def folder_of(given: str | Path, job: Job) -> Path:
     """
-    Return the folder of trials that a caller means; for none, that of the job.
+    Return the folder of trials that a caller passed; by default that of the job.
 
     Raises:
-        UsageError: it is no path.
+        UsageError: it is not a path.
     """
     return default_folder(job) if given in ("", None) else _arguments.path(given, "folder")
 
@@ -643,7 +643,7 @@ def rank_of(given: str) -> str:
 
 
 def check_ways(executor: Executor | None, tell: Tell | None) -> None:
-    """Raise UsageError for an executor that is none, or a `tell` that cannot be called."""
+    """Raise UsageError for an invalid executor, or a `tell` that cannot be called."""
     if executor is not None:
         _arguments.instance(executor, "executor", Executor, "write one of concurrent.futures, or leave it out")
     if tell is not None:
@@ -695,7 +695,7 @@ def _seen_from(folder: Path, job: Job) -> str:
 
 
 def _refuse_known_by_its_text(folder: Path, now: Mapping[str, Any]) -> None:
-    """Raise UsageError where version 0.1.0 kept trials of a class from Python: only its own text stood for them."""
+    """Raise UsageError where version 0.1.0 saved trials of a class from Python: only its own text stood for them."""
     before = _asked_in(folder) if os.path.lexists(folder / DOCUMENT) else {}
     if "modules" in before or before.get("strategy") != now["strategy"] or now["file"] != now["strategy"]:
         return

@@ -65,7 +65,7 @@ class Trial:
 
 
 def key_of(case: str, params: dict[str, Any], window: str = "") -> str:
-    """Return sixteen hex digits that stand for a trial, the same on every machine."""
+    """Return the sixteen hex digits that identify a trial, the same on every machine."""
     text = _IN_ORDER.encode([case, kept_params(params, for_key=True), window])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -89,7 +89,7 @@ class Trials:
 
     def add(self, trials: Sequence[Trial]) -> Path:
         """
-        Keep trials, and return their file: when this returns it is on the disk.
+        Save trials, and return their file, which is then on the disk.
 
         Raises:
             UsageError: the folder cannot be written.
@@ -118,7 +118,7 @@ class Trials:
 
     def blocks_of(self, keys: Iterable[str]) -> dict[str, Blocks]:
         """
-        Return what the probability of overfitting takes of trials: from their returns where they were not added here.
+        Return what the probability of overfitting needs of trials: from their returns if they were not added here.
 
         Raises:
             DamagedStore: a trial is not there any more.
@@ -136,7 +136,7 @@ class Trials:
 
     def read(self, keys: Iterable[str] | None = None, returns: bool = False) -> dict[str, Trial]:
         """
-        Return trials by their keys: all, or those of the keys that are there; without returns unless asked for.
+        Return trials by their keys: all, or those whose keys exist; without returns unless requested.
 
         Raises:
             DamagedStore: a file is not what was written.

@@ -190,7 +190,7 @@ def _of_parquet(data: bytes, what: str) -> ColumnsOfFile:
         file = pq.ParquetFile(pa.BufferReader(data), pre_buffer=False)
         names, rows = file.schema_arrow.names, file.metadata.num_rows
         _check_rows(rows, data, what)
-        # What is no column of bars, and may stand for any size, is not decoded: it is named, and that is all.
+        # What is not a column of bars, and may stand for any size, is not decoded: it is named, and that is all.
         plain = [one.name for one in file.schema_arrow if not pa.types.is_nested(one.type)]
         table = file.read(columns=None if len(plain) == len(names) else plain, use_threads=False)
         if table.num_columns != len(plain):

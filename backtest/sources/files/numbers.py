@@ -141,7 +141,7 @@ def holds_numbers(column: Any) -> bool:
 
 def as_floats(column: Any, mark: str | None) -> Any:
     """
-    Return a column as float64, null for what says that there is none; None where some is no plain number.
+    Return a column as float64, null for what says that there is none; None where some is not a plain number.
 
     Args:
         mark: "," where the texts are known not to be plain; None or "." to try.

@@ -177,7 +177,7 @@ def moments_of(columns: list[Any], what: str, where: Where, day_first: bool | No
         day_first: whether 03/04/2024 is in April; None to see it in the others.
 
     Raises:
-        BadBars: one is no time, or has none.
+        BadBars: one is not a time, or has none.
         UsageError: the day or the month may be first.
     """
     import pyarrow as pa

@@ -5,7 +5,7 @@ from __future__ import annotations
 # Ours -> what it is called, in small letters and digits alone ("Close/Last" is closelast, "1. open" is open); words of
 # the second line count where there is none of the first. Languages: English; German, French, Spanish, Italian,
 # Portuguese, Dutch, Polish, Swedish, Danish, Norwegian, Finnish, Czech, Hungarian, Turkish, Russian, Chinese, Japanese,
-# Korean. An adjusted close is no close: beside raw open, high and low it would break the rules of a bar.
+# Korean. An adjusted close is not a close: beside raw open, high and low it would break the rules of a bar.
 WORDS: dict[str, tuple[str, ...]] = {
     "time": (
         "opentime opendate timeopen barstart start starttime startdate begin windowstart timeperiodstart "

@@ -14,7 +14,7 @@ _BARS, _FIELDS, _HEAD = 17, 8, 5  # the message's number, fields a bar, and fiel
 
 
 class Columns:
-    """A whole answer in the place of a bar; the library parses the `date` of what it is given, and nothing else."""
+    """A whole answer in place of a bar; the library parses the `date` of what it is given, and nothing else."""
 
     date: Any = "19700101"
 

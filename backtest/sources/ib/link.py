@@ -2,7 +2,7 @@
 `Link`: which connections work at the moment, by the codes that the gateway sends.
 
 Three things break independently: the socket to the gateway, the gateway's link to IB, and single data farms. A farm
-or link that is broken is no reason to close the socket: the gateway repairs both by itself.
+or link that is broken is not a reason to close the socket: the gateway repairs both by itself.
 """
 
 from __future__ import annotations

@@ -503,7 +503,7 @@ def _future() -> asyncio.Future[Any]:
 
 
 def _watched(future: asyncio.Future[Any]) -> asyncio.Future[Any]:
-    """Return the future, whose failure is no noise where nobody waits for it any longer."""
+    """Return the future, whose failure is not noise where nobody waits for it any longer."""
     future.add_done_callback(_failure)
     return future
 

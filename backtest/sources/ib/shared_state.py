@@ -152,7 +152,7 @@ def _read(path: Path) -> dict[str, Any]:
     Return what is kept in a file; nothing where there is none, or none that we wrote.
 
     Raises:
-        DamagedStore: it is no file that could be replaced.
+        DamagedStore: it is not a file that could be replaced.
     """
     try:
         content = document_in(bytes_of(path, _LARGEST))

@@ -33,7 +33,7 @@ def settlement_day(day: int, days: Sequence[int]) -> int:
 
 def settlement_days(hours: Hours, since: date, until: date) -> list[int]:
     """
-    Return the days on which trades settle, from a date to some days after another: sessions that are no bank holiday.
+    Return the days on which trades settle, from a date to some days after another: sessions except bank holidays.
 
     On Columbus Day and Veterans Day stock exchanges are open and banks closed; nothing settles. NASD Notices to
     Members 99-83 and 92-54.

@@ -58,7 +58,7 @@ class Expressions(KeptState):
     """Expressions of a strategy."""
 
     def soft(self, node: ast.expr) -> Val:
-        """Return a value, or poison: a local that only texts need is no reason to refuse."""
+        """Return a value, or poison: a local that only texts need is not a reason to refuse."""
         lines = list(self.lines)
         try:
             return self.expression(node)
@@ -610,7 +610,7 @@ class Expressions(KeptState):
     def truths(
         self, op: ast.boolop, first: tuple[list[str], Val], rest: Sequence[ast.expr]
     ) -> list[tuple[list[str], Val]] | None:
-        """Return truths, each with the lines that it takes, up to one that decides; None where one is no truth."""
+        """Return truths, each with the lines that it takes, up to one that decides; None where one is not a truth."""
         found = [(first[0], self.truth(first[1]))]
         for one in rest:
             lines, value = found[-1]
@@ -624,12 +624,12 @@ class Expressions(KeptState):
         return found
 
     def one_or_other(self, op: ast.boolop, first: Val, rest: Sequence[ast.expr]) -> Val:
-        """Return `a or b`, or `a and b`, where they are no truths: the one or the other, as Python does."""
+        """Return `a or b`, or `a and b`, where they are not truths: the one or the other, as Python does."""
         held = self.temp(self.settled(first))
         test, either = self.truth(held), isinstance(op, ast.Or)
         with self.captured() as lines:
             other = self.settled(self.expression(rest[0] if len(rest) == 1 else ast.BoolOp(op, list(rest))))
-        number = either and held.kind == "opt" and other.kind in ("f", "i")  # None is no truth
+        number = either and held.kind == "opt" and other.kind in ("f", "i")  # None is not a truth
         kind = "f" if number else self.wider(self.wider("", held.kind, "a value"), other.kind, "a value")
         name = self.fresh(kind)
         self.emit(f"{name} = {self.as_kind(held, kind)}")
