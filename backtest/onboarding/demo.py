@@ -24,7 +24,7 @@ SINCE, UNTIL = date(2000, 3, 1), date(2013, 3, 1)
 
 @dataclass(frozen=True, slots=True)
 class Demo:
-    """What the demo made: the download's report, a result and a page a run, and the page that lists them."""
+    """The results of the demo: the download's report, a result and a page per run, and the page that lists them."""
 
     report: DownloadReport
     results: list[RunResult]

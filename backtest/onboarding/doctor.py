@@ -51,7 +51,7 @@ _HURRIED = Patience(answer=20.0, connect=5.0, outage=10.0)  # seconds: a look no
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What was looked at, how it stands, and what to do if it is not ok."""
+    """What was checked, its state, and what to do if it is not ok."""
 
     what: str
     state: _State
@@ -61,7 +61,7 @@ class Check:
 
 def diagnose(address: str, folder: str | Path, series: Series | None = None, clock: Clock = utc_now) -> list[Check]:
     """
-    Return what is found of this Python, of the source at an address and of the store in a folder.
+    Return the findings about this Python, the source at an address and the store in a folder.
 
     Args:
         series: asks the source for a few of its daily bars, which shows whether the user may have them.
@@ -81,7 +81,7 @@ def diagnose(address: str, folder: str | Path, series: Series | None = None, clo
 
 
 def of_system(system: str, encoding: str, disk: str) -> Check:
-    """Return what the system is, how its terminal writes letters, and what kind of disk the store lies on."""
+    """Return the system, the encoding of its terminal, and the kind of disk that holds the store."""
     told = f"{system}, {encoding or 'no encoding'}, store on {disk or 'an unknown disk'}"
     if disk in _FAR:
         return Check("system", "warning", told, "keep the store on a local disk: others may not support locks")
@@ -97,14 +97,14 @@ def of_python(version: tuple[int, int], text: str) -> Check:
 
 
 def of_packages(installed: Mapping[str, str]) -> list[Check]:
-    """Return what there is to say of the packages, given the versions of those that are installed."""
+    """Return the findings about the packages, given the installed versions."""
     return [_of_clients(installed), *(_of_package(name, installed.get(name)) for name in _PACKAGES)]
 
 
 def of_source(
     address: str, series: Series | None = None, patience: Patience = _HURRIED, clock: Clock = utc_now
 ) -> Iterator[Check]:
-    """Yield whether the source at the address answers, tells the right time and gives bars of the series."""
+    """Yield whether the source at the address answers, has the right time and serves bars of the series."""
     exposed = list(_of_exposure(address))
     try:
         source = connect(address, patience=patience, clock=clock)
@@ -133,7 +133,7 @@ def of_link(outage: str) -> Check:
 
 
 def of_this_clock(ours: datetime) -> Iterator[Check]:
-    """Yield that this machine's clock is invalid, where that is sure: before this version was made, or far ahead."""
+    """Yield that this machine's clock is wrong, if that is certain: before this version was made, or far ahead."""
     if ours < _MADE or ours > _MADE + _LIFETIME:
         where = "before this version was made" if ours < _MADE else "far in the future"
         detail = f"this machine's clock says {ours:%Y-%m-%d %H:%M} UTC, which is {where}"
@@ -166,14 +166,14 @@ def of_store(folder: Path) -> Iterator[Check]:
 
 
 def of_space(free: int) -> Check:
-    """Return whether the free bytes of a disk are enough."""
+    """Return whether a disk has enough free bytes."""
     if free >= _LITTLE_SPACE:
         return Check("disk", "ok", f"{free / 2**30:,.0f} GiB free")
     return Check("disk", "warning", f"only {free / 2**20:,.0f} MiB free", "free space, or name another --store")
 
 
 def listening(ports: Iterable[int], host: str = "127.0.0.1") -> list[int]:
-    """Return those ports of a machine, this one if none is named, on which somebody accepts connections."""
+    """Return the ports of a machine, by default this one, that accept connections."""
     return [port for port in ports if _accepts(host, port)]
 
 

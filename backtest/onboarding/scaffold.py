@@ -26,7 +26,7 @@ from backtest.store.store import Store
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """What a project starts from: a bundled strategy, the series that it trades, its idea in a few words."""
+    """The start of a project: a bundled strategy, the series that it trades, its idea in a few words."""
 
     strategy: str
     series: tuple[str, ...]
@@ -54,7 +54,7 @@ indicators, and `next`, which is called at each bar's close, decides when to buy
 
 def scaffold(folder: str | Path, template: str = "trend") -> list[Path]:
     """
-    Make a folder with a strategy named as the folder, its tests, bars and baseline, a notebook and a workflow for CI.
+    Create a folder with a strategy of the same name, its tests, bars and baseline, a notebook and a CI workflow.
 
     Returns:
         The files, without those of the store; each below the folder.

@@ -25,7 +25,7 @@ SIDES = ("long", "short")
 @dataclass(frozen=True, slots=True)
 class Share:
     """
-    What one side of a series brought in, or `REST`.
+    The contribution of one side of a series, or of `REST`.
 
     Attributes:
         series: its place in the run's series; None for the rest.
@@ -49,14 +49,14 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Attribution:
-    """What each part of a run brought in, in each year; in each of these the parts add up to the change of equity."""
+    """The contribution of each part of a run in each year; the parts of a year add up to its change of equity."""
 
     years: tuple[int, ...]
     shares: tuple[Share, ...]
 
     @property
     def totals(self) -> tuple[int, ...]:
-        """The change of equity of each year, without cash that was added or taken out, in hundredths."""
+        """The change of equity in each year, without added or withdrawn cash, in hundredths."""
         return tuple(sum(share.cents[place] for share in self.shares) for place in range(len(self.years)))
 
     @property

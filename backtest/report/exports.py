@@ -48,7 +48,7 @@ class _Table:
     table: pa.Table
 
     def rows(self) -> Iterator[tuple[Any, ...]]:
-        """Yield its rows, some of them made at a time."""
+        """Yield its rows, in batches."""
         for batch in self.table.to_batches(max_chunksize=_BATCH):
             yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
 

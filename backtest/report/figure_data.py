@@ -32,7 +32,7 @@ def calendar_returns(result: Measured) -> tuple[np.ndarray, np.ndarray, np.ndarr
 
 
 def years_beside_hold(result: Measured) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the years, the return of each, and that of buying and holding, NaN where this has none."""
+    """Return the years, the return of each, and that of buy and hold, NaN where there is none."""
     account = result.account
     years = account.days.astype("datetime64[Y]").astype(int) + 1970
     starts = np.flatnonzero(np.diff(years, prepend=-1))
@@ -43,7 +43,7 @@ def years_beside_hold(result: Measured) -> tuple[np.ndarray, np.ndarray, np.ndar
 
 
 def returns_by_length(result: Measured) -> dict[str, np.ndarray]:
-    """Return the returns of a run's sessions, and of weeks, months and years where there are more than one of them."""
+    """Return the returns of a run's sessions, and of weeks, months and years if there are several of them."""
     account = result.account
     lengths = {"session": "D", "week": "W", "month": "M", "year": "Y"}
     first = account.unit.removesuffix("s") if account.unit.removesuffix("s") in lengths else "session"
@@ -59,7 +59,7 @@ def returns_by_length(result: Measured) -> dict[str, np.ndarray]:
 
 def rolling(result: Measured) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """
-    Return sessions, and the annualised Sharpe ratio and volatility of those up to each: of half a year, or half of all.
+    Return sessions, and the rolling annualised Sharpe ratio and volatility: over half a year, or half of the run.
 
     The first value is that of the first whole window; a ratio is NaN where nothing varies.
     """
@@ -80,7 +80,7 @@ def rolling(result: Measured) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def rolling_beta(result: Measured) -> np.ndarray:
     """
-    Return the beta of the sessions of `rolling`, with those of the benchmark; NaN where this does not vary.
+    Return the beta of the sessions of `rolling`; NaN where the benchmark does not vary.
 
     Empty where the benchmark lacks a session, or has a price that is not above zero.
     """
@@ -98,19 +98,19 @@ def rolling_beta(result: Measured) -> np.ndarray:
 
 
 def exposures(result: Measured) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the sessions' ends, and the worth of long and of short (negative) positions there over equity."""
+    """Return the session ends, and the values of long and of short (negative) positions there over equity."""
     ends = session_ends(result.record)
     return times_of(result)[ends], *worth_over_equity(result, ends)
 
 
 def margins(result: Measured) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the times of all bars, equity, and what positions required of it; nothing of no margin account."""
+    """Return the times of all bars, equity, and the margin requirement; nothing for other accounts."""
     equity, required = column(result.record, "equity"), required_margin(result.record)
     return times_of(result), equity, np.zeros(len(equity)) if required is None else required
 
 
 def thinned(x: np.ndarray, y: np.ndarray, steps: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the points of a line; of one of over four a step, the ends and the extremes of each step."""
+    """Return the points of a line; with more than four per step, the ends and the extremes of each step."""
     if len(y) <= 4 * steps:
         return x, y
     step = len(y) // steps

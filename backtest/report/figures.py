@@ -92,7 +92,7 @@ class Figure:
 
 def shown_figures(result: Measured, figures: Iterable[Figure] = ()) -> list[Figure]:
     """
-    Return the figures that a run has enough for: ours, then further ones of the user's own.
+    Return the figures for which a run has enough data: ours, then the user's own.
 
     Raises:
         UsageError: one of these is not a figure, or has the name of another one, or fails.
@@ -148,7 +148,7 @@ def _called(figure: Figure, what: str, *given: Any) -> Any:
 
 
 def svg(canvas: Canvas) -> str:
-    """Return a figure as an SVG element as wide as its place; the same figure gives the same bytes."""
+    """Return a figure as an SVG element as wide as its place; equal figures give equal bytes."""
     from matplotlib import rc_context
 
     _lay_out(canvas)
@@ -178,7 +178,7 @@ def save_png(result: Measured, folder: Path) -> list[Path]:
 
 
 def save_pdf(result: Measured, file: Path) -> None:
-    """Write a run as a PDF of A4 sheets: verdict and numbers on the first one, then a figure a sheet."""
+    """Write a run as a PDF of A4 sheets: verdict and metrics on the first one, then one figure per sheet."""
     from matplotlib.backends.backend_pdf import PdfPages
 
     pdf = io.BytesIO()
@@ -231,7 +231,7 @@ def draw_equity(result: Measured, width: float = WIDE) -> Canvas:
 
 def draw_growth(names: Sequence[str], days: np.ndarray, returns: np.ndarray, width: float = WIDE) -> Canvas:
     """
-    Draw what 100 became in each of several runs, in the sessions that all of them have.
+    Draw the growth of 100 in each of several runs, over their common sessions.
 
     `returns` has a row per run, shape (runs, n).
     """
@@ -249,7 +249,7 @@ def draw_growth(names: Sequence[str], days: np.ndarray, returns: np.ndarray, wid
 
 
 def draw_rolling(result: Measured, width: float = WIDE) -> Canvas:
-    """Draw the Sharpe ratio, the volatility and, beside a benchmark, the beta of the last sessions, up to each one."""
+    """Draw the rolling Sharpe ratio, volatility and, with a benchmark, beta."""
     (days, ratios, spreads), betas = rolling(result), rolling_beta(result)
     rows = [(ratios, "run", "Sharpe"), (100 * spreads, "hold", "Volatility, %"), (betas, "ink", "Beta")]
     rows = [row for row in rows if len(row[0])]
@@ -263,7 +263,7 @@ def draw_rolling(result: Measured, width: float = WIDE) -> Canvas:
 
 def draw_distribution(result: Measured, width: float = WIDE) -> Canvas:
     """
-    Draw how often a session had which return, and a normal distribution of the same mean and deviation.
+    Draw a histogram of session returns, and a normal distribution with the same mean and deviation.
 
     Sessions that changed nothing, such as those without a position, are left out: they would dwarf everything else.
     """
@@ -283,7 +283,7 @@ def draw_distribution(result: Measured, width: float = WIDE) -> Canvas:
 
 
 def draw_exposure(result: Measured, width: float = WIDE) -> Canvas:
-    """Draw what the positions were worth at each session's end, as a share of equity: long, short, and the sum."""
+    """Draw the values of positions at each session's end, as a fraction of equity: long, short, and the sum."""
     canvas = _canvas("exposure", width, 0.24 * width if width > 6 else 0.55 * width)
     axes = canvas.subplots()
     times, long, short = exposures(result)
@@ -298,7 +298,7 @@ def draw_exposure(result: Measured, width: float = WIDE) -> Canvas:
 
 
 def draw_margin(result: Measured, width: float = WIDE) -> Canvas:
-    """Draw equity against what positions required while they were held, and the margin calls."""
+    """Draw equity against the maintenance margin of the positions, and the margin calls."""
     canvas = _canvas("margin", width, 0.24 * width if width > 6 else 0.55 * width)
     axes = canvas.subplots()
     times, equity, required = margins(result)

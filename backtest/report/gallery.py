@@ -67,7 +67,7 @@ class GalleryRow:
 
 
 class Gallery:
-    """What a folder keeps, read again where it changed since the last time."""
+    """The runs, sweeps and walk-forwards in a folder, read again if they changed since the last time."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -75,19 +75,19 @@ class Gallery:
 
     @property
     def version(self) -> str:
-        """What changes with every run, sweep, walk-forward and label that comes, goes or changes."""
+        """A value that changes with every run, sweep, walk-forward and label that is added, removed or changed."""
         folders = [*(run.folder for run in self._runs()), *self._folders_with(SWEEP, WALK_FORWARD)]
         versions = [(str(folder), *_version(folder)) for folder in folders]
         return hashlib.sha256(repr(sorted(versions, key=repr)).encode()).hexdigest()[:16]
 
     @property
     def rows(self) -> list[GalleryRow]:
-        """A row for each, the newest first; the best run of a sweep stands for it."""
+        """One row for each, newest first; a sweep is represented by its best run."""
         found = [*self._of_runs(), *self._of_walks()]
         return sorted(found, key=lambda row: (row.at, row.name), reverse=True)
 
     def folder_of(self, name: str) -> Path | None:
-        """Return the folder of a run, a sweep or a walk-forward by its name below the root; None where it has none."""
+        """Return the folder of a run, a sweep or a walk-forward by its name below the root; None if there is none."""
         known = {run.name: run.folder for run in self._runs()}
         for folder in self._folders_with(SWEEP, WALK_FORWARD):
             known[folder.relative_to(self.root).as_posix()] = folder
@@ -149,7 +149,7 @@ class Gallery:
 
 def write_gallery(root: str | Path, folder: str | Path = "") -> Path:
     """
-    Write a page that lists all that is kept in a folder and below it, the newest first, and return its path.
+    Write a page that lists everything saved in a folder and below it, newest first, and return its path.
 
     Args:
         folder: of the page, as index.html; `root` itself if not given.
@@ -176,7 +176,7 @@ def write_gallery(root: str | Path, folder: str | Path = "") -> Path:
 
 def gallery_page(root: Path, rows: list[GalleryRow], links: Mapping[str, str], served: bool = False) -> str:
     """
-    Return the page that lists some rows, HTML.
+    Return the page that lists these rows, HTML.
 
     Args:
         links: from each name to its page, "" where there is none.
@@ -210,7 +210,7 @@ def _trials(folder: Path) -> int:
 
 
 def sparkline(values: np.ndarray) -> str:
-    """Return a line of values as an SVG element, from the first to the last in the extremes of equal parts."""
+    """Return a line of values as an SVG element, from the first to the last through the extremes of equal parts."""
     known = values[np.isfinite(values)]
     if len(known) < 2:
         return ""

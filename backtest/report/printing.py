@@ -42,14 +42,14 @@ _SHOWN = 300  # characters of what a browser says
 
 
 def browser() -> str:
-    """Return the program of a browser that prints pages; "" where there is none."""
+    """Return the program of a browser that prints pages; "" if there is none."""
     here = filter(None, map(shutil.which, BROWSERS))
     return next(here, "") or next((path for path in _ELSEWHERE if Path(path).is_file()), "")
 
 
 def print_page(page: Path, file: Path) -> None:
     """
-    Print a page as a PDF; the same page gives the same file by the same browser.
+    Print a page as a PDF; the same page gives the same file with the same browser.
 
     Raises:
         UsageError: there is no browser, it fails, or the file cannot be written.

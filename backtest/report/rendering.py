@@ -33,7 +33,7 @@ _MINUS = re.compile(r"(?<![\w-])-(?=[\d.])")  # of a number, not of a date, a wo
 
 
 def rendered(template: str, content: dict[str, Any]) -> str:
-    """Return a page of a template."""
+    """Return a page from a template."""
     return _templates().get_template(template).render(content)
 
 
@@ -52,7 +52,7 @@ def _templates() -> Environment:
 
 def write_page_beside(text: str, folder: Path, whose: str) -> Path:
     """
-    Write a page, HTML, into a folder that holds no run as index.html, and return its path.
+    Write a page, HTML, as index.html into a folder that holds no run, and return its path.
 
     Args:
         whose: page it is, in an error: "that of the sweep".
@@ -71,18 +71,18 @@ def write_page_beside(text: str, folder: Path, whose: str) -> Path:
 
 
 def typeset(text: str) -> str:
-    """Return a text whose numbers have a minus sign of their own, and their unit beside them."""
+    """Return a text with proper minus signs, and with units kept beside their numbers."""
     return _MINUS.sub("−", text).replace(" %", "\N{NO-BREAK SPACE}%")
 
 
 def shown_verdict(found: Verdict) -> dict[str, Any]:
-    """Return a verdict as a page shows it: its words and reasons as sentences, and whether no fault was found."""
+    """Return a verdict for a page: its text and reasons as sentences, and whether no fault was found."""
     words = [typeset(text[:1].upper() + text[1:]) + "." for text in (found.words, *found.reasons)]
     return {"words": words[0], "reasons": words[1:], "good": found.good}
 
 
 def way_to(page: Path, folder: Path) -> str:
-    """Return how a page is reached from one in a folder, as a link has it."""
+    """Return the relative link from a page in a folder to another page."""
     try:
         return quote(Path(os.path.relpath(page.resolve(), folder.resolve())).as_posix())
     except ValueError:  # it is on another drive of Windows
@@ -90,16 +90,16 @@ def way_to(page: Path, folder: Path) -> str:
 
 
 def own_script(*names: str) -> str:
-    """Return scripts of ours one after the other, as they may stand in a page."""
+    """Return our scripts one after another, in a form that can stand in a page."""
     folder = files("backtest.report").joinpath("templates", "scripts")
     return in_page("\n".join(folder.joinpath(name).read_text(encoding="utf-8") for name in names))
 
 
 def in_page(script: str) -> str:
-    """Return a script so that nothing in it ends the element of the page that holds it."""
+    """Return a script in which nothing ends the page element that holds it."""
     return script.replace("</script", "<\\/script").replace("<!--", "<\\!--")
 
 
 def json_in_page(value: Any) -> str:
-    """Return plain data as JSON that may stand in a script of a page."""
+    """Return plain data as JSON that can stand in a script of a page."""
     return json.dumps(value, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")

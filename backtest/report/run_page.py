@@ -87,7 +87,7 @@ def write_report(
 
 def write_page(result: Measured, folder: Path, store: Reader | str | Path | None = None) -> Path:
     """
-    Write index.html and metrics.json into the folder that keeps a run, and return the path of the page.
+    Write index.html and metrics.json into the folder of a saved run, and return the path of the page.
 
     Args:
         store: where the chart finds the bars that the run saw; if not given, where the run read them.
@@ -120,7 +120,7 @@ def _put_page(files: Mapping[str, Content | None], folder: Path) -> Path:
 
 def write_figures(result: Measured, png: str = "", pdf: str = "") -> list[Path]:
     """
-    Write the figures of a run as PNG files into a folder, and with its numbers as a PDF file; return the paths.
+    Write the figures of a run as PNG files into a folder, or with its metrics as a PDF file; return the paths.
 
     Raises:
         UsageError: the folder or the file cannot be written.
@@ -150,7 +150,7 @@ def page(result: Measured, validity: Validity | None = None, kept_as: str = "") 
 
 def chart_view(result: Measured, store: Reader | str | Path | None = None) -> ChartView:
     """
-    Return the interactive chart of a run by itself; where it cannot be drawn, its pictures, and why.
+    Return the interactive chart of a run alone; if it cannot be drawn, its static figures, and why.
 
     Args:
         store: where the chart finds the bars that the run saw; if not given, where the run read them.

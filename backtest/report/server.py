@@ -22,7 +22,7 @@ _PAGE = "/index.html"
 
 class PageServer:
     """
-    Serves what a folder keeps, to browsers on this machine alone; use it as a context manager.
+    Serves the pages of a folder to browsers on this machine only; use it as a context manager.
 
     Args:
         root: the folder.
@@ -60,11 +60,11 @@ class PageServer:
         self._thread.join()
 
     def is_own(self, host: str) -> bool:
-        """Return whether a browser asked for this server by its own name, and not a page elsewhere by another."""
+        """Return whether a browser requested this server by its own name, not through a page of another."""
         return host in (f"{name}:{self._server.server_port}" for name in (_LOOPBACK, "localhost"))
 
     def answer(self, target: str) -> tuple[int, str, str]:
-        """Return status, content type and text for what a browser asks for."""
+        """Return status, content type and text for a browser's request."""
         asked = urlsplit(target)
         name, html = unquote(asked.path), "text/html; charset=utf-8"
         if name == "/favicon.ico":  # which browsers ask for by themselves
@@ -114,7 +114,7 @@ def _handler_of(server: PageServer) -> type[BaseHTTPRequestHandler]:
         """Answers a browser."""
 
         def do_GET(self) -> None:
-            """Answer what is asked for."""
+            """Answer a GET request."""
             if not server.is_own(self.headers.get("Host", "")):
                 self._send(403, "text/plain; charset=utf-8", f"ask for {server.address}\n")
                 return
@@ -130,7 +130,7 @@ def _handler_of(server: PageServer) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(content)
 
         def log_message(self, format: str, *args: Any) -> None:
-            """Log what was asked for, in place of printing it."""
+            """Log the request instead of printing it."""
             _log.debug(format, *args)
 
     return Handler

@@ -95,23 +95,23 @@ class ShownSweep:
 
     @property
     def best(self) -> int:
-        """The place of the best trial."""
+        """The position of the best trial."""
         return self.order[0]
 
     @property
     def rank_metric(self) -> str:
-        """The name of the metric that trials are ranked by."""
+        """The name of the metric that ranks the trials."""
         return self.rank.lstrip("-")
 
     @cached_property
     def values(self) -> dict[str, list[Any]]:
-        """The values of each parameter that has several, in order where they have one; of the first if none has."""
+        """The values of each parameter that varies, sorted if possible; those of the first if none varies."""
         every = {name: _in_order(trial.params[name] for trial in self.trials) for name in self.trials[0].params}
         return {name: values for name, values in every.items() if len(values) > 1} or dict(list(every.items())[:1])
 
     @cached_property
     def steps(self) -> np.ndarray:
-        """The place of each trial's parameters among their values, shape (trials, parameters)."""
+        """The position of each trial's parameters among their values, shape (trials, parameters)."""
         places = [{_key(value): place for place, value in enumerate(values)} for values in self.values.values()]
         rows = [
             [known[_key(trial.params[name])] for name, known in zip(self.values, places, strict=True)]
@@ -120,12 +120,12 @@ class ShownSweep:
         return np.array(rows, int).reshape(len(self.trials), len(self.values))
 
     def neighbours(self, place: int) -> list[int]:
-        """Return the ranked trials that differ from one by at most a step of each parameter, the best first."""
+        """Return the ranked trials at most one step away in each parameter, the best first."""
         near = (np.abs(self.steps - self.steps[place]) <= 1).all(axis=1)
         return [other for other in self.order if near[other] and other != place]
 
     def words(self, place: int) -> str:
-        """Return the parameters of a trial that vary, as people read them."""
+        """Return the parameters of a trial that vary, as text for people."""
         return words_of({name: self.trials[place].params[name] for name in self.values})
 
 
@@ -190,7 +190,7 @@ def sweep_page(sweep: ShownSweep) -> str:
 
 
 def stability(sweep: ShownSweep) -> str:
-    """Return what the neighbours of the best trial have, in a sentence."""
+    """Return how the neighbours of the best trial did, in a sentence."""
     metric, near = METRICS[sweep.rank_metric], sweep.neighbours(sweep.best)
     if not near:
         return "No neighbour of the best trial was tried: no other trial has each parameter at most one step away."

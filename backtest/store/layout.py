@@ -34,7 +34,7 @@ _AS_THEY_ARE = b"* -text\n"
 
 def format_of(root: Path) -> int | None:
     """
-    Return the format of the store in a folder, None where there is none yet.
+    Return the format of the store in a folder, None if there is none yet.
 
     Raises:
         BadStore: the folder holds something else, or a store of a later version.
@@ -59,7 +59,7 @@ def format_of(root: Path) -> int | None:
 
 
 def mark_store(root: Path) -> None:
-    """Mark a folder as a store of the newest format, before anything of it is written."""
+    """Mark a folder as a store of the newest format, before anything else is written in it."""
     if format_of(root) == FORMAT:
         return
     root.mkdir(parents=True, exist_ok=True)
@@ -73,19 +73,19 @@ def mark_store(root: Path) -> None:
 
 
 def write_mark(root: Path) -> None:
-    """Write the mark of the newest format, and before it what Git is to know of a store; a file of the user's stays."""
+    """Write the mark of the newest format, and before it Git's attributes for a store; a user's own file stays."""
     write_attributes(root)
     write_file(root / MARK, MARKS[FORMAT])
 
 
 def write_attributes(root: Path) -> None:
-    """Have Git leave the bytes of a store alone, unless it was configured otherwise."""
+    """Make Git keep the bytes of a store unchanged, unless the user configured something else."""
     if not os.path.lexists(root / ATTRIBUTES):
         write_file(root / ATTRIBUTES, _AS_THEY_ARE)
 
 
 def format_in(data: bytes) -> int:
-    """Return the format that a mark says; 0 where it says none."""
+    """Return the format in a mark; 0 if it has none."""
     try:
         number = json.loads(data)["format"]
     except (ValueError, KeyError, TypeError, RecursionError):
@@ -101,7 +101,7 @@ def _is_empty(folder: Path) -> bool:
 
 def instruments_in(root: Path) -> list[str]:
     """
-    Return the names of the folders that look like those of instruments.
+    Return the names of the folders that look like instruments.
 
     Raises:
         Unreadable: the root cannot be looked into.
@@ -111,7 +111,7 @@ def instruments_in(root: Path) -> list[str]:
 
 def folders_of_series(root: Path, instruments: Iterable[str] | None = None) -> list[Path]:
     """
-    Return the folders that look like those of series; one that another process removes meanwhile is left out.
+    Return the folders that look like series, without those that another process removes meanwhile.
 
     Args:
         instruments: names of folders, to look into these alone.
@@ -134,12 +134,12 @@ def _may_be_of_series(folder: Path) -> bool:
 
 
 def has_segments(folder: Path) -> bool:
-    """Return whether bars lie in the folder of a series."""
+    """Return whether the folder of a series contains bars."""
     return any(path.suffix == ".parquet" for path in _entries(folder / "bars", folders=False))
 
 
 def strays(folder: Path, manifest: Manifest) -> list[Path]:
-    """Return what killed writers left in the folder of a series."""
+    """Return the files that killed writers left in the folder of a series."""
     stored, archived = names_of(manifest.segments), names_of(manifest.archived)
     return [
         *(path for path in files_in(folder / "bars") if path.name not in stored),
@@ -149,7 +149,7 @@ def strays(folder: Path, manifest: Manifest) -> list[Path]:
 
 
 def files_in(folder: Path) -> list[Path]:
-    """Return the files of a folder by name, none where there is no folder."""
+    """Return the files in a folder by name; none if there is no folder."""
     try:
         with os.scandir(folder) as entries:
             return [

@@ -69,7 +69,7 @@ class Answer:
 
     @property
     def first_said(self) -> datetime:
-        """When the vendor first said so."""
+        """When the vendor first reported that."""
         return self.since or self.at
 
 
@@ -152,7 +152,7 @@ class Manifest:
 
 
 def period_unit(series: Series) -> str:
-    """Return how much time a segment covers, so that it has 2,000 to 30,000 bars of a liquid instrument; "": all."""
+    """Return the period of a segment, so that it has 2,000 to 30,000 bars of a liquid instrument; "" for all."""
     seconds = series.size.seconds
     if seconds < 60:
         return "day"
@@ -172,7 +172,7 @@ def in_order(segments: Iterable[Segment]) -> tuple[Segment, ...]:
 
 
 def remembering(old: Manifest, changed: Iterable[str]) -> tuple[Revision, ...]:
-    """Return the revisions, the last of which keeps the old segments of these periods, if it has none of them yet."""
+    """Return the revisions; the last one keeps the old segments of these periods, if it has none of them yet."""
     if not old.revisions:
         return ()
     last = old.revisions[-1]
@@ -183,7 +183,7 @@ def remembering(old: Manifest, changed: Iterable[str]) -> tuple[Revision, ...]:
 
 def recorded(answers: tuple[Answer, ...], new: Answer, silent: Sequence[Answer] = ()) -> tuple[Answer, ...]:
     """
-    Return the answers with the new one; runs of answers with bars are kept as one, so the ledger stays short.
+    Return the answers with the new one; successive answers with bars are merged, so the ledger stays short.
 
     Where a vendor says again that there are none, it is kept since when it does.
 
@@ -218,6 +218,6 @@ def _said_again(empties: Sequence[Answer], new: Answer) -> list[Answer]:
 
 
 def remembered(old: Iterable[Answer], new: Iterable[Answer]) -> tuple[Answer, ...]:
-    """Return the answers of a series read again, each answer of none kept since when that was said before."""
+    """Return the answers of a series read again; answers without bars keep their first date."""
     empties = [answer for answer in old if not answer.bars]
     return tuple(part for answer in new for part in ([answer] if answer.bars else _said_again(empties, answer)))

@@ -42,7 +42,7 @@ _T = TypeVar("_T")
 
 
 def to_bytes(manifest: Manifest) -> bytes:
-    """Return the manifest as JSON of the newest format, and a last line with the SHA-256 of all before it."""
+    """Return the manifest as JSON of the newest format, with a last line that holds the SHA-256 of the rest."""
     record = {
         "format": EXTRA_FORMAT if manifest.extra else FORMAT,
         "series": manifest.series,
@@ -92,7 +92,7 @@ def _pair(span: Span) -> tuple[str, str]:
 
 def of_bytes(data: bytes, path: Path | str, series: Series) -> Manifest:
     """
-    Return the manifest that the bytes of a file say; the path is for messages.
+    Return the manifest in these bytes; the path is for messages.
 
     Raises:
         DamagedStore: the bytes are not what was written, or no manifest of this series can say that.
@@ -118,7 +118,7 @@ def _hashed(data: bytes) -> tuple[bytes, bool]:
 
 
 def unix_lines(data: bytes) -> bytes:
-    """Return the bytes of a text with the line ends of Unix, which are those of a store."""
+    """Return the bytes of a text with Unix line ends, which a store has."""
     return data.replace(b"\r\n", b"\n")
 
 

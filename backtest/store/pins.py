@@ -69,7 +69,7 @@ class Pin:
 
     @property
     def span(self) -> Span:
-        """The span of the stamps that it covers, up to where the bar after `last` may stand."""
+        """The span of timestamps that it covers, up to where the bar after `last` may be."""
         seconds = min(self.series.size.seconds, 86_400)  # longer ones are nominal
         return Span(self.first, self.last + timedelta(seconds=seconds))
 
@@ -77,7 +77,7 @@ class Pin:
 @dataclass(frozen=True, slots=True)
 class ChangedMonth:
     """
-    A month whose stored bars are not the pinned ones.
+    A month whose stored bars differ from the pinned ones.
 
     `gone`, `added` and `cells` (values that differ in bars that are in both) are known, by bar, only where the pinned
     bars are still in the archive; else None.
@@ -120,7 +120,7 @@ class PinReport:
 
 def take(store: Reader, series: Series, span: Span | None = None) -> Pin:
     """
-    Return a pin on the bars of a series as they are stored now, or on those in the span.
+    Return a pin on the stored bars of a series, or on those in the span.
 
     Raises:
         NoBars: there is no such bar.
@@ -136,7 +136,7 @@ def take(store: Reader, series: Series, span: Span | None = None) -> Pin:
 
 def changed_months(store: Reader, pin: Pin, span: Span | None = None) -> list[ChangedMonth]:
     """
-    Return the months whose stored bars are not the pinned ones, in order; of those that the span touches, if given.
+    Return the months whose stored bars differ from the pinned ones, in order; only those in the span, if given.
 
     Raises:
         NoBars: the store does not know the series at all.
@@ -154,13 +154,13 @@ def changed_months(store: Reader, pin: Pin, span: Span | None = None) -> list[Ch
 
 
 def examine(store: Reader, path: str | Path, series: Iterable[Series] = ()) -> list[PinReport]:
-    """Return of each pinned series, or of those named, whether its pin holds; nothing is written."""
+    """Return whether the pin of each pinned series, or of those named, holds; nothing is written."""
     return [_examined(store, pin) for pin in _chosen(load_pins(path), path, map(store.named, series))]
 
 
 def add(store: Reader, path: str | Path, series: Iterable[Series], dates: Dates = (None, None)) -> list[PinReport]:
     """
-    Pin the series as they are stored, and return of each whether it is new, or was pinned before and still holds.
+    Pin the series as stored, and return whether each is new, or was pinned before and still holds.
 
     A pin that is there stays as it is: `update` changes it.
 
@@ -185,7 +185,7 @@ def update(
     store: Reader, path: str | Path, series: Iterable[Series] = (), dates: Dates = (None, None)
 ) -> list[PinReport]:
     """
-    Pin again what is pinned, or the series named, and return what changed in the range that was pinned before.
+    Pin again the pinned series, or those named, and return what changed in the range pinned before.
 
     Args:
         dates: first and last session; None where the pin goes on to begin or end as it does.
@@ -200,7 +200,7 @@ def pinned_span(
     store: Reader, path: str | Path, series: Iterable[Series], span: Span | Dates | None = None
 ) -> Span | Dates | None:
     """
-    Return the span that a run over pinned series takes: the one given; without one, that of the pins.
+    Return the span of a run over pinned series: the one given, otherwise that of the pins.
 
     Args:
         path: the lock file.
@@ -221,7 +221,7 @@ def pinned_span(
 
 def load_pins(path: str | Path) -> dict[Series, Pin]:
     """
-    Return the pins of a lock file by their series.
+    Return the pins in a lock file, by series.
 
     Raises:
         UsageError: there is no such file.
@@ -242,7 +242,7 @@ def load_pins(path: str | Path) -> dict[Series, Pin]:
 
 
 def save_pins(path: str | Path, pins: Iterable[Pin]) -> None:
-    """Write a lock file, sorted, so that equal pins are equal bytes; the old file stays until the new one is whole."""
+    """Write a lock file, sorted, so that equal pins give equal bytes; the old file stays until the new one is whole."""
     entries = {pin.series.key: _entry(pin) for pin in sorted(pins, key=lambda pin: pin.series.key)}
     text = json.dumps({"format": _FORMAT, "series": entries}, indent=1) + "\n"
     replace_file(path, text.encode(), named=True)

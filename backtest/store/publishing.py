@@ -102,16 +102,16 @@ class _Target(Protocol):
     place: Place
 
     def get(self, name: str) -> tuple[bytes, str] | None:
-        """Return the bytes of a file and a tag of this state of it; None if there is none."""
+        """Return the bytes of a file and a tag of its current state; None if there is no such file."""
 
     def sizes(self, folder: str) -> dict[str, int]:
-        """Return the size of each file below a folder, by its name from the top."""
+        """Return the size of each file below a folder, by its relative path."""
 
     def put(self, name: str, data: bytes) -> None:
         """Write a file that never changes."""
 
     def swap(self, name: str, data: bytes, tag: str | None) -> bool:
-        """Write a file if its state is that of the tag, None for no file yet; return whether it was."""
+        """Write a file if its state has this tag, None for no file yet; return whether it was written."""
 
     def delete(self, name: str) -> None:
         """Remove a file."""

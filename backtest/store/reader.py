@@ -73,7 +73,7 @@ class Reader(Protocol):
 
 
 def manifest_or_empty(reader: Reader, series: Series | str) -> Manifest:
-    """Return what a reader knows of a series; of one that it does not know an empty manifest."""
+    """Return a reader's manifest of a series; an empty one if the reader does not have the series."""
     try:
         return reader.manifest(series)
     except NoBars:
@@ -82,7 +82,7 @@ def manifest_or_empty(reader: Reader, series: Series | str) -> Manifest:
 
 def bars_of_then(reader: Reader, series: Series, known: Mapping[str, Any]) -> pa.Table | None:
     """
-    Return the bars of which a manifest of a run knows the digest; None where a reader has them no more.
+    Return the bars with the digest in a run's manifest; None if a reader no longer has them.
 
     They are those of now, without later ones, or those from before a revision of the store.
     """
@@ -96,7 +96,7 @@ def bars_of_then(reader: Reader, series: Series, known: Mapping[str, Any]) -> pa
 def bars_as_known(
     reader: Reader, series: Series, known: Mapping[str, Any], revision: int | None = None
 ) -> pa.Table | None:
-    """Return the bars from the first to the last that a manifest of a run knows, if they are those; else None."""
+    """Return the bars between the first and the last in a run's manifest, if they match; otherwise None."""
     first, last = (datetime.fromisoformat(known[name]) for name in ("from", "to"))
     with suppress(DataError):
         bars = reader.read(series, Span(first, last + _MOMENT), revision=revision)
@@ -105,24 +105,24 @@ def bars_as_known(
 
 
 def are_of_frames(reader: Reader) -> bool:
-    """Return whether the bars of a reader are those of frames, which are kept nowhere."""
+    """Return whether a reader holds the bars of frames, which are not stored."""
     return bool(getattr(reader, "of_frames", False))
 
 
 def hours_in(reader: Reader, series: Series) -> Hours:
-    """Return when the instrument of a series that a reader has trades, by the calendar of its exchange."""
+    """Return the trading hours of a reader's series, by the calendar of its exchange."""
     return hours_of(series.instrument)
 
 
 def lacks(reader: Reader, *series: Series) -> str:
-    """Return what to say of series that a reader lacks: how the first gets there, and what is there that is like it."""
+    """Return the message about missing series: how to get the first, and similar ones that exist."""
     names, be = ", ".join(one.short for one in series), "are" if series[1:] else "is"
     hint = did_you_mean_stored(series[0], reader)
     return f"{names} {be} not in {reader.name}; {ways_to_fill(reader, series[0])}{hint}"
 
 
 def outside_of(reader: Reader, series: Series, span: Span | None) -> str:
-    """Return what to say where a reader has a series, but no bar of it in a span."""
+    """Return the message about a series that has no bar in a span."""
     return (
         f"{series.short} has no bar from {span or 'any time'} in {reader.name}, where it is stored from "
         f"{stored_dates(reader.manifest(series))}; name other dates, or {ways_to_fill(reader, series)}"
@@ -130,13 +130,13 @@ def outside_of(reader: Reader, series: Series, span: Span | None) -> str:
 
 
 def nothing_in(reader: Reader) -> str:
-    """Return what to say of a store that holds no series, or of a folder that is none yet, and how to fill it."""
+    """Return the message about a store without series, or a folder that is not one yet, and how to fill it."""
     marked = "://" in reader.name or (Path(reader.name) / MARK).exists()
     return f"{reader.name} {'' if marked else 'is no store: it '}holds no bars; {ways_to_fill(reader)}"
 
 
 def ways_to_fill(reader: Reader, series: Series | None = None) -> str:
-    """Return the commands that bring a series, or any, into a store; where that is empty, also that of the sample."""
+    """Return the commands that bring a series, or any, into a store; for an empty one also that of the sample."""
     if "://" in reader.name:
         return f"see what is: backtest ls --store {reader.name}"
     own = Path(reader.name) != bundled("sample")  # which is only read
@@ -151,7 +151,7 @@ def ways_to_fill(reader: Reader, series: Series | None = None) -> str:
 
 
 def stored_dates(manifest: Manifest) -> str:
-    """Return from when to when a series has bars, as "2000-03-01 to 2013-03-01"."""
+    """Return the dates of a series' bars, as "2000-03-01 to 2013-03-01"."""
     return f"{manifest.segments[0].first[:10]} to {manifest.segments[-1].last[:10]}"
 
 
@@ -162,7 +162,7 @@ def _is_empty(reader: Reader) -> bool:
 
 
 def did_you_mean_stored(wanted: Series, reader: Reader) -> str:
-    """Return the like of the series of a reader that lacks one; other faults of it are not reported."""
+    """Return the existing series most like the missing one; other faults of the reader are not reported."""
     with suppress(BacktestError):
         return did_you_mean_series(wanted, reader.series())
     return ""
@@ -170,7 +170,7 @@ def did_you_mean_stored(wanted: Series, reader: Reader) -> str:
 
 class SegmentReader(ABC):
     """
-    Reads series that consist of a manifest and of the segments that it names; where these are, a subclass says.
+    Reads series that consist of a manifest and its segments; a subclass says where these are.
 
     Attributes:
         name: where the series are, for messages.
@@ -183,11 +183,11 @@ class SegmentReader(ABC):
 
     @abstractmethod
     def series(self) -> list[Series]:
-        """Return every series, in the order of their spelling."""
+        """Return every series, sorted by spelling."""
 
     def manifest(self, series: Series | str) -> Manifest:
         """
-        Return what the store knows of a series.
+        Return the manifest of a series.
 
         Raises:
             NoBars: the store does not know the series.
@@ -201,7 +201,7 @@ class SegmentReader(ABC):
 
     def manifest_or_empty(self, series: Series | str) -> Manifest:
         """
-        Return what the store knows of a series; of one that it does not know an empty manifest.
+        Return the manifest of a series; an empty one if the store does not have the series.
 
         Raises:
             DamagedStore: the manifest is not what was written, or is lost while its segments are there.
@@ -211,7 +211,7 @@ class SegmentReader(ABC):
 
     def named(self, series: Series | str) -> Series:
         """
-        Return the stored series that a spelling means: a future or option may be named by its month or by its date.
+        Return the stored series that a spelling refers to: a future or option may be named by its month or its date.
 
         A contract by its month is the stored one of that contract month, one by its date the one that IB said ends on
         it; where there is none, and where the spelling itself is stored, it is returned as it is.
@@ -230,7 +230,7 @@ class SegmentReader(ABC):
 
     def gaps(self, series: Series | str, span: Span | Sequence[date | str]) -> list[Span]:
         """
-        Return the parts of a span, or of the sessions of a pair of dates, that were never asked for and answered.
+        Return the parts of a span, or of the sessions between two dates, that were never requested and answered.
 
         Raises:
             UsageError: the span or the pair cannot be read.
@@ -339,11 +339,11 @@ class SegmentReader(ABC):
         return times, values
 
     def revisions(self, series: Series | str) -> list[Revision]:
-        """Return the changes of stored bars that can be undone in reading, the oldest first; appends are none."""
+        """Return the changes of stored bars that a read can undo, oldest first; appended bars are not among them."""
         return list(self.manifest_or_empty(series).revisions)
 
     def provenance(self, series: Series | str) -> list[dict[str, str]]:
-        """Return the downloads that the stored bars came from, by time, as far as their files name them."""
+        """Return the downloads that the stored bars came from, in order of time, as far as their files name them."""
         _, found = self._each_segment(series_of(series), lambda manifest: manifest.segments, downloads_in)
         return merged_downloads(found)
 
@@ -465,7 +465,7 @@ def _between(asked: Span | Sessions | None) -> str:
 
 
 class CachedReader:
-    """A reader that asks another one only once what a spelling means and what is known of a series."""
+    """A reader that looks up each spelling and each manifest in another reader only once."""
 
     def __init__(self, behind: Reader) -> None:
         self.name, self.of_frames, self._behind = behind.name, are_of_frames(behind), behind
@@ -477,7 +477,7 @@ class CachedReader:
         return self._behind.series()
 
     def named(self, series: Series | str) -> Series:
-        """Return the series that a spelling means, as it was when it was first asked for."""
+        """Return the series that a spelling referred to when it was first looked up."""
         wanted = series_of(series)
         if wanted not in self._names:
             self._names[wanted] = self._behind.named(wanted)
@@ -485,7 +485,7 @@ class CachedReader:
 
     def manifest(self, series: Series | str) -> Manifest:
         """
-        Return what is known of a series, as it was when it was first asked for.
+        Return the manifest as it was when it was first looked up.
 
         Raises:
             NoBars: there is no such series.
@@ -497,7 +497,7 @@ class CachedReader:
 
     def read(self, series: Series | str, span: Span | None = None, *, revision: int | None = None) -> pa.Table:
         """
-        Return the bars of a series, each time as they are now.
+        Return the current bars of a series.
 
         Raises:
             NoBars: there is no such series or revision, or no bar in the span.
@@ -506,7 +506,7 @@ class CachedReader:
 
 
 class HeldReader:
-    """A reader of bars that are held in memory, by their series."""
+    """A reader of bars in memory, by series."""
 
     def __init__(self, name: str, tables: Mapping[Series, pa.Table]) -> None:
         self.name, self._tables = name, tables
@@ -521,7 +521,7 @@ class HeldReader:
 
     def manifest(self, series: Series | str) -> Manifest:
         """
-        Return what is known of a series: that it is there.
+        Return a manifest that only says that the series exists.
 
         Raises:
             NoBars: there is no such series.
@@ -556,7 +556,7 @@ class HeldReader:
 
 def known_span(reader: Reader, series: Series, span: Span | Sequence[date | str]) -> Span:
     """
-    Return the span that a caller gave, as one or as a pair of sessions.
+    Return the span that a caller passed, as such or as a pair of sessions.
 
     Raises:
         UsageError: it is neither.

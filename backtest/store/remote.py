@@ -38,7 +38,7 @@ _AGAIN = "remove it there, and run: backtest publish URL"
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a store lies: the parts of a URL that may be shown, and the options of its server."""
+    """The location of a store: the parts of a URL that may be shown, and the options of its server."""
 
     scheme: str
     bucket: str
@@ -48,7 +48,7 @@ class Place:
     @classmethod
     def parse(cls, url: str) -> Place:
         """
-        Return the place that a URL names.
+        Return the location in a URL.
 
         Raises:
             UsageError: it is no URL of a store, or holds a login; then the text does not repeat it.
@@ -185,7 +185,7 @@ def _filesystem(url: str, place: Place) -> tuple[Any, str]:
 
 
 def check_size(name: str, size: int, limit: int) -> None:
-    """Raise DamagedStore for a file that has more bytes than one of its kind may have: it may be a stranger's."""
+    """Raise DamagedStore for a file larger than one of its kind can be: somebody else may have written it."""
     if size > limit:
         raise DamagedStore(f"{name} has {size:,} bytes, more than the {limit:,} that it may have; {_AGAIN}")
 
@@ -193,7 +193,7 @@ def check_size(name: str, size: int, limit: int) -> None:
 @contextlib.contextmanager
 def explained(place: Place, kind: type[Exception] = OSError) -> Iterator[None]:
     """
-    Raise what a library raised as NoConnection, without the words of the server: they repeat who asked.
+    Raise a library's error as NoConnection, without the server's text, which repeats who asked.
 
     A key that went after its size was asked for is a file that is not there, and no bad connection.
     """

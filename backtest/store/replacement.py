@@ -95,7 +95,7 @@ def replace_files(folder: Path, files: Mapping[str, Content | None]) -> None:
 @contextlib.contextmanager
 def staged(folder: Path) -> Iterator[Path]:
     """
-    Yield an empty folder; what lies in it when the block ends counts from then on, at once, as if it lay in `folder`.
+    Yield an empty folder; when the block ends, its content counts at once as if it were in `folder`.
 
     It takes the place of what has its name there. Nothing changes where the block raises.
 
@@ -129,7 +129,7 @@ def _refuse_url(path: str | Path) -> None:
 
 
 def finish(folder: Path) -> bool:
-    """Move up what counts already in a folder, which a killed process did not come to; return if there was any."""
+    """Move up what already counts in a folder and a killed process had not moved; return whether there was any."""
     if not _is_folder(folder / DECIDED):
         return False
     with _alone(folder):
@@ -138,7 +138,7 @@ def finish(folder: Path) -> bool:
 
 
 def current(folder: Path, name: str) -> Path:
-    """Return where a file of a folder lies; what was removed lies nowhere, at a path that does not exist."""
+    """Return the current path of a file of a folder; for a removed one a path that does not exist."""
     decided = folder / DECIDED
     if not _is_folder(decided):
         return folder / name
@@ -147,27 +147,27 @@ def current(folder: Path, name: str) -> Path:
 
 
 def version(folder: Path, names: Iterable[str]) -> tuple[object, ...]:
-    """Return what changes once one of these files is replaced; read between two equal ones, they belong together."""
+    """Return a value that changes when one of these files is replaced; between two equal ones they belong together."""
     return tuple(_identity(folder, name) for name in names)
 
 
 def is_leftover(name: str) -> bool:
-    """Return whether what has this name is unfinished work, perhaps of a killed process, and counts for nothing."""
+    """Return whether a name is that of unfinished work, perhaps of a killed process, which does not count."""
     return name.startswith(TEMPORARY)
 
 
 def sweep_leftovers(folder: Path) -> None:
-    """Remove the unfinished files of processes that were killed in a folder; those of living ones stay."""
+    """Remove the unfinished files of killed processes in a folder; those of living ones stay."""
     _sweep(folder, None)
 
 
 def is_bare(folder: Path) -> bool:
-    """Return whether a folder holds nothing but what killed processes left."""
+    """Return whether a folder holds only what killed processes left."""
     return _is_folder(folder) and all(is_leftover(entry.name) for entry in folder.iterdir())
 
 
 def remove_if_bare(folder: Path) -> bool:
-    """Remove a folder that holds nothing but what killed processes left; return whether it is gone."""
+    """Remove a folder that holds only what killed processes left; return whether it is gone."""
     try:
         if any(not is_leftover(entry.name) for entry in folder.iterdir()):
             return False

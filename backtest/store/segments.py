@@ -69,7 +69,7 @@ def encode(bars: pa.Table, downloads: Sequence[Mapping[str, str]] = ()) -> bytes
 
 
 def encode_any(table: pa.Table, note: str) -> bytes:
-    """Return an answer that was quarantined, whatever its columns, as a Parquet file with a note."""
+    """Return a quarantined answer, with any columns, as a Parquet file with a note."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -84,7 +84,7 @@ _T = TypeVar("_T")
 
 
 def segment_of(period: str, bars: pa.Table, data: bytes) -> Segment:
-    """Return what a manifest says of a file of bars."""
+    """Return a manifest's entry for a file of bars."""
     sha = hashlib.sha256(data).hexdigest()
     first, last = (bars["time"][row].as_py().isoformat() for row in (0, -1))
     name = f"{period}.{sha[:12]}.parquet"
@@ -115,13 +115,13 @@ def decode_segment(data: bytes, segment: Segment, path: Path | str, columns: Seq
 
 
 def check_values(bars: pa.Table, segment: Segment, path: Path | str) -> None:
-    """Raise DamagedStore unless the values are those whose hash the manifest has."""
+    """Raise DamagedStore unless the values have the hash in the manifest."""
     if rows_digest(bars) != segment.rows_sha256:
         raise DamagedStore(f"{path} does not hold the bars that its manifest says (their hash differs); {REPAIR}")
 
 
 def downloads_of(data: bytes, path: Path | str) -> list[dict[str, str]]:
-    """Return the downloads that a file names, the oldest first; of format 1, none."""
+    """Return the downloads named in a file, oldest first; none in format 1."""
     import pyarrow as pa
 
     try:
@@ -137,17 +137,17 @@ def bars_in(path: Path, segment: Segment) -> pa.Table:
 
 
 def columns_in(path: Path, segment: Segment, columns: Sequence[str]) -> pa.Table:
-    """Return some columns of a file of the store, the time among them; the whole file is checked against its hash."""
+    """Return some columns of a file of the store, always with the time; the whole file is checked against its hash."""
     return decode_segment(read_file(path, segment.bytes), segment, path, columns)
 
 
 def downloads_in(path: Path, segment: Segment) -> list[dict[str, str]]:
-    """Return the downloads that a file of the store names."""
+    """Return the downloads named in a file of the store."""
     return downloads_of(read_file(path, segment.bytes), path)
 
 
 def in_threads(use: Callable[[Path, Segment], _T], paths: Sequence[Path], segments: Sequence[Segment]) -> list[_T]:
-    """Return what `use` makes of each; hashing and decoding leave Python to the other threads."""
+    """Return the results of `use` for each; hashing and decoding release Python's lock for the other threads."""
     if len(paths) <= _FEW:
         return [use(path, segment) for path, segment in zip(paths, segments, strict=True)]
     from concurrent.futures import ThreadPoolExecutor
@@ -160,7 +160,7 @@ def download_record(
     provenance: Mapping[str, str] | None, source: str, span: Span, at: datetime, rows: int
 ) -> dict[str, str]:
     """
-    Return what a segment says of one download; numbers of accounts in it are made unreadable.
+    Return a segment's record of one download, with account numbers masked.
 
     Raises:
         UsageError: the provenance has a key that is not in `PROVENANCE`.
@@ -182,7 +182,7 @@ def download_record(
 
 
 def masked(text: str) -> str:
-    """Return a vendor's words without the numbers of accounts."""
+    """Return a vendor's text without account numbers."""
     return _ACCOUNT.sub("(account)", text)
 
 

@@ -113,7 +113,7 @@ def open_store(place: str | Path) -> Store | RemoteStore:
 
 def open_local(place: str | Path, clock: Clock = utc_now) -> Store:
     """
-    Return the store in a folder of this machine, or the bundled one; for those who read its files.
+    Return the store in a folder of this machine, or the bundled one, for code that reads its files.
 
     Raises:
         UsageError: it is a URL.
@@ -123,7 +123,7 @@ def open_local(place: str | Path, clock: Clock = utc_now) -> Store:
 
 def local_folder(place: str | Path) -> Path:
     """
-    Return the folder of a store on this machine, which need not be there; that of the sample by its word.
+    Return the folder of a store on this machine, which need not exist; for "sample" that of the sample.
 
     Raises:
         UsageError: it is a URL.
@@ -133,7 +133,7 @@ def local_folder(place: str | Path) -> Path:
 
 def open_folder(place: str | Path, clock: Clock = utc_now) -> Store:
     """
-    Return the store in a folder; for those who write, at the time that the clock says.
+    Return the store in a folder, for code that writes, with the time of this clock.
 
     Raises:
         UsageError: it is a URL, or the bundled store.
@@ -155,7 +155,7 @@ def _on_disk(place: str | Path) -> Path:
 
 def store_of(given: Reader | str | Path | None) -> Reader:
     """
-    Return the reader of bars that was given as one, such as a store, or by its folder or URL.
+    Return the reader of bars, given as such, for example a store, or by its folder or URL.
 
     Raises:
         UsageError: none is given.
@@ -202,12 +202,12 @@ def panel(
 
 
 def instrument_keys(store: Store) -> frozenset[str]:
-    """Return the keys of the instruments that a store has folders of; one of them may have no series yet."""
+    """Return the keys of the instruments with folders in a store; one of them may have no series yet."""
     return frozenset(instruments_in(store.root))
 
 
 def series_of_instrument(store: Store, key: str) -> list[Series]:
-    """Return every series of an instrument, named by its key, as `Store.series` does; no other folder is read."""
+    """Return every series of an instrument, named by its key, as `Store.series` does; reads no other folder."""
     return store._begun(folders_of_series(store.root, [key]))
 
 

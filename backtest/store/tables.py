@@ -25,7 +25,7 @@ _UNITS: dict[str, Literal["D", "M", "Y"]] = {"day": "D", "month": "M", "year": "
 
 
 def check_inside(bars: pa.Table, span: Span, series: Series) -> None:
-    """Raise BadBars if bars lie outside of the span."""
+    """Raise BadBars if bars lie outside the span."""
     if len(bars) and (bars["time"][0].as_py() not in span or bars["time"][-1].as_py() not in span):
         first, last = bars["time"][0].as_py(), bars["time"][-1].as_py()
         raise BadBars(f"bars of {series.short} from {first} to {last} lie outside what was asked for: {span}")
@@ -41,7 +41,7 @@ def by_period(bars: pa.Table, series: Series) -> dict[str, pa.Table]:
 
 def by_date(bars: pa.Table, unit: Literal["D", "M", "Y"]) -> Iterator[tuple[str, pa.Table]]:
     """
-    Yield the bars of each day, month or year of UTC, and its name, such as 2024-03 of a month.
+    Yield the bars of each UTC day, month or year, and its name, such as 2024-03 for a month.
 
     Not by Arrow's functions of dates: they load the system's database of time zones, for UTC as well, and Windows and
     slim images have none.
@@ -63,7 +63,7 @@ def joined(tables: Iterable[pa.Table]) -> pa.Table:
 
 def completed(bars: pa.Table, stored: pa.Table) -> pa.Table:
     """
-    Return an answer with all extra columns of the stored bars: those that it lacks as they are stored, by time.
+    Return an answer with all extra columns of the stored bars; those that it lacks keep their stored values.
 
     A source that has no signals says nothing about them, whatever else it changes in a bar.
     """
@@ -80,7 +80,7 @@ def completed(bars: pa.Table, stored: pa.Table) -> pa.Table:
 
 
 def microseconds(moment: datetime) -> int:
-    """Return a moment as bars are stamped: microseconds since 1970."""
+    """Return a time as bars are stamped: microseconds since 1970."""
     return (moment - _EPOCH) // _MICROSECOND
 
 
@@ -91,7 +91,7 @@ def between(bars: pa.Table, span: Span) -> pa.Table:
 
 
 def around(bars: pa.Table, span: Span, new: pa.Table) -> list[pa.Table]:
-    """Return the bars with those in the span exchanged for new ones, in three parts."""
+    """Return the bars with those in the span replaced by new ones, in three parts."""
     start, end = _rows(bars, span)
     return [bars.slice(0, start), new, bars.slice(end)]
 
@@ -105,7 +105,7 @@ def _rows(bars: pa.Table, span: Span) -> tuple[int, int]:
 
 def differing(stored: pa.Table, bars: pa.Table) -> list[int]:
     """
-    Return the rows of the stored bars that the answer does not have, or has otherwise.
+    Return the rows of the stored bars that the answer lacks or has with other values.
 
     A number in an extra column that had none is an addition and no difference.
     """
@@ -129,7 +129,7 @@ def differing(stored: pa.Table, bars: pa.Table) -> list[int]:
 
 
 def conflict(series: Series, stored: pa.Table, bars: pa.Table, differing: list[int]) -> Conflict:
-    """Return the error that says how stored bars and an answer differ, by the first of these rows."""
+    """Return the error about how stored bars and an answer differ, with the first of these rows."""
     import pyarrow.compute as pc
 
     (first,) = stored.slice(differing[0], 1).to_pylist()

@@ -67,13 +67,13 @@ class Chart:
 
     @property
     def copyright(self) -> str:
-        """What the library's script says of who made it."""
+        """The copyright notice of the library's script."""
         said = re.search(r"Copyright \(c\) [^\n*]+", library().script)
         return said[0].strip() if said else ""
 
     @property
     def document(self) -> str:
-        """What is shown and how, as JSON that may stand in a script of a page."""
+        """The chart's content and settings, as JSON that can stand in a script of a page."""
         return json_in_page(self.about)
 
 
@@ -129,7 +129,7 @@ def _letters(columns: dict[str, Column]) -> int:
 
 
 def scripts() -> tuple[str, str]:
-    """Return the library's script and ours, as they may stand in a page."""
+    """Return the library's script and ours, in a form that can stand in a page."""
     return in_page(library().script), own_script("parts.js", "chart.js")
 
 

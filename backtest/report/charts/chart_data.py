@@ -34,7 +34,7 @@ _NO_LINE = ("", " ", "None", "none")  # Matplotlib's words for none
 @dataclass(frozen=True, slots=True)
 class SeriesBars:
     """
-    The bars of a series of a run, a value for each row of its record, NaN where the series has no bar.
+    The bars of a series of a run: one value per row of its record, NaN where the series has no bar.
 
     Attributes:
         columns: open, high, low, close and volume; or close alone.
@@ -46,7 +46,7 @@ class SeriesBars:
 
 
 def bars_by_row(result: RunRecord, number: int, readers: Iterable[Reader]) -> SeriesBars:
-    """Return the bars of a series that a run saw, of its digest in the manifest, from the first reader with them."""
+    """Return the bars of a series that a run saw, by their digest, from the first reader that has them."""
     closes, key = column(result.record, f"close.{number}"), result.spec.series[number]
     known, series = result.manifest.get("series", {}).get(key, {}), Series.parse(key)
     if not {"rows_sha256", "from", "to"} <= known.keys():
@@ -89,12 +89,12 @@ def _closed(bars: pa.Table, series: Series, result: RunRecord) -> np.ndarray:
 
 
 def is_daily(result: RunRecord) -> bool:
-    """Return whether all series of a run have daily or longer bars, so that it is dated by sessions."""
+    """Return whether all series of a run have daily or longer bars, so that sessions date it."""
     return computed_once(result, "is_daily", lambda: all(Series.parse(key).size.daily for key in result.spec.series))
 
 
 def rows_at(clock: np.ndarray, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the row of each of some times in a rising clock, and whether the clock has that time."""
+    """Return the row of each time in an ascending clock, and whether the clock has that time."""
     rows = np.minimum(np.searchsorted(clock, times), len(clock) - 1)
     return rows, np.asarray(clock[rows] == times)
 
@@ -106,7 +106,7 @@ def drawdowns_by_row(result: Measured) -> np.ndarray:
 
 
 def money_by_row(result: Measured) -> tuple[np.ndarray, np.ndarray]:
-    """Return what the cash became in the run and by buying and holding, after each row."""
+    """Return the value of the account after each row, in the run and in buy and hold."""
     return growth_of_cash(result), hold(result)
 
 
@@ -116,7 +116,7 @@ def zone_of(result: RunRecord) -> str:
 
 
 def offsets(times: np.ndarray, zone: str) -> list[tuple[int, int]]:
-    """Return from which rows on the clocks of a zone are how many seconds ahead of UTC."""
+    """Return the rows from which a zone's clock is ahead of UTC by which number of seconds."""
     if zone == "UTC":
         return [(0, 0)]
     import pandas as pd
@@ -130,7 +130,7 @@ def offsets(times: np.ndarray, zone: str) -> list[tuple[int, int]]:
 
 def coarser(values: np.ndarray, step: int, choose: str) -> np.ndarray:
     """
-    Return a value for each `step` rows, the last ones of which may be fewer; NaN where there is none in them.
+    Return one value per `step` rows, of which the last group may be shorter; NaN for a group without values.
 
     Args:
         choose: "first", "last", "lowest", "highest" or "sum".
@@ -185,7 +185,7 @@ class ShownPlot:
 
 
 def plots_of(result: RunRecord) -> list[ShownPlot]:
-    """Return what Backtrader would plot of a run, by the rows of its record."""
+    """Return what Backtrader would plot of a run, aligned with the rows of its record."""
     plots, found = result.lines.plots, []
     for number, plot in enumerate(plots):
         series, pane = _place(plots, number)

@@ -25,7 +25,7 @@ _KNOWN = {
 
 @dataclass(frozen=True, slots=True)
 class Library:
-    """The script; or "" and why there is none."""
+    """The script; or "" and the reason why there is none."""
 
     script: str
     why_not: str = ""
@@ -42,7 +42,7 @@ def library() -> Library:
 
 
 def checked(path: Path) -> Library:
-    """Return the script in a file, if it is one of those that are known."""
+    """Return the script in a file, if it is a known one."""
     try:
         content = path.read_bytes()
     except OSError as error:

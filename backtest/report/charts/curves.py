@@ -21,7 +21,7 @@ _GROWN = 5.0  # times the lowest value: from here on a linear scale hides the be
 @dataclass(frozen=True, slots=True)
 class Curve:
     """
-    A line: a value for each session, NaN where there is none.
+    A line: one value per session, NaN where there is none.
 
     Attributes:
         colour: of the page's variables, --figure-NAME.
@@ -84,7 +84,7 @@ class Curves:
 
     @property
     def document(self) -> str:
-        """What is shown and how, as JSON that may stand in a script of a page."""
+        """The content and settings, as JSON that can stand in a script of a page."""
         panes = [self._pane(number, pane) for number, pane in enumerate(self.panes)]
         return json_in_page({"panes": panes, "logarithmic": self._logarithmic, "columns": self._packed[0]})
 
@@ -117,7 +117,7 @@ class Curves:
 
 
 def look_of(place: int) -> dict[str, Any]:
-    """Return colour and dash of the line at a place among several, of which sixteen are distinct."""
+    """Return colour and dash of the line at a position among several; sixteen are distinct."""
     count = len(LINE_COLOURS)
     return {"colour": LINE_COLOURS[place % count], "dash": (place + place // count) % count}
 

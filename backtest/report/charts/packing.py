@@ -29,12 +29,12 @@ class Column:
 
 
 def exactly(values: np.ndarray) -> Column:
-    """Return a column that is unpacked to the very same numbers; infinities become NaN."""
+    """Return a column that unpacks to exactly the same numbers; infinities become NaN."""
     return Column(np.asarray(values, float))
 
 
 def rounded(values: np.ndarray, digits: int | None = None) -> Column:
-    """Return a column with so many decimals, or where that is too much or not given with eight significant digits."""
+    """Return a column with this many decimals, or with eight significant digits if that is too much or not given."""
     values = np.asarray(values, float)
     known = np.abs(values[np.isfinite(values)])
     greatest = float(known.max()) if len(known) else 0.0
@@ -48,7 +48,7 @@ def rounded(values: np.ndarray, digits: int | None = None) -> Column:
 
 def pack(columns: Mapping[str, Column]) -> tuple[list[dict[str, Any]], str]:
     """
-    Return what there is of each column, in their order, and the columns as one text: compressed, in base64.
+    Return a description of each column, in order, and the columns as one text: compressed, in base64.
 
     A column is kept as whole numbers, each as its difference from the one before; the first bytes of all of them, then
     the second ones and so on, so that they compress well.

@@ -29,7 +29,7 @@ _TIME_KINDS = ("zoned", "epoch", "moment", "date", "serial")  # surest first
 @dataclass(frozen=True, slots=True)
 class Roles:
     """
-    The places of the columns that hold each of ours: two for a date beside a time of day, none where there is none.
+    The positions of the columns for each of ours: two for separate date and time columns, none for a missing one.
 
     `factor`: the places of an adjusted and a raw close, by whose ratio raw prices are adjusted; `symbol`: the column
     with the symbols of rows; `how`: what of it is to be said.
@@ -44,7 +44,7 @@ class Roles:
 
 def roles_of(table: Table, series: Series, given: Sequence[str], extra: Iterable[str], adjusted: bool = False) -> Roles:
     """
-    Return which column is what.
+    Return the role of each column.
 
     Args:
         given: names of ours (or others, or - for a column to skip), in the order of the columns; empty to see it.
@@ -64,7 +64,7 @@ def roles_of(table: Table, series: Series, given: Sequence[str], extra: Iterable
 
 
 def with_dates(table: Table) -> Table:
-    """Return a table with one column of dates, where year, month and day have a column each; hours and minutes too."""
+    """Return a table with one column of dates instead of separate years, months, days, hours and minutes."""
     import pyarrow as pa
 
     names = [name.lower() for name in table.names]
@@ -100,7 +100,7 @@ def symbol_column(table: Table, given: Sequence[str] = ()) -> int | None:
 
 
 def numeric_extras(table: Table, series: Series, given: Sequence[str] = (), adjusted: bool = False) -> list[str]:
-    """Return the names of the columns of numbers that are nothing of a bar, in order."""
+    """Return the names of the numeric columns that are not part of a bar, in order."""
     roles = roles_of(table, series, given, (), adjusted)
     used = {place for places in roles.places.values() for place in places} | {roles.symbol}
     return [
@@ -111,7 +111,7 @@ def numeric_extras(table: Table, series: Series, given: Sequence[str] = (), adju
 
 
 def mapping_of(table: Table, roles: Roles) -> dict[str, str | None]:
-    """Return for every column of the table which of ours it is, None where it is not used."""
+    """Return the role of every column of the table, None if it is not used."""
     ours: dict[int, list[str]] = {}
     places = {**roles.places, **{name: [place] for name, place in roles.extra.items()}}
     if roles.symbol is not None:
@@ -485,6 +485,6 @@ def _name_or_none(name: str) -> str:
 
 
 def ends_of_bars(table: Table, roles: Roles) -> bool:
-    """Return whether the times are those at which bars end, by the name of their column."""
+    """Return whether the times are the ends of bars, by the name of their column."""
     names = [table.names[place] for place in roles.places["time"]]
     return all(name and names_end(name) and meanings_of(name)[0].ends for name in names)

@@ -61,7 +61,7 @@ _FEWEST = 4  # columns of a table of JSON's lists
 
 @dataclass(frozen=True, slots=True)
 class LinesOfFile:
-    """A file of text: its lines, the number of the first of them, what they are called, and how they were read."""
+    """A text file: its lines, the number of the first one, their name in messages, and notes on how they were read."""
 
     lines: list[str]
     first: int = 1
@@ -71,7 +71,7 @@ class LinesOfFile:
 
 @dataclass(frozen=True, slots=True)
 class ColumnsOfFile:
-    """A file or frame of columns that have types: their names, themselves, how they were read, and whose each is."""
+    """A file or frame with typed columns: their names, values, notes on how they were read, and symbols."""
 
     names: list[str]
     columns: list[Any]
@@ -81,7 +81,7 @@ class ColumnsOfFile:
 
 def content_of(path: Path, known_words: Callable[[str], int]) -> LinesOfFile | ColumnsOfFile:
     """
-    Return what a file holds, by its first bytes and not by its name.
+    Return the content of a file, by its first bytes, not by its name.
 
     Args:
         known_words: how many names of columns that are known a text has; by it an encoding is chosen.
@@ -103,7 +103,7 @@ class _Room:
     depth: int = 0
 
     def unpacked(self, packed: IO[bytes], what: str) -> bytes:
-        """Return what is in an archive; raise UsageError where that is more than there is room for."""
+        """Return the content of an archive; raise UsageError if it is too large."""
         parts = []
         while part := packed.read(_AT_A_TIME):
             parts.append(part)
@@ -111,7 +111,7 @@ class _Room:
         return b"".join(parts)
 
     def take(self, count: int, what: str) -> None:
-        """Count bytes that are unpacked."""
+        """Count unpacked bytes."""
         self.left -= count
         if self.left < 0:
             raise UsageError(
@@ -120,7 +120,7 @@ class _Room:
             )
 
     def enter(self, what: str) -> None:
-        """Go into an archive."""
+        """Enter an archive."""
         self.depth += 1
         if self.depth > _DEEPEST:
             raise UsageError(f"{what} holds archives in one another; unpack it, and name the file with bars")

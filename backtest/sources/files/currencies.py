@@ -29,7 +29,7 @@ _FIRST = 200  # cells that are looked at for a sign
 
 def check_currency(table: Table, roles: Roles, series: Series) -> None:
     """
-    Check that nothing in a file says another currency than the series': a column or a line, a name, or a sign.
+    Check that no column, line, name or sign in a file gives another currency than the series'.
 
     Raises:
         UsageError: something does, as "Currency" with EUR, "Close (EUR)" or €12.50 of a series in dollars; or a file in

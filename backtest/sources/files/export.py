@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def span_of_bars(bars: pa.Table, series: Series) -> Span:
     """
-    Return the span from the first bar to the end of the last: dates of daily bars, else the last stamp and its size.
+    Return the span from the first bar to the end of the last, by dates for daily bars.
 
     Raises:
         NoBars: there is no bar.

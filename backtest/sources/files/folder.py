@@ -63,7 +63,7 @@ class FileSource(Source):
         """Do nothing: no file stays open."""
 
     def now(self) -> datetime:
-        """Return what the clock says: bars that end later are not finished."""
+        """Return the time of the clock: bars that end later are not finished."""
         return self._clock()
 
     def qualify(self, instrument: Instrument) -> ContractDetails:

@@ -15,7 +15,7 @@ _EXAMPLE = "write a frame of pandas or polars, or a table of Arrow, with one bar
 
 def columns_of_frame(frame: Any) -> ColumnsOfFile:
     """
-    Return the columns of a frame; those of its index too, where it has a name or holds times.
+    Return the columns of a frame, and those of its index if it has a name or holds times.
 
     Raises:
         UsageError: it is not a data frame.
@@ -50,7 +50,7 @@ def columns_of_frame(frame: Any) -> ColumnsOfFile:
 
 
 def is_frame(given: Any) -> bool:
-    """Return whether something is a frame, and no name of a series or list of names."""
+    """Return whether an object is a frame, not the name of a series or a list of names."""
     import sys
 
     kinds = tuple(
@@ -63,7 +63,7 @@ def is_frame(given: Any) -> bool:
 
 
 def plain_column(column: Any) -> Any:
-    """Return a column of Arrow without dictionaries and other ways of holding text."""
+    """Return an Arrow column without dictionaries or special text types."""
     import pyarrow as pa
 
     chunked = column if isinstance(column, pa.ChunkedArray) else pa.chunked_array([column])

@@ -12,7 +12,7 @@ from backtest.sources.files.vocabulary import WORDS
 
 
 def bare_name(text: str) -> str:
-    """Return a name in small letters and digits alone, without accents, in any alphabet."""
+    """Return a name as lower-case letters and digits only, without accents, in any alphabet."""
     apart = unicodedata.normalize("NFKD", text.casefold().replace("ł", "l").replace("ø", "o").replace("æ", "ae"))
     return "".join(one for one in apart if one.isalnum())
 
@@ -51,7 +51,7 @@ _RANKS = _ranks()
 @dataclass(frozen=True, slots=True)
 class Meaning:
     """
-    What the name of a column says: ours, and how surely (0 is surest).
+    The meaning of a column name: one of our columns, and how certain that is (0 is most certain).
 
     `adjusted`: prices after splits and dividends; `side`: of quotes, "bid", "ask" or "mid"; `ends`: a time at which
     bars end.
@@ -69,7 +69,7 @@ class Meaning:
 
 
 def meanings_of(name: str, series: Series | None = None) -> list[Meaning]:
-    """Return what a column of this name may be, surest first; of a symbol's own columns, as AAPL.Open, too."""
+    """Return what a column of this name may mean, most certain first; also for names such as AAPL.Open."""
     name = re.sub(r"^\s*\d+[a-z]?[.)]\s*", "", name)  # "1. open", "1a. open (USD)"
     if found := _RANKS.get(bare_name(name)):
         return [Meaning(ours, rank) for ours, rank in found]
@@ -85,13 +85,13 @@ def meanings_of(name: str, series: Series | None = None) -> list[Meaning]:
 
 
 def known_words(text: str) -> int:
-    """Return how many cells in the first lines of a text are names of columns that are known."""
+    """Return how many cells in the first lines of a text are known column names."""
     cells = [cell for line in text.splitlines()[:20] for cell in re.split(r"[,;\t|]", line)]
     return sum(bool(meanings_of(cell.strip(" \"'<>"))) for cell in cells if re.search(r"[^\W\d]", cell))
 
 
 def zone_in(name: str) -> str:
-    """Return the zone that the name of a column of times says, as "Gmt time" does; "" where it says none."""
+    """Return the zone in the name of a column of times, as in "Gmt time"; "" if it names none."""
     return next((_ZONES[word] for word in _tokens(name) if word in _ZONES), "")
 
 

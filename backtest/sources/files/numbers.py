@@ -26,19 +26,19 @@ _POINTS = re.compile(r"[+-]?\d{1,3}(\.\d{2,3})*\.\d{3}(,\d*)?|[+-]?(\d+,?\d*|,\d
 
 
 def is_nothing(text: str) -> bool:
-    """Return whether a cell says that there is no number."""
+    """Return whether a cell stands for no number."""
     return text.strip().lower() in NOTHING
 
 
 def looks_like_number(text: str) -> bool:
-    """Return whether a cell may be a number in any of the ways of writing one, a percentage too."""
+    """Return whether a cell may be a number in any notation, including a percentage."""
     body = _body(text.strip().rstrip("%").rstrip())
     return bool(re.fullmatch(r"[+-]?[\d.,]*\d[\d.,]*(e[+-]?\d+)?", body[0], re.IGNORECASE))
 
 
 def decimal_mark(texts: Iterable[tuple[int, str]], hint: str, where: Callable[[int], str], what: str) -> str:
     """
-    Return the mark before the decimals of the numbers in a file, "." or ",".
+    Return the decimal separator of the numbers in a file, "." or ",".
 
     Args:
         texts: rows and their cells, of all columns of numbers.
@@ -72,13 +72,13 @@ def decimal_mark(texts: Iterable[tuple[int, str]], hint: str, where: Callable[[i
 
 
 def floats_of(texts: list[str | None], mark: str) -> Iterator[float | None]:
-    """Yield the numbers of cells, None for none; ValueError with the text of one that is not a number."""
+    """Yield the numbers of cells, None for empty ones; ValueError with the text of one that is not a number."""
     for text in texts:
         yield None if text is None or is_nothing(text) else float_of(text, mark)
 
 
 def float_of(text: str, mark: str) -> float:
-    """Return the number in a cell; ValueError with its text where it is none."""
+    """Return the number in a cell; ValueError with its text if it is not one."""
     stripped = text.strip()
     body, power = _body(stripped)
     if mark == ",":
@@ -132,7 +132,7 @@ def _vote(text: str) -> str:
 
 
 def holds_numbers(column: Any) -> bool:
-    """Return whether a column of Arrow has a type that numbers can be read from."""
+    """Return whether an Arrow column has a type from which numbers can be read."""
     import pyarrow as pa
 
     kinds = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_boolean, pa.types.is_null)

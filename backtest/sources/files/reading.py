@@ -49,7 +49,7 @@ _APART = 5  # bars at least, to see how far apart they are
 @dataclass(frozen=True, slots=True)
 class FileOptions:
     """
-    What a user says of a file, where it does not say it itself; "" and None: it does.
+    The user's settings for a file that does not determine them itself; "" and None: the file decides.
 
     Args:
         tz: zone of times that have none; "exchange" for the instrument's own.
@@ -81,7 +81,7 @@ class FileOptions:
 @dataclass(frozen=True, slots=True)
 class ReadBars:
     """
-    The bars of a file in order of time, and what was understood of it.
+    The bars of a file in order of time, and how it was read.
 
     `places` are the numbers of the lines (or rows) of the bars, `mapping` says of each column which of ours it is,
     `how` what else was understood, `notes` what was left out.
@@ -95,11 +95,11 @@ class ReadBars:
     notes: tuple[Note, ...] = ()
 
     def where(self, row: int) -> str:
-        """Return what the row of a bar is called in messages."""
+        """Return the name of a bar's row in messages."""
         return f"{self.unit} {self.places[row]:,}"
 
     def without(self, rows: np.ndarray, note: Note) -> ReadBars:
-        """Return the rest of the bars, and what is said of those left out."""
+        """Return the other bars, and a note on those left out."""
         import pyarrow as pa
 
         kept = ~rows
@@ -108,7 +108,7 @@ class ReadBars:
 
 def read_table(frame_or_path: Any, what: str = "the frame") -> Table:
     """
-    Return the table in a file of any kind that is known, or in a frame, which errors call `what`.
+    Return the table in a file of any known kind, or in a frame, which errors call `what`.
 
     Raises:
         UsageError: there is none.
@@ -120,7 +120,7 @@ def read_table(frame_or_path: Any, what: str = "the frame") -> Table:
 
 
 def symbols_in(table: Table, options: FileOptions) -> list[str]:
-    """Return the symbols whose rows or columns a table holds, in order; none where it does not say."""
+    """Return the symbols in the rows or columns of a table, in order; none if it names none."""
     if table.symbols:
         return sorted({symbol for symbol in table.symbols if symbol})
     place = symbol_column(table, given=options.columns)
@@ -133,7 +133,7 @@ def bars_of(
     frame_or_path: pd.DataFrame | str | Path, series: Series, tz: str | None = None, extra: Iterable[str] | str = ()
 ) -> tuple[pa.Table, dict[str, str | None]]:
     """
-    Return the bars in a data frame, CSV, Excel, JSON or Parquet file, and which of its columns became which of ours.
+    Return the bars in a data frame, CSV, Excel, JSON or Parquet file, and the role of each of its columns.
 
     Columns are found by their names, case-blind. Times with a zone become UTC; daily bars are stamped with dates,
     or with midnight in their own zone or in `tz`. Whole numbers are seconds to nanoseconds since 1970, or YYYYMMDD.
@@ -158,7 +158,7 @@ def bars_of(
 
 
 def checked_bars(frame_or_path: Any, series: Series, options: FileOptions) -> ReadBars:
-    """Return what `read_bars` does of bars that keep the rules of a bar; raise BadBars for others."""
+    """Return the bars as `read_bars` does; raise BadBars if they break the rules of a bar."""
     found = read_bars(read_table(frame_or_path), series, options)
     check_unset(found.bars, series)
     check_bars(found.bars, series)
@@ -167,7 +167,7 @@ def checked_bars(frame_or_path: Any, series: Series, options: FileOptions) -> Re
 
 def read_bars(table: Table, series: Series, options: FileOptions, hours: Hours | None = None) -> ReadBars:
     """
-    Return the bars of a series in a table; whether they can be true is not looked at.
+    Return the bars of a series in a table, without checking whether they are valid.
 
     Args:
         hours: when the instrument trades; by its exchange's table if not given.
@@ -231,7 +231,7 @@ def _times_of(
 
 
 def only_symbol(table: Table, series: Series, options: FileOptions) -> Table:
-    """Return the table with the columns of one symbol, of those with a block of columns a symbol."""
+    """Return the table with the columns of one symbol, if each symbol has a block of columns."""
     every = sorted({symbol for symbol in table.symbols if symbol})
     if not every:
         return table

@@ -30,7 +30,7 @@ _SURE = 0.6  # of the cells of a row are numbers, times, or empty
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """What was left out of a file, in words, and the rows or lines, of which so many are named."""
+    """A note on what was left out of a file, with the rows or lines, of which only some are named."""
 
     text: str
     places: tuple[str, ...] = ()
@@ -62,7 +62,7 @@ class Table:
     currency: str = ""  # that a line above the rows names
 
     def where(self, row: int) -> str:
-        """Return what a row is called in messages."""
+        """Return the name of a row in messages."""
         return f"{self.unit} {self.places[row]:,}" if row < len(self.places) else f"the last {self.unit}"
 
     def taken(self, rows: np.ndarray) -> Table:
@@ -74,7 +74,7 @@ class Table:
         return replace(self, columns=columns, places=self.places[chosen])
 
     def with_notes(self, *notes: Note) -> Table:
-        """Return the table with more to be said of it."""
+        """Return the table with further notes."""
         return replace(self, notes=(*self.notes, *notes))
 
 

@@ -59,14 +59,14 @@ _Moments = list[date | datetime]
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """Times as they are written: aware or naive, or a date where there is no time of day; and in which form."""
+    """Times as written: aware, naive, or dates without a time of day; and their form."""
 
     moments: _Moments
     form: str = ""  # for people
 
 
 def zone_named(tz: str | None, series: Series) -> ZoneInfo | None:
-    """Return the zone of a name, or that of the series' exchange; None where none is named."""
+    """Return the zone of this name, or that of the series' exchange; None if none is named."""
     if not tz:
         return None
     try:
@@ -84,7 +84,7 @@ def is_text(column: Any) -> bool:
 
 def within_years(column: Any, what: str) -> Any:
     """
-    Return a column; one of times with a zone that Python knows.
+    Return a column, with times in a zone that Python knows.
 
     Raises:
         BadBars: it has times before the year 1 or after 9999, or in a zone that is not an IANA name.
@@ -170,7 +170,7 @@ def kind_of_cell(text: str) -> str:
 
 def moments_of(columns: list[Any], what: str, where: Where, day_first: bool | None = None) -> Written:
     """
-    Return the times of rows, from one column or from a date's and a time of day's.
+    Return the times of rows, from one column or from separate columns of dates and times of day.
 
     Args:
         where: what a row is called in messages.

@@ -39,7 +39,7 @@ class GatewayAddress:
 
     @property
     def loopback(self) -> bool:
-        """Whether it is this machine for sure; a name other than localhost may lead anywhere, and elsewhere later."""
+        """Whether it is certainly this machine; a name other than localhost may lead anywhere, and change."""
         if self.host == "localhost" or self.host.endswith(".localhost"):
             return True
         address = _ip(self.host)
@@ -48,7 +48,7 @@ class GatewayAddress:
 
     @property
     def exposure(self) -> str:
-        """What is to be known of a socket that leaves this machine; "" for one that does not."""
+        """The warning about a socket that leaves this machine; "" for one that does not."""
         if self.loopback:
             return ""
         return (
@@ -59,7 +59,7 @@ class GatewayAddress:
 
 
 def exposure_once(address: GatewayAddress) -> str:
-    """Return what is to be known of a socket that leaves this machine, once in a process; "" after that."""
+    """Return the warning about a socket that leaves this machine, once per process; then ""."""
     if address in _TOLD:
         return ""
     _TOLD.add(address)
@@ -68,7 +68,7 @@ def exposure_once(address: GatewayAddress) -> str:
 
 def parse_address(rest: str) -> tuple[GatewayAddress, int, str]:
     """
-    Return what follows "ib:" in the address of a source: host and port, client id, and limits.
+    Return the parts after "ib:" in the address of a source: host and port, client id, and limits.
 
     Raises:
         UsageError: it is of another form than //HOST:PORT?client_id=N&limits=legacy.
@@ -98,7 +98,7 @@ def parse_address(rest: str) -> tuple[GatewayAddress, int, str]:
 
 async def ip_addresses(address: GatewayAddress, seconds: float) -> list[str]:
     """
-    Return the IP addresses of a host, for connections one by one: one to a name would not say how each of them failed.
+    Return the IP addresses of a host, to connect to one by one: only so is each failure known.
 
     Args:
         seconds: how long a name may be looked up.
@@ -118,7 +118,7 @@ async def ip_addresses(address: GatewayAddress, seconds: float) -> list[str]:
 
 def why_no_connection(address: GatewayAddress, error: BaseException, seconds: float) -> str:
     """
-    Return why nothing answered at an address, where no connection was made, and what to do.
+    Return why no connection to an address was made, and what to do.
 
     Args:
         seconds: how long an answer was waited for.
@@ -154,7 +154,7 @@ WITHOUT_A_GATEWAY = (
 
 
 def elsewhere() -> str:
-    """Return which settings a gateway needs that is reached from another machine."""
+    """Return the settings that a gateway on another machine needs."""
     return "untick 'Allow connections from localhost only' there and add this machine to the trusted IPs"
 
 

@@ -21,7 +21,7 @@ _COUNTS = {"volume": "volume", "average": "average", "trades": "barCount"}
 
 
 def client_library() -> Any:
-    """Return ib_async where it is installed, else ib_insync, which has the same names."""
+    """Return ib_async if it is installed, otherwise ib_insync, which has the same names."""
     try:
         import ib_async as client
     except ImportError:
@@ -34,7 +34,7 @@ def client_library() -> Any:
 
 def contract_of(instrument: Instrument, known: ContractDetails | None = None) -> Any:
     """
-    Return the contract of an instrument; with what is known of it, it needs no qualification.
+    Return the contract of an instrument; if its details are known, it needs no qualification.
 
     Raises:
         UsageError: the instrument's bars would have to be made from those of stored contracts.

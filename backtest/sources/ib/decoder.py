@@ -24,7 +24,7 @@ class Columns:
 
 def read_columns(ib: Any) -> None:
     """
-    Let answers of bars arrive as one `Columns` each, on a connection that is ready.
+    Let answers with bars arrive as one `Columns` object each, on an open connection.
 
     The library makes an object a bar, which takes most of the time of a download. This reaches into it: the decoder
     keeps a function a message in `handlers`, and hands bars to the wrapper by `historicalData`, the end of them by

@@ -94,7 +94,7 @@ _ADVICE: dict[type[SourceError], str] = {
 
 
 def meaning(code: int, text: str) -> type[SourceError] | None:
-    """Return the error that a code and its text mean for the request they name; None where they end none."""
+    """Return the error that a code and its text mean for their request; None if the request goes on."""
     if code in _NO_END or code in _WARNINGS:
         return None
     if code in (321, 322) and (limit := _limit(text)):
@@ -105,7 +105,7 @@ def meaning(code: int, text: str) -> type[SourceError] | None:
 
 
 def may_be_pacing(error: Refused) -> bool:
-    """Return whether an error may be a pacing violation in words that we do not know."""
+    """Return whether an error may be a pacing violation with an unknown text."""
     return type(error) is Refused and error.code == 162 and not _PASSING.search(str(error))
 
 

@@ -48,13 +48,13 @@ class Bridge:
             raise
 
     def tell(self, callback: Callable[[], object]) -> None:
-        """Run a callback on the loop soon; not at all where the bridge is closed."""
+        """Run a callback on the loop soon; not at all if the bridge is closed."""
         with self._closing:
             if not self._closed:
                 self._loop.call_soon_threadsafe(callback)
 
     def close(self, last: Callable[[], object] = lambda: None) -> bool:
-        """End the loop with a last callback, and what waits on it; return whether it was open."""
+        """End the loop with a last callback, and whatever waits on it; return whether it was open."""
         with self._closing:
             if self._closed:
                 return False

@@ -31,7 +31,7 @@ class _Farm:
 @dataclass(slots=True)
 class Link:
     """
-    What works between us and IB, by what the gateway said; times are seconds on one clock of the caller's.
+    Which parts of the way to IB work, by the gateway's messages; times are seconds on the caller's clock.
 
     Args:
         belief: seconds after an outage for which "no such instrument" is not believed: the gateway says it falsely.
@@ -46,7 +46,7 @@ class Link:
     _farms: dict[str, _Farm] = field(default_factory=dict)
 
     def connecting(self) -> None:
-        """Note that a new connection begins, which will say again what works."""
+        """Note that a new connection begins, on which the gateway will report again what works."""
         self._ib, self._farms = 0, {}
 
     def connected(self, now: float) -> None:
@@ -56,12 +56,12 @@ class Link:
         self._socket, self._connected = True, now
 
     def disconnected(self) -> None:
-        """Note that the socket broke; what was under way is lost with it."""
+        """Note that the socket broke; pending requests are lost with it."""
         self.losses += self._socket
         self._socket = False
 
     def heard(self, code: int, text: str, now: float) -> bool:
-        """Note what the gateway said, and return whether it was about the link or a farm."""
+        """Note a message of the gateway, and return whether it was about the link or a farm."""
         if code in (_LINK_LOST, _BROKEN_TO_SERVER):
             self._ib = code
         elif code in _LINK_BACK:
@@ -73,7 +73,7 @@ class Link:
         return True
 
     def why_not(self, kind: str = "history") -> str:
-        """Return why no request of a kind (history, contracts) may be sent now, "" where it may."""
+        """Return why no request of a kind (history, contracts) may be sent now, "" if it may."""
         if not self._socket:
             return "there is no connection to the gateway"
         if self._ib:
@@ -84,7 +84,7 @@ class Link:
         return f"IB's {kind} farm {', '.join(broken)} is broken"
 
     def disbelief(self, now: float) -> float:
-        """Return the seconds for which "no such instrument" is not to be believed; 0 where it is."""
+        """Return for how many seconds "no such instrument" is not to be believed; 0 if it is."""
         if self.why_not("contracts") or self.why_not("history"):
             return self.belief
         told = any(farm.kind == "contracts" and farm.works for farm in self._farms.values())

@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 class ContractLookup:
     """
-    The contracts of instruments, each asked for once; its coroutines run on the session's loop.
+    The contracts of instruments, each requested once; its coroutines run on the session's loop.
 
     Args:
         patience: how long an answer may take, and how long an outage.
@@ -42,7 +42,7 @@ class ContractLookup:
         self._qualifying: defaultdict[Instrument, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     def know(self, instrument: Instrument, details: ContractDetails) -> None:
-        """Take what IB said of an instrument earlier, so that it need not be asked again; without a number, ask."""
+        """Use earlier details of an instrument instead of requesting them; without a contract number, request them."""
         if details.con_id:
             self._known[instrument] = details
         else:
@@ -51,7 +51,7 @@ class ContractLookup:
 
     async def qualified(self, instrument: Instrument) -> tuple[Any, ContractDetails]:
         """
-        Return the instrument's contract, ready for requests, and what IB says of it.
+        Return the instrument's contract, ready for requests, and IB's details of it.
 
         Raises:
             UnknownContract: IB knows no such instrument; the text says which come near.
@@ -67,7 +67,7 @@ class ContractLookup:
 
     async def believed(self, instrument: Instrument, work: Callable[[], Awaitable[_T]], known: bool = False) -> _T:
         """
-        Return what the work does; "no such instrument" is asked again until it can be believed.
+        Return the result of the work; on "no such instrument" repeat it until that can be believed.
 
         The gateway says it falsely in an outage, for a while after, and in the moment before it knows of one itself. So
         it is not believed after an outage, and of a contract that is `known` not for one answer.
@@ -92,7 +92,7 @@ class ContractLookup:
             await self._session.pause(seconds, f"the gateway may not know {instrument} for a moment only")
 
     async def near(self, text: str) -> list[str]:
-        """Return the instruments that IB finds by a symbol or a name, best first; none where it finds none."""
+        """Return the instruments that IB finds by a symbol or a name, best first; none if it finds none."""
         if not text:
             return []
         await self._session.ready("contracts")
@@ -129,7 +129,7 @@ class ContractLookup:
 
 def only(instrument: Instrument, found: Sequence[Any]) -> tuple[Any, ContractDetails]:
     """
-    Return the contract that was found for an instrument, ready for requests, and what IB says of it.
+    Return the single contract that was found for an instrument, ready for requests, and IB's details of it.
 
     Raises:
         UnknownContract: none was found.
@@ -149,7 +149,7 @@ def only(instrument: Instrument, found: Sequence[Any]) -> tuple[Any, ContractDet
 
 
 def matches(found: Iterable[Any]) -> list[str]:
-    """Return the finds of a search for symbols, spelled as instruments, each with its name."""
+    """Return the results of a symbol search, spelled as instruments, each with its name."""
     spellings = [(_spelled(one.contract, _usual_exchange(one.contract)), one.contract) for one in found]
     return [f"{spelling} ({_name(contract)})" if _name(contract) else spelling for spelling, contract in spellings]
 

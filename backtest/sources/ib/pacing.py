@@ -28,7 +28,7 @@ _MEASURED_BARS = 500  # fewer say nothing about the rate
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A request as the pacing rules see it: what it is, what it is about, and how often it counts."""
+    """A request as the pacing rules see it: its identity, its contract, and how often it counts."""
 
     request: Hashable  # equal for identical requests
     line: Hashable  # equal for the same contract, exchange and kind of price
@@ -38,7 +38,7 @@ class Ask:
 @dataclass(slots=True)
 class Budget:
     """
-    The paced requests of the last ten minutes; those that are not paced never get here.
+    The paced requests of the last ten minutes; unpaced ones are not included.
 
     Times are seconds on any clock that never goes back, passed in by the caller; so is `margin`.
     """
@@ -51,7 +51,7 @@ class Budget:
         return iter(self._spent)
 
     def delay(self, ask: Ask, now: float) -> float:
-        """Return the seconds to wait before the request may be sent; 0 for at once."""
+        """Return the seconds to wait before the request may be sent; 0 for none."""
         self._forget(now)
         free_at = max(self.blocked_until, self._identical(ask), self._burst(ask), self._window(ask))
         return max(0.0, free_at - now)
@@ -61,7 +61,7 @@ class Budget:
         self._spent.append((now, ask))
 
     def block(self, until: float) -> None:
-        """Let nothing be sent before a time: the gateway counted more requests than we did."""
+        """Send nothing before a time: the gateway counted more requests than we did."""
         self.blocked_until = max(self.blocked_until, until)
 
     def _forget(self, now: float) -> None:
@@ -89,7 +89,7 @@ class Budget:
 @dataclass(slots=True)
 class Flow:
     """
-    How many requests may be under way at once: one more after a round of quick answers, half after a slow one.
+    How many requests may be open at once: one more after a round of quick answers, half after a slow one.
 
     Those that the budget paces count among all open ones, but do not wait for others nor say how quick the gateway is.
     """
@@ -109,17 +109,17 @@ class Flow:
         return paced or sum(not other for other in self._open.values()) < self.limit
 
     def sent(self, paced: bool = False) -> int:
-        """Count a request as under way, and return its number."""
+        """Count a request as open, and return its number."""
         number = next(self._numbers)
         self._open[number] = paced
         return number
 
     def ended(self, number: int) -> None:
-        """Count a request as no longer under way."""
+        """Count a request as no longer open."""
         self._open.pop(number, None)
 
     def answered(self, number: int, seconds: float, bars: int) -> None:
-        """Learn from an answer how quick the gateway is."""
+        """Learn the gateway's speed from an answer."""
         if bars >= _MEASURED_BARS and seconds > 0:
             least, _, most = _RATES
             self.rate = min(most, max(least, 0.8 * self.rate + 0.2 * bars / seconds))
@@ -132,12 +132,12 @@ class Flow:
             self._grow()
 
     def congested(self, number: int) -> None:
-        """Halve the limit after a slow answer or none; once for all that was sent under the limit before."""
+        """Halve the limit after a slow answer or none; once for all requests sent under the earlier limit."""
         if number >= self._settled:
             self.limit, self._quick, self._settled = max(1, self.limit // 2), 0, next(self._numbers)
 
     def seconds_for(self, bars: float) -> float:
-        """Return how long so many bars should take."""
+        """Return how long this many bars should take."""
         return bars / self.rate
 
     def _grow(self) -> None:

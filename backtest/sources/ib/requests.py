@@ -40,12 +40,12 @@ _BARS_A_SECOND = 2000  # of a gateway that is not slow
 
 
 def in_long_bars(series: Series) -> Series:
-    """Return the series in the longest bars of which each tells the day of the first."""
+    """Return the series with the longest bars that each give the day of the first bar."""
     return replace(series, size=BAR_SIZES["8hours" if series.instrument.kind in _NO_DAYS else "1day"])
 
 
 def refuse_impossible(series: Series, span: Span, now: datetime) -> None:
-    """Raise UsageError for what IB never serves, before anything is sent."""
+    """Raise UsageError for bars that IB never serves, before any request."""
     kind = series.instrument.kind
     if kind in _NO_DAYS and series.size.daily:
         raise UsageError(f"IB has no daily bars of {kind}: {series.short} cannot be had; use 8hours or smaller")
@@ -67,7 +67,7 @@ def refuse_impossible(series: Series, span: Span, now: datetime) -> None:
 
 
 def oldest_small_bar(now: datetime) -> datetime:
-    """Return from when on IB serves bars of 30 seconds and less."""
+    """Return the time from which IB serves bars of 30 seconds and less."""
     return now - timedelta(days=183)
 
 
@@ -78,7 +78,7 @@ def open_ended(series: Series) -> bool:
 
 def windows(series: Series, hours: Hours, gap: Span, steps: Mapping[str, str] = PRACTICAL) -> list[Span]:
     """
-    Return the windows to ask for, in order of time; together they cover every session in the gap.
+    Return the windows to request, in order of time; together they cover every session in the gap.
 
     A gap without a session (a weekend) needs none. `steps` says how much one request may ask for, by bar size.
     """
@@ -98,7 +98,7 @@ def windows(series: Series, hours: Hours, gap: Span, steps: Mapping[str, str] = 
 
 def growing_windows(series: Series, hours: Hours, gap: Span, step: str, most: str) -> list[Span]:
     """
-    Return windows as `windows` does, each of about twice as much as the one after it, from twice the step to the most.
+    Return windows as `windows` does, each about twice as long as the next, from twice the step to the maximum.
 
     Asked for from the newest on, they show how much more than the step a gateway serves, at one refusal.
     """
@@ -113,7 +113,7 @@ def growing_windows(series: Series, hours: Hours, gap: Span, step: str, most: st
 
 
 def duration(series: Series, hours: Hours, window: Span, now: datetime) -> str:
-    """Return IB's duration string for a request that covers the window; `now` counts where the end is open."""
+    """Return IB's duration string for a request that covers the window; `now` is the end of an open one."""
     if open_ended(series):
         return _calendar_days(math.ceil((now - window.start) / _DAY) + 1)
     if series.size.daily:
@@ -129,7 +129,7 @@ def duration(series: Series, hours: Hours, window: Span, now: datetime) -> str:
 
 
 def halved(step: str, size: BarSize) -> str | None:
-    """Return half of what a request may ask for, such as "10 D" for "21 D"; None where there is no half."""
+    """Return half of a request's duration, such as "10 D" for "21 D"; None if it cannot be halved."""
     number, unit = int(step.split()[0]), step.split()[1]
     if unit == "Y" and number == 1:
         number, unit = 364, "D"
@@ -140,18 +140,18 @@ def halved(step: str, size: BarSize) -> str | None:
 
 
 def doubled(step: str) -> str:
-    """Return twice as much as a request may ask for."""
+    """Return twice a request's duration."""
     number, unit = int(step.split()[0]), step.split()[1]
     return "1 D" if unit == "S" and number >= _SESSION else f"{2 * number} {unit}"
 
 
 def shorter(one: str, other: str, size: BarSize) -> str:
-    """Return the step that asks for less."""
+    """Return the shorter of two steps."""
     return min(one, other, key=lambda step: seconds_of(step, size))
 
 
 def seconds_of(step: str, size: BarSize) -> int:
-    """Return how long a step is, to compare it: a year has 365 days where bars are daily, else 252 sessions."""
+    """Return the length of a step, for comparison: a year has 365 days for daily bars, otherwise 252 sessions."""
     number, unit = step.split()
     if unit == "S":
         return int(number)
@@ -170,7 +170,7 @@ def end_text(series: Series, hours: Hours, window: Span) -> str:
 
 
 def seconds_for(series: Series, windows: Sequence[Span]) -> float:
-    """Return how long the windows take, roughly: small bars wait for IB's pacing, others for their answers."""
+    """Return roughly how long the windows take: small bars wait for IB's pacing, others for their answers."""
     paced = WINDOW_SECONDS * (max(0, len(windows) - 1) // WINDOW_REQUESTS)
     small = series.size.seconds <= SMALL_BAR_SECONDS
     return estimated_bars(series, windows) / _BARS_A_SECOND + (paced if small else 0.0)

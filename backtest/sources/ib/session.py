@@ -76,7 +76,7 @@ class _Socket:
         return bool(self.ib.client.conn.numBytesSent) or self._turned_away.done()
 
     def lose(self) -> None:
-        """End what is under way, and begin again."""
+        """End pending requests, and start again."""
         lost, self.lost = self.lost, _future()
         lost.set_result(None)
 
@@ -115,7 +115,7 @@ class _Socket:
 
 class GatewaySession:
     """
-    A gateway that is reached again whenever the connection breaks.
+    A gateway connection that reconnects whenever it breaks.
 
     Args:
         client_id: the first to try; a later one where it is taken.
@@ -138,7 +138,7 @@ class GatewaySession:
 
     @property
     def waiting_for(self) -> str:
-        """Why a call waits that has nothing under way, or has an answer overdue, "" where none does."""
+        """Why a call waits without a pending request, or with an overdue answer, "" if neither is the case."""
         return next((why for why in reversed(self._reasons.copy()) if why), "")
 
     @property
@@ -148,7 +148,7 @@ class GatewaySession:
 
     @property
     def login(self) -> str:
-        """What tells one login from another without naming its account; "" where it is not known yet."""
+        """A text that distinguishes logins without naming an account; "" if it is not known yet."""
         client = self._socket.ib.client if self._socket else None
         accounts = sorted(client.getAccounts()) if client and client.isReady() else []
         return hashlib.sha256(" ".join(accounts).encode()).hexdigest()[:16] if accounts else ""
@@ -177,7 +177,7 @@ class GatewaySession:
 
     async def ready(self, kind: str = "history") -> None:
         """
-        Return when a request of a kind may be sent: reconnect if need be, and wait while link or farm is down.
+        Return when a request of a kind may be sent: reconnect if necessary, and wait while a link or farm is down.
 
         Raises:
             NoConnection: the outage lasted longer than the patience.
@@ -234,7 +234,7 @@ class GatewaySession:
 
     async def time_there(self) -> datetime:
         """
-        Return the gateway's time, UTC; a gateway that does not tell it is hung up on.
+        Return the gateway's time, UTC; disconnect from a gateway that does not give it.
 
         Raises:
             Unanswered: it did not tell it.
@@ -248,7 +248,7 @@ class GatewaySession:
         return await self._asked_time()
 
     async def deaf(self) -> bool:
-        """Return whether the connection is dead, which it then is for good: the next request makes a new one."""
+        """Return whether the connection is permanently dead: the next request opens a new one."""
         try:
             await self._asked_time()
         except (Unanswered, LinkLost):
