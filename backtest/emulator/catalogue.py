@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from backtest.emulator.contracts import Listing, fits, listing_of
 from backtest.emulator.protocol import ContractQuery
+from backtest.errors import DamagedStore
 from backtest.market.series import ContractDetails, Instrument, Series
 from backtest.store.reader import manifest_or_empty
 from backtest.store.store import Store, instrument_keys, series_of_instrument
@@ -30,6 +31,7 @@ class Catalogue:
         self._listings: dict[str, Listing] = {}
         self._by_symbol: defaultdict[str, set[str]] = defaultdict(set)
         self._by_number: defaultdict[int, set[str]] = defaultdict(set)
+        self._damaged: dict[str, tuple[str, DamagedStore]] = {}  # symbols and what is wrong, by the same keys
 
     def every(self) -> list[Listing]:
         """Return all listings, in the order of their spelling."""
@@ -37,14 +39,18 @@ class Catalogue:
         return self._look_at(list(self._listings))
 
     def fitting(self, query: ContractQuery) -> list[Listing]:
-        """Return the listings that a description means."""
+        """Return the listings that a description means; raise DamagedStore where one that it may mean is damaged."""
         self._look_for_others()
         keys: Iterable[str] = self._listings
         if query.con_id:
             keys = self._by_number.get(query.con_id, ())
         elif query.symbol:
             keys = self._by_symbol.get(query.symbol, ())
-        return [listing for listing in self._look_at(list(keys)) if fits(query, listing)]
+        found = [listing for listing in self._look_at(list(keys)) if fits(query, listing)]
+        for symbol, error in self._damaged.values():
+            if symbol == query.symbol or (query.con_id and not found):
+                raise error
+        return found
 
     def same_contract(self, listing: Listing) -> list[Listing]:
         """Return the listings of the same contract on the same exchange, stored under whatever spelling."""
@@ -71,6 +77,7 @@ class Catalogue:
             for series in self._store.series():
                 found[series.instrument.key].append(series)
             there, new = frozenset(found), list(found.items())
+        self._damaged = {key: damaged for key, damaged in self._damaged.items() if key in there}
         for key, stored in [*new, *((key, []) for key in self._series.keys() - there)]:
             self._take(key, stored)
 
@@ -89,8 +96,14 @@ class Catalogue:
             self._by_symbol[old.instrument.symbol].discard(key)
             self._by_number[old.facts.con_id].discard(key)
             del self._series[key]
+        self._damaged.pop(key, None)
         if series:
-            self._series[key], self._listings[key] = series, self._listed(series)
+            try:
+                listing = self._listed(series)
+            except DamagedStore as error:  # the others are served all the same
+                self._damaged[key] = next(iter(series)).instrument.symbol, error
+                return
+            self._series[key], self._listings[key] = series, listing
             self._by_symbol[self._listings[key].instrument.symbol].add(key)
             self._by_number[self._listings[key].facts.con_id].add(key)
 

@@ -297,9 +297,9 @@ class Connection:
             return find(self, request)
         except Refused as error:
             return self.refusal(request.req_id, error)
-        except BacktestError as error:  # a damaged store must not look like an empty market
+        except BacktestError as error:  # a damaged store must not look like an empty market, nor like one that rests
             _log.error("request %s failed: %s", request.req_id, error)
-            return self.refusal(request.req_id, Refused(f"{SERVICE}Query failed: {error}", 162))
+            return self.refusal(request.req_id, Refused(f"Server error when reading the store: {error}", 320))
 
     # --- sending, and what goes wrong then
 

@@ -558,8 +558,25 @@ def test_a_damaged_store_does_not_look_like_an_empty_market(tmp_path: Path) -> N
 
         answer = client.answer(7)
 
-    assert answer[3] == "162"
-    assert "Query failed" in answer[4]
+    assert answer[3] == "320"
+    assert "broken" not in answer[4]
+    assert str(segment) in answer[4]
+
+
+def test_a_damaged_series_fails_requests_for_itself_alone(tmp_path: Path) -> None:
+    dates = "2013-02-01", "2013-03-01"
+    store = store_with(tmp_path, {"AAPL/1day": dates, "MSFT/1day": dates})
+    (manifest,) = tmp_path.glob("MSFT*/1day/*/*/manifest.json")
+    manifest.write_bytes(b"broken")
+    with Gateway(store) as gateway, RawClient(gateway.port) as client:
+        client.ask_bars(7)
+        good = client.answer(7)
+        client.ask_bars(8, symbol="MSFT")
+        bad = client.answer(8)
+
+    assert len(rows(good)) == 10
+    assert bad[3] == "320"
+    assert str(manifest) in bad[4]
 
 
 def test_bars_stored_while_the_gateway_runs_are_served(tmp_path: Path) -> None:
