@@ -85,13 +85,16 @@ def read_run_table(path: Path, columns: RunColumns, series: Sequence[str]) -> pa
     return table
 
 
-def read_parquet(path: Path, choose: Callable[[Mapping[str, str]], Sequence[str]]) -> pa.Table:
+def read_parquet(
+    path: Path, choose: Callable[[Mapping[str, str]], Sequence[str]], rows_for_a_byte: float = _ROWS_FOR_A_BYTE
+) -> pa.Table:
     """
     Return some columns of a Parquet file that may come from anywhere.
 
     Args:
         choose: returns the names of the columns to read, given the types of all, before any is decoded; it raises
             ValueError where they are not what they should be.
+        rows_for_a_byte: how many rows a byte of the file may stand for.
 
     Raises:
         FileNotFoundError: there is none.
@@ -104,7 +107,7 @@ def read_parquet(path: Path, choose: Callable[[Mapping[str, str]], Sequence[str]
         with open_plain(path, LARGEST_TABLE) as handle:
             file = pq.ParquetFile(handle, page_checksum_verification=True)
             rows, size = file.metadata.num_rows, os.fstat(handle.fileno()).st_size
-            if rows > size * _ROWS_FOR_A_BYTE:
+            if rows > size * rows_for_a_byte:
                 raise DamagedStore(f"{path} says that its {size:,} bytes are {rows:,} rows, which cannot be")
             types = {one.name: str(one.type) for one in file.schema_arrow}
             if len(types) < len(file.schema_arrow):

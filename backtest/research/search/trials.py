@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 WITHOUT_RETURNS: dict[str, Any] = {"sessions": np.zeros(0, "datetime64[D]"), "returns": np.zeros(0)}  # to replace much
 FOLDER = "trials"  # in that of the sweep
+_ROWS_FOR_A_BYTE = 0.25  # at most: the key of a trial alone takes eight bytes, since no two are equal
 _LISTS = ("sessions", "returns")
 _TYPES = {  # all other columns are numbers
     **dict.fromkeys(("key", "case", "params", "window", "error"), "string"),
@@ -236,7 +237,7 @@ def _table_in(path: Path, columns: Sequence[str], left_out: bool = False) -> pa.
         return [name for name in types if (name in columns) != left_out]
 
     try:
-        table = read_parquet(path, choose)
+        table = read_parquet(path, choose, _ROWS_FOR_A_BYTE)
         for name in table.column_names:
             if name in _TYPES and table[name].null_count:
                 raise DamagedStore(f"{path}: the column {name} lacks values")

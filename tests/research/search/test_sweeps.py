@@ -477,6 +477,14 @@ def test_trials_with_fewer_sessions_than_returns_are_damaged(tmp_path):
         Trials(tmp_path).read(returns=True)
 
 
+def test_more_trials_than_bytes_could_hold_are_damaged_and_not_decoded(tmp_path):
+    path = Trials(tmp_path).add([trial()])
+    pq.write_table(pa.concat_tables([pq.read_table(path)] * 5000).combine_chunks(), path, compression="zstd")
+
+    with pytest.raises(DamagedStore, match="5,000 rows, which cannot be"):
+        Trials(tmp_path).read()
+
+
 def test_how_far_the_best_overfits_is_known_without_reading_the_returns_again(sample, tmp_path):
     grid = {"fast": [5, 10], "slow": [20, 30]}
     found = swept(sample, tmp_path, grid)
