@@ -74,10 +74,27 @@ class Reader(Protocol):
 
 def manifest_or_empty(reader: Reader, series: Series | str) -> Manifest:
     """Return a reader's manifest of a series; an empty one if the reader does not have the series."""
+    if isinstance(reader, SegmentReader):
+        return reader.manifest_or_empty(series)
     try:
         return reader.manifest(series)
     except NoBars:
         return Manifest(series_of(series).key)
+
+
+def bars_if_any(reader: Reader, series: Series, span: Span | None) -> pa.Table | None:
+    """
+    Return the bars of a series in a span; None if the reader has none.
+
+    For hundreds of series: the text of an error would compare each missing series with all that are stored.
+    """
+    if isinstance(reader, SegmentReader):
+        _, bars = reader._bars_in(reader.named(series), span, None)
+        return bars if len(bars) else None
+    try:
+        return reader.read(series, span)
+    except NoBars:
+        return None
 
 
 def bars_of_then(reader: Reader, series: Series, known: Mapping[str, Any]) -> pa.Table | None:
@@ -268,10 +285,7 @@ class SegmentReader(ABC):
         """
         wanted = self.named(series)
         stamps = span_asked(wanted, hours_in(self, wanted), asked_span(span, start, end))
-        state, tables = self._each_segment(wanted, lambda manifest: _chosen(manifest, stamps, revision), bars_in)
-        bars = with_extra(joined(tables), state.extra)
-        if stamps is not None:
-            bars = between(bars, stamps)
+        state, bars = self._bars_in(wanted, stamps, revision)
         if not len(bars):
             raise NoBars(outside_of(self, wanted, stamps) if state.rows else lacks(self, wanted))
         return bars
@@ -307,6 +321,12 @@ class SegmentReader(ABC):
         asked = asked_span(None, start, end)
         columns = _each_in_threads(lambda one: self._column(one, field, asked), wanted)
         return _side_by_side(self, wanted, columns, asked)
+
+    def _bars_in(self, series: Series, stamps: Span | None, revision: int | None) -> tuple[Manifest, pa.Table]:
+        """Return the manifest of a series and its bars in a span, which may be none."""
+        state, tables = self._each_segment(series, lambda manifest: _chosen(manifest, stamps, revision), bars_in)
+        bars = with_extra(joined(tables), state.extra)
+        return state, bars if stamps is None else between(bars, stamps)
 
     def _column(self, series: Series, field: str, asked: Span | Sessions | None) -> tuple[np.ndarray, np.ndarray]:
         """Return the times of the bars of a series, in microseconds, and a number of each, NaN where none is known."""

@@ -22,7 +22,7 @@ from backtest.market.session_days import session_days
 from backtest.market.span import Sessions, Span
 from backtest.market.universe import Membership, Universe, in_order
 from backtest.runs.spec import ALLOW
-from backtest.store.reader import Reader, hours_in
+from backtest.store.reader import Reader, bars_if_any, hours_in
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -87,11 +87,8 @@ def with_bars(
 
 
 def _has_bars(store: Reader, series: Series, span: Span | Sessions | None, before: BarsBefore | None) -> bool:
-    try:
-        bars = store.read(series, span_asked(series, hours_in(store, series), span))
-    except NoBars:
-        return False
-    return len(before.part(bars) if before else bars) > 0
+    bars = bars_if_any(store, series, span_asked(series, hours_in(store, series), span))
+    return bars is not None and len(before.part(bars) if before else bars) > 0
 
 
 def _by_instrument(universe: Universe, store: Reader) -> dict[Instrument, tuple[Membership, ...]]:

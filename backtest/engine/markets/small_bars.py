@@ -22,7 +22,7 @@ from backtest.market.session_days import session_days
 from backtest.market.span import Sessions, Span
 from backtest.runs.currencies import base_currency, currency_of
 from backtest.runs.spec import BACKTRADER, Brokerage
-from backtest.store.reader import Reader, hours_in
+from backtest.store.reader import Reader, bars_if_any, hours_in
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -87,10 +87,7 @@ def _small(series: Series, size: str) -> Series:
 
 
 def _bars_of(store: Reader, series: Series, span: Span | Sessions | None) -> pa.Table | None:
-    try:
-        return store.read(series, span_asked(series, hours_in(store, series), span))
-    except NoBars:
-        return None
+    return bars_if_any(store, series, span_asked(series, hours_in(store, series), span))
 
 
 class SmallBars(NamedTuple):

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import cProfile
 from datetime import date
 
 import backtrader as bt
 import numpy as np
 import pandas as pd
 import pytest
-from market import minute_bars, span_of_sessions
+from market import minute_bars, span_of_sessions, store_with
 from universes import CASH, FEE, EqualWeights, by_pandas, market
 
 import backtest
-from backtest import Brokerage, next_orders, replay, run, run_each, sweep, walk_forward
+from backtest import Brokerage, Store, next_orders, replay, run, run_each, sweep, walk_forward
 from backtest.baselines.baseline import Baseline
 from backtest.baselines.causes import repeat
 from backtest.baselines.changes import Scene
@@ -374,3 +375,16 @@ def test_a_name_in_two_spellings_belongs_in_the_time_of_both(tmp_path):
     assert Calendar.seen == ["2024-01-22", "2024-01-23", "2024-01-25", "2024-01-26"]
     with pytest.raises(UsageError, match="belongs twice from 2024-01-23"):
         run(Calendar, by_month, store=store, universe=[*rows, (by_month, "2024-01-23", "2024-01-23")], costs="none")
+
+
+def test_names_without_bars_in_the_time_of_a_run_are_not_compared_with_all(tmp_path):
+    store = store_with(tmp_path, {"NOW/1day": ("2024-01-22", "2024-01-26"), "PAST/1day": ("2023-01-23", "2023-01-27")})
+    names, seen = ["NOW/1day", "PAST/1day", "GONE/1day"], cProfile.Profile()
+
+    seen.runcall(run, Calendar, names, store=store, start="2024-01-22", missing_members="allow", costs="none",
+                 universe=[(name, "", "") for name in names])  # fmt: skip
+
+    called = {one.code for one in seen.getstats()}
+    assert len(Calendar.seen) == 5
+    assert Store.manifest_or_empty.__code__ in called
+    assert Store.series.__code__ not in called  # which lists the whole store, for each of them
