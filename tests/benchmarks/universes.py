@@ -21,6 +21,7 @@ from pathlib import Path
 import backtrader as bt
 import numpy as np
 import prices
+import pyarrow as pa
 from timing import exponent
 
 from backtest.api import RunResult, run
@@ -173,9 +174,13 @@ def names(count: int) -> list[str]:
 def fill(store: Store, count: int, bars: int) -> None:
     """Write so many series into a store: of three in turn one ends early and one begins late."""
     for number, name in enumerate(names(count)):
-        own = prices.daily_bars(bars, number)
-        cut = bars // 4 + (number * 37) % (bars // 2)
-        prices.fill(store, Series.parse(name), (own, own.slice(0, cut), own.slice(cut))[number % 3])
+        prices.fill(store, Series.parse(name), bars_of(number, bars))
+
+
+def bars_of(number: int, bars: int) -> pa.Table:
+    """Return the bars of a series by its number."""
+    own, cut = prices.daily_bars(bars, number), bars // 4 + (number * 37) % (bars // 2)
+    return (own, own.slice(0, cut), own.slice(cut))[number % 3]
 
 
 if __name__ == "__main__":
