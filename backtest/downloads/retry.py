@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from backtest.errors import BadBars, Busy, LinkLost, NoData, PacingViolation, SourceError, Stopped
+from backtest.market.bars import within
 from backtest.market.checks import check_answer
 from backtest.market.hours import Hours
 from backtest.market.series import Series
@@ -95,7 +96,7 @@ def ask(
         else:
             why = _why_not_true(bars, series, hours(bars))
             if not why:
-                return _not_empty(bars, series, window)
+                return _not_empty(within(bars, window), series, window)
             untrue += 1
             _log.warning("invalid answer", extra={**_of(series, window), "request": tries, "reason": why})
             if untrue == 2:

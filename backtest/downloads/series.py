@@ -36,7 +36,7 @@ from backtest.errors import (
     UnknownContract,
     UsageError,
 )
-from backtest.market.bars import check_bars, extra_of, schema, with_extra
+from backtest.market.bars import check_bars, extra_of, schema, with_extra, within
 from backtest.market.calendars import bar_start, exact, whole_bars
 from backtest.market.checks import (
     BarChange,
@@ -46,6 +46,7 @@ from backtest.market.checks import (
     in_session,
     outside,
     seldom_trades,
+    shifted,
     trades_in,
     twins,
 )
@@ -423,7 +424,7 @@ class Filling:
             ghosts = self._ghosts(error.bars)
             self._put_aside(window, error.bars.filter(ghosts), str(error))
             self._errors.append(str(error))
-            answer = error.bars.filter(~ghosts)  # one odd session says nothing of the others
+            answer = within(error.bars.filter(~ghosts), window)  # one odd session says nothing of the others
             if not len(answer):
                 return []
         except TooLong as error:
@@ -507,7 +508,7 @@ class Filling:
     def _ghosts(self, bars: pa.Table) -> np.ndarray:
         """Return which bars of an untrue answer are to be quarantined: all, or where only hours are wrong, those."""
         hours = self._hours_for(bars)
-        ghosts = outside(bars, self._series, hours)
+        ghosts: np.ndarray = outside(bars, self._series, hours) | shifted(bars, self._series, hours)
         try:
             check_bars(bars, self._series)  # in order, so none of them was moved there
             check_answer(bars.filter(~ghosts), self._series, hours)

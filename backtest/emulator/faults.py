@@ -33,6 +33,7 @@ when the error has been sent.
                                            low), off_grid (a stamp between two bars), text
     "do": "unset"                          volume, average and count of each bar are IB's unset numbers
     "do": "rescale", "ratio": 0.25         prices and averages times the ratio, volumes divided by it, as after a split
+    "do": "shift", "seconds": 3600         bars of less than a day so much later, as by the clock of another zone
     "do": "recount", "ratio": 0.01         volumes in another unit: times the ratio, cut to whole numbers
     "do": "revise", "bar": 4, "column": "volume", "add": 1    the fourth bar from the end has one share more
     "do": "garbage"                        a frame of noise in front of the answer
@@ -70,7 +71,7 @@ _NEEDS: dict[str, tuple[str, ...]] = {
     "drop": ("bytes",), "silence": (), "error": ("code", "text"), "delay": ("seconds",), "refuse": ("seconds",),
     "lost": ("seconds", "code"), "notice": ("code",), "duplicate": (), "twice": (), "disorder": (), "empty": (),
     "unfinished": (), "cut": ("place", "bars"), "lack": ("since", "until"), "head": ("since",), "clip": (),
-    "bad": ("value",), "unset": (), "rescale": ("ratio",), "recount": ("ratio",),
+    "bad": ("value",), "unset": (), "shift": ("seconds",), "rescale": ("ratio",), "recount": ("ratio",),
     "revise": ("bar", "column", "add"), "garbage": (), "length": (), "foreign": (), "taken": (),
 }  # fmt: skip
 _DURATION = re.compile(r"(\d{1,6}) ([SDWMY])")
@@ -314,6 +315,9 @@ def _changed(fault: Fault, rows: list[list[str]]) -> list[list[str]]:
         case "bad":
             middle = len(rows) // 2
             return [*rows[:middle], _bad(fault.value, rows[middle]), *rows[middle + 1 :]]
+        case "shift":
+            step = timedelta(seconds=fault.seconds)
+            return [row if len(row[0]) == 8 else [_moved(row[0], step), *row[1:]] for row in rows]
         case "rescale":
             return [_rescaled(row, fault.ratio) for row in rows]
         case "recount":

@@ -18,6 +18,7 @@ from backtest.errors import BadBars
 from backtest.market import arrays
 from backtest.market.extra import problem_of
 from backtest.market.series import Series
+from backtest.market.span import Span
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -80,6 +81,15 @@ def with_extra(bars: pa.Table, extra: Iterable[str]) -> pa.Table:
 def without_empty(bars: pa.Table) -> pa.Table:
     """Return the bars without the extra columns that hold no number."""
     return with_extra(bars, [name for name in extra_of(bars) if bars[name].null_count < len(bars)])
+
+
+def within(bars: pa.Table, span: Span) -> pa.Table:
+    """Return the bars that start in a span."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    start, end = (pa.scalar(moment, bars.schema.field("time").type) for moment in (span.start, span.end))
+    return bars.filter(pc.and_(pc.greater_equal(bars["time"], start), pc.less(bars["time"], end)))
 
 
 def table_of(rows: Iterable[tuple[object, ...]]) -> pa.Table:

@@ -41,6 +41,7 @@ _SELDOM, _FEW_RUNS = 0.08, 4  # runs of sessions without a bar, of all sessions;
 _WHOLE, _FULL = 0.95, 0.01  # of a session: as much is there beside a cut; as little is missing of the others
 _QUARTER, _TIMES_USUAL, _ENOUGH = 0.25, 5, 5  # a quarter of sessions have shorter stretches; sessions to know that
 _CUTS = 3  # of a session, at most: one with more stretches without a trade is a quiet one
+_MOSTLY = 0.75  # of a session: what lasts as long is a whole one
 _HALF = 0.5  # of sessions that lack the same
 _LONG = 3  # bars: as many without a trade are rare where the rest of a session is full
 _MICRO = 1_000_000  # microseconds a second
@@ -132,6 +133,31 @@ def outside(bars: pa.Table, series: Series, hours: Hours) -> np.ndarray:
             covered, within = _by_statement(seconds(bars), series, hours, stated)
             found[covered] = ~within[covered]
     return found
+
+
+def shifted(bars: pa.Table, series: Series, hours: Hours) -> np.ndarray:
+    """
+    Return which bars belong to sessions that lie too early or too late as a whole, as by the clock of another zone.
+
+    Those are full sessions, of which the first or the last bars lie outside of the hours; and the first and last one
+    of an answer beside such a session, whose other part need not be in the answer.
+    """
+    ghosts = outside(bars, series, hours)
+    if series.size.daily or not ghosts.any():
+        return np.zeros(len(bars), bool)
+    stamps = seconds(bars)
+    opens, closes = session_edges(series, hours, series.regular_hours, stamps)
+    overnight = opens[1:] - closes[:-1] > _NIGHT  # a schedule may have a morning and an afternoon as two sessions
+    opens, closes = opens[np.append(True, overnight)], closes[np.append(overnight, True)]
+    edges = [0, *np.flatnonzero(np.diff(stamps) > _NIGHT) + 1, len(stamps)]
+    lasted = np.array([stamps[end - 1] - stamps[start] for start, end in pairwise(edges)])
+    places = np.minimum(np.searchsorted(closes, stamps[edges[:-1]], side="right"), len(closes) - 1)
+    session = closes[places] - opens[places]
+    odd = np.array([ghosts[start] or ghosts[end - 1] for start, end in pairwise(edges)])
+    odd &= (lasted < session) & (lasted + series.size.seconds >= _MOSTLY * session)
+    odd[0] |= odd[1:2].any()
+    odd[-1] |= odd[-2:-1].any()
+    return np.repeat(odd, np.diff(edges))
 
 
 def doubted(bars: pa.Table, series: Series, hours: Hours) -> np.ndarray:

@@ -100,7 +100,11 @@ class Source(Protocol):
 
     @abstractmethod
     def fetch(self, series: Series, window: Span) -> pa.Table:
-        """Return the bars in the window; raise NoData if the source says that there are none."""
+        """
+        Return the bars in the window; raise NoData if the source says that there are none.
+
+        An answer that also has bars in closed hours beside the window may be returned with them: it is not true.
+        """
 
     @abstractmethod
     def provenance(self, series: Series, window: Span) -> Mapping[str, str]:

@@ -22,6 +22,7 @@ _WORDS = {
     166: "the contract has expired, and is no longer served",
     200: "no such instrument, or several that fit",
     202: "an order was cancelled",
+    203: "the security is not available to this account",
     320: "the request cannot be read",
     321: "the request is not valid",
     322: "the request cannot be processed, such as a number that is in use",

@@ -211,6 +211,16 @@ def untrue() -> Iterator[Row]:
         )
 
 
+def shifted() -> Iterator[Row]:
+    """Yield bars an hour late: once; and always, of several sessions a window and of one, none of which is stored."""
+    late: dict[str, Any] = {"do": "shift", "seconds": 3600}
+    told: dict[str, Any] = {"said": "lie outside of the exchange's sessions", "exit_code": 3}
+    yield from list(both("an hour late", 1, **late))[1:]
+    for job, windows in ((SESSIONS_AT_ONCE, 1), (SESSIONS, 4), (HOURLY, 1), (BREAKS_AT_NOON, 1)):
+        name = f"{job.series}, {windows} windows, an hour late, always"
+        yield failed(name, on(times=ALWAYS, **late), requests=2 * windows, quarantined=windows, job=job, **told)
+
+
 def unset() -> Iterator[Row]:
     """Yield IB's words for "no such number" in the place of a volume, an average and a count that it does not have."""
     yield complete("unset", on("unset"), requests=1, job=QUOTES)
@@ -626,8 +636,8 @@ def at_once() -> Iterator[Row]:
 ROWS = [
     row
     for rows in (
-        harmless, untrue, unset, unanswered, broken, farms, connections, other_requests, heads, wrong_heads, limits,
-        schedules, codes, lacking, lacking_others, doubted, at_once,
+        harmless, untrue, shifted, unset, unanswered, broken, farms, connections, other_requests, heads, wrong_heads,
+        limits, schedules, codes, lacking, lacking_others, doubted, at_once,
     )
     for row in rows()
 ]  # fmt: skip

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from rawclient import RawClient, rows
 
-from backtest.emulator.faults import Fault, Faults
+from backtest.emulator.faults import Fault, Faults, _changed
 from backtest.emulator.server import Gateway
 from backtest.errors import UsageError
 from backtest.store.store import Store
@@ -90,6 +90,12 @@ def test_head_is_what_the_script_says(sample: Store, format_date: int, answer: s
         client.send(87, 7, *contract, "1", "TRADES", format_date)
 
         assert client.until("88")[-1][1:] == ["7", answer]
+
+
+def test_shift_leaves_days_as_they_are_and_moves_minutes() -> None:
+    minute, day = (["1709562600", "1"], ["20240304", "1"])
+
+    assert _changed(Fault("shift", "request", seconds=3600), [minute, day]) == [["1709566200", "1"], day]
 
 
 def test_unfinished_adds_a_bar_after_the_last(sample: Store) -> None:

@@ -21,6 +21,7 @@ from backtest.market.checks import (
     missing_stretches,
     outside,
     seldom_trades,
+    shifted,
 )
 from backtest.market.hours import hours_of
 from backtest.market.series import ContractDetails, Series
@@ -205,6 +206,23 @@ def test_a_time_of_day_at_which_a_future_never_trades_is_doubted_in_any_season(m
 
     assert doubted(bars, series, hours).tolist() == [is_doubted]
     assert not outside(bars, series, hours).any()
+
+
+@pytest.mark.parametrize("text", ["AAPL/5mins", "AAPL/1hour", "7203-STK-TSEJ-JPY/15mins"])
+@pytest.mark.parametrize("later", [-300, -60, 60])
+def test_sessions_that_lie_too_early_or_too_late_as_a_whole_are_shifted(text, later):
+    """Of the first and the last one that part which is not in the hours may not be in the answer."""
+    series = Series.parse(text)
+    hours = hours_of(series.instrument)
+    true = minute_bars(series, date(2024, 7, 1), date(2024, 7, 5))
+    moved = at(true, *(moment + timedelta(minutes=later) for moment in true["time"].to_pylist()))
+    stamps, first, last = moved["time"], true["time"][0], true["time"][-1]
+    seen = moved.filter(pc.and_(pc.greater_equal(stamps, first), pc.less_equal(stamps, last)))
+    one_odd_bar = at(true, *true["time"].to_pylist()[:3], datetime(2024, 7, 1, 22, 0, tzinfo=UTC))
+
+    assert shifted(seen, series, hours).all()
+    assert not shifted(true, series, hours).any()
+    assert not shifted(one_odd_bar, series, hours).any()
 
 
 def test_equal_bars_and_more_of_them_are_no_difference():

@@ -36,6 +36,7 @@ def on(do: str, nth: int = 1, times: int = 1, kind: str = "bars", longer: str = 
 
 FINAL = [  # what asking again cannot mend: one request, and the advice
     (162, f"{HMDS}No market data permissions for NASDAQ STK", "subscribe"),
+    (203, "The security AAPL is not available or allowed for this account.", "subscribe"),
     (354, "Requested market data is not subscribed.Delayed market data is available.", "subscribe"),
     (10089, "Requested market data requires additional subscription for API.", "subscribe"),
     (10090, "Part of requested market data is not subscribed.", "subscribe"),

@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime, time
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
+from backtest.errors import BadBars
 from backtest.market.bars import known_numbers, table_of
 from backtest.market.hours import Session
 from backtest.market.series import ContractDetails, Instrument, Series, refuse_made
@@ -67,7 +68,12 @@ def wire_size(series: Series) -> str:
 
 
 def table(bars: Sequence[Any]) -> pa.Table:
-    """Return the bars of an answer as a table."""
+    """
+    Return the bars of an answer as a table.
+
+    Raises:
+        BadBars: a time has no zone.
+    """
     if isinstance(bars[0], Columns):
         return bars[0].table
     counts = zip(*(_counts(bars, ours, theirs) for ours, theirs in _COUNTS.items()), strict=True)
@@ -95,6 +101,11 @@ def sessions_of(schedule: Any) -> list[Session]:
 
 def _stamp(stamp: date | datetime) -> datetime:
     if isinstance(stamp, datetime):
+        if stamp.tzinfo is None:
+            raise BadBars(
+                f"a bar is stamped {stamp:%Y%m%d %H:%M:%S} without a time zone, and may be of any; update TWS or IB "
+                "Gateway, which should send seconds since 1970"
+            )
         return stamp.astimezone(UTC)
     return datetime.combine(stamp, time(), UTC)
 

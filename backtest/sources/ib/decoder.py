@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from backtest.market.bars import COLUMNS, known_numbers, schema
-from backtest.market.span import Span
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -43,15 +42,6 @@ def read_columns(ib: Any) -> None:
         wrapper.historicalDataEnd(number, fields[2], fields[3])
 
     handlers[_BARS] = fast
-
-
-def cut(table: pa.Table, window: Span) -> pa.Table:
-    """Return the bars in the window: "N D" reaches further back than asked."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    start, end = (pa.scalar(moment, table.schema.field("time").type) for moment in (window.start, window.end))
-    return table.filter(pc.and_(pc.greater_equal(table["time"], start), pc.less(table["time"], end)))
 
 
 def _table(fields: list[str]) -> pa.Table | None:

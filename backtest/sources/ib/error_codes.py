@@ -27,7 +27,7 @@ from backtest.market.series import KINDS
 _BY_CODE: dict[int, type[SourceError]] = {
     100: PacingViolation,
     200: UnknownContract,
-    **dict.fromkeys((354, 10089, 10090, 10091, 10168, 10186), NoPermission),
+    **dict.fromkeys((203, 354, 10089, 10090, 10091, 10168, 10186), NoPermission),
     10197: OtherSession,
     **dict.fromkeys((166, 320, 321, 322, 10299, 10314, 10339), BadRequest),
     326: NoConnection,

@@ -14,7 +14,7 @@ from datetime import date, datetime, timedelta
 from itertools import pairwise
 
 from backtest.errors import UsageError
-from backtest.market.calendars import after_the_close, bar_start, sessions, whole_bars
+from backtest.market.calendars import after_the_close, bar_start, exact, sessions, whole_bars
 from backtest.market.hours import Hours, Session
 from backtest.market.ib_limits import (
     EXPIRED_FUTURE_YEARS,
@@ -34,6 +34,7 @@ from backtest.sources.base import estimated_bars
 ALL_YEARS = timedelta(days=365 * LONGEST["Y"])
 
 _DAY = timedelta(days=1)
+_CLOSED = timedelta(days=4)  # a long weekend
 _NO_DAYS = ("OPT", "FOP", "WAR")  # of these IB has no daily bars [campus]
 _SESSION = 28_800  # seconds: windows that are cut by the clock are halves of it, and a whole one is "1 D"
 _BARS_A_SECOND = 2000  # of a gateway that is not slow
@@ -126,6 +127,16 @@ def duration(series: Series, hours: Hours, window: Span, now: datetime) -> str:
     if count <= LONGEST["D"]:
         return f"{max(1, count)} D"
     return _calendar_days(math.ceil((window.end - window.start) / _DAY))
+
+
+def with_closed_hours(series: Series, hours: Hours, window: Span) -> Span:
+    """Return a window with the closed hours that it touches, in which no bar is; itself where hours are not exact."""
+    if open_ended(series) or series.size.daily or not series.regular_hours or hours.own or not exact(hours):
+        return window
+    around = _sessions_in(series, hours, Span(window.start - _CLOSED, window.end + _CLOSED))
+    before = [session.close for session in around if session.open < window.start]
+    after = [session.open for session in around if session.close > window.end]
+    return Span(min(window.start, max(before, default=window.start)), max(window.end, min(after, default=window.end)))
 
 
 def halved(step: str, size: BarSize) -> str | None:

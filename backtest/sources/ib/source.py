@@ -30,6 +30,7 @@ from backtest.errors import (
     Unanswered,
     UsageError,
 )
+from backtest.market.bars import within
 from backtest.market.calendars import bar_start, sessions
 from backtest.market.hours import Session as TradingSession
 from backtest.market.hours import hours_of
@@ -39,7 +40,6 @@ from backtest.market.span import Span
 from backtest.sources.base import Patience, Source
 from backtest.sources.ib import contracts, requests
 from backtest.sources.ib.address import GatewayAddress, exposure_once
-from backtest.sources.ib.decoder import cut
 from backtest.sources.ib.error_codes import may_be_pacing
 from backtest.sources.ib.event_loop import Bridge
 from backtest.sources.ib.lookup import ContractLookup
@@ -250,6 +250,8 @@ class IbSource(Source):
         """
         Return the bars of a window that `windows` named; wait where the gateway, its link or the budget says so.
 
+        Bars in closed hours beside the window are returned with them: they show that an answer has wrong times.
+
         Raises:
             NoData: IB says that it has none.
             Refused: IB answered with another error code; its subclasses say which.
@@ -262,7 +264,10 @@ class IbSource(Source):
         hours = hours_of(series.instrument)
         duration = requests.duration(series, hours, window, self._clock())
         end = requests.end_text(series, hours, window)
-        return cut(self._bridge.call(self._fetch(series, window, duration, end)), window)
+        answer = self._bridge.call(self._fetch(series, window, duration, end))  # "N D" reaches further back than asked
+        wrong = within(answer, requests.with_closed_hours(series, hours, window))
+        bars = within(answer, window)
+        return wrong if len(wrong) > len(bars) + 1 else bars  # a single one has just begun
 
     def provenance(self, series: Series, window: Span) -> dict[str, str]:
         """Return how the window is asked for, by which client, and which version of the protocol answers."""

@@ -4,11 +4,13 @@ from datetime import UTC, date, datetime
 import pytest
 
 from backtest.emulator.server import Gateway
+from backtest.errors import BadBars
+from backtest.market.bars import within
 from backtest.market.series import Series
 from backtest.market.span import Span
 from backtest.sources.connect import connect
 from backtest.sources.ib.contracts import client_library, table
-from backtest.sources.ib.decoder import cut, read_columns
+from backtest.sources.ib.decoder import read_columns
 
 pytestmark = pytest.mark.second_client
 
@@ -61,6 +63,13 @@ def test_they_are_null_on_the_librarys_own_way_too(unset):
     assert (row["close"], row["volume"], row["average"], row["trades"]) == (11.5, None, None, None)
 
 
+def test_a_time_without_a_zone_is_refused_whatever_the_clock_here():
+    bars = received("1", "20240102  09:30:00", *DAY[1:])
+
+    with pytest.raises(BadBars, match="20240102 09:30:00 without a time zone"):
+        table(bars)
+
+
 def test_dates_are_midnights_in_utc():
     (columns,) = received("1", *DAY)
 
@@ -88,4 +97,4 @@ def test_the_real_library_hands_on_what_came_as_columns(intraday):
 def test_a_table_is_cut_to_the_window():
     (columns,) = received("2", *DAY, "20240103", *DAY[1:])
 
-    assert len(cut(columns.table, Span.of_dates(date(2024, 1, 3), date(2024, 1, 9)))) == 1
+    assert len(within(columns.table, Span.of_dates(date(2024, 1, 3), date(2024, 1, 9)))) == 1
