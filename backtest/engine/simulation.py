@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import Field, fields, replace
 from datetime import date, datetime
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import backtrader as bt
@@ -54,6 +54,7 @@ from backtest.engine.code.failures import (
 from backtest.engine.code.strategy import Strategy, explain_failure, importing_beside, live_parameters
 from backtest.engine.compiled.runs import MadeRuns, Together
 from backtest.engine.execution import (
+    HalfSpreads,
     MarketBroker,
     borrowing_by,
     charge_by_order,
@@ -139,6 +140,7 @@ class Shared:
         self.terms: tuple[list[Terms], dict[Series, Splits]] | None = None  # by what each series is traded
         self.lines: dict[Series, dict[str, Any]] = {}  # the values of each feed's lines
         self.rows = KnownRows()
+        self.half_spreads: Callable[[], HalfSpreads] | None = None
 
 
 @contextmanager
@@ -242,7 +244,10 @@ def simulate(
     due = [one for one in (_payouts(feeds, ground.paid, brokerage.withholding), bookings, sales) if one is not None]
     cerebro.payouts = Several(due) if len(due) > 1 else next(iter(due), None)
     ticks = {one.short: its.tick for one, its in zip(wanted, terms, strict=True)}
-    set_up_market(cerebro, brokerage, lambda: _half_spreads(store, wanted, span), ticks)
+    half_spreads: Callable[[], HalfSpreads] = partial(_half_spreads, store, wanted, span)
+    if shared is not None:
+        half_spreads = shared.half_spreads = shared.half_spreads or cache(half_spreads)
+    set_up_market(cerebro, brokerage, half_spreads, ticks)
     if loop is not None and loop.wants(max(len(feed.p.dataname) for feed in feeds)):
         loop.why_not = _not_by_compiled(spec, exchange, before is not None)
         cerebro.walker = None if loop.why_not else loop.walk
@@ -341,7 +346,7 @@ def simulate_together(
 
     spec, ground, before = specs[0], shared.ground, shared.record
     assert ground is not None and before is not None  # noqa: PT018 - one without the other there is not
-    if why_not := _not_by_compiled(spec, ground.exchange, False):
+    if why_not := _not_by_compiled(spec, ground.exchange, False, _COMPILED_TOGETHER):
         return Together(why_not=why_not)
     if "flow" in before.column_names:
         return Together(why_not="a strategy that adds cash or takes some out is not compiled")
@@ -349,7 +354,10 @@ def simulate_together(
     wanted, (terms, splits) = [Series.parse(key) for key in spec.series], shared.terms
     feeds = ground.feeds(wanted, shared)
 
+    ticks = {one.short: its.tick for one, its in zip(wanted, terms, strict=True)}
+
     def set_up(cerebro: Any) -> None:
+        set_up_market(cerebro, spec.brokerage, shared.half_spreads or dict, ticks)
         cerebro.broker.setcash(spec.cash)
         traded, borrowing = MonthlyVolume(), borrowing_by(spec.brokerage, ground.fees)
         for feed, one, its in zip(cerebro.datas, wanted, terms, strict=True):
@@ -373,11 +381,12 @@ def simulate_together(
 
 
 _COMPILED = ("costs", "align")  # options of which the compiled engine can do what it can
+_COMPILED_TOGETHER = (*_COMPILED, "slippage", "volume_cap")  # and those of which it can in trials
 
 
-def _not_by_compiled(spec: RunSpec, exchange: Exchange | None, warmed: bool) -> str:
+def _not_by_compiled(spec: RunSpec, exchange: Exchange | None, warmed: bool, known: Sequence[str] = _COMPILED) -> str:
     """Return what of a request the compiled engine cannot do; "" for nothing."""
-    if other := [one.name for one in fields(Brokerage) if one.name not in _COMPILED and _is_set(spec, one)]:
+    if other := [one.name for one in fields(Brokerage) if one.name not in known and _is_set(spec, one)]:
         return f"{', '.join(other)} of the broker is not compiled"
     if exchange is not None:
         return "a run in several currencies is not compiled"

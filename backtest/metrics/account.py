@@ -345,14 +345,17 @@ def sample_batch(batch: RunBatch) -> tuple[Accounts, list[int], dict[int, str]]:
     rates, (benchmark, common) = rates_of(record), _benchmark_returns(bars, ends)
     fills = [slice(*batch.fills_from[run : run + 2]) for run in places]
     money, costs = np.abs(batch.fills.size * batch.fills.price), batch.fills.costs
+    names, slipped = [Series.parse(key).short for key in spec.series], np.zeros(len(money))
     if spec.multipliers:
-        names = [Series.parse(key).short for key in spec.series]
         money *= np.array([spec.points_by_name[name] for name in names])[batch.fills.series]
+    if batch.fills.unslipped is not None:
+        points = np.array([spec.points_by_name.get(name, 1.0) for name in names])
+        slipped = batch.fills.size * (batch.fills.price - batch.fills.unslipped) * points[batch.fills.series]
     times = 1.0 if spec.multipliers else spec.multiplier
     found = Accounts(
         days, equity, returns_of(equity), _held_by_row(batch, ends)[places], _trades_by_row(batch, places),
         [_open_of(batch, own) for own in fills], [float(money[own].sum()) * times for own in fills],
-        [float(costs[own].sum()) for own in fills], equity, batch.rejected[places].tolist(),
+        [float(costs[own].sum()) + float(slipped[own].sum()) for own in fills], equity, batch.rejected[places].tolist(),
         _leverage_by_row(batch, places), [None] * len(places), spec.risk_free if rates is None else rates[ends],
         spec.yearly.count, benchmark, common,
     )  # fmt: skip

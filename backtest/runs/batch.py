@@ -53,3 +53,4 @@ class Fills:
     size: np.ndarray
     price: np.ndarray
     costs: np.ndarray
+    unslipped: np.ndarray | None = None  # prices without slippage, where there is any

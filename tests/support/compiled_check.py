@@ -10,18 +10,50 @@ import backtrader as bt
 import numpy as np
 
 from backtest.engine.account.commissions import IbFixed, MonthlyVolume, costs_named, model_for
+from backtest.engine.account.fees import Dated
 from backtest.engine.compiled.trials import Outcomes, run_trials
+from backtest.engine.execution import charge_by_order, set_up_market
 from backtest.engine.lean.cerebro import Cerebro
 from backtest.engine.recorder import Recorder
+from backtest.runs.spec import Brokerage
 
 COSTS: dict[str, Callable[[Any], Any]] = {
-    "ib-fixed": lambda broker: broker.addcommissioninfo(IbFixed()),
-    "ib-fixed, by order": lambda broker: broker.addcommissioninfo(
+    "ib-fixed": lambda cerebro: cerebro.broker.addcommissioninfo(IbFixed()),
+    "ib-fixed, by order": lambda cerebro: cerebro.broker.addcommissioninfo(
         model_for(costs_named("ib-fixed"), None, MonthlyVolume())
     ),
-    "percent": lambda broker: broker.setcommission(0.001),
-    "none": lambda broker: broker.setcommission(0.0),
+    "percent": lambda cerebro: cerebro.broker.setcommission(0.001),
+    "none": lambda cerebro: cerebro.broker.setcommission(0.0),
 }
+SPLITS = Dated.of([("2000-01-01", 8.0), ("2024-01-20", 2.0), ("2024-02-10", 1.0)])
+
+
+def _dated(name: str, shares: float = 0.0, splits: Dated | None = None) -> Callable[[Any], Any]:
+    """Return what sets costs that know each feed's day, of an account that has traded some shares before."""
+
+    def put(cerebro: Any) -> None:
+        traded = MonthlyVolume(2023 * 12 + 12, shares)
+        for data in cerebro.datas:
+            model = model_for(costs_named(name), data, traded)
+            model.splits = splits
+            cerebro.broker.addcommissioninfo(model, name=data._name)
+
+    return put
+
+
+DATED = {
+    "ib-fixed-fees": _dated("ib-fixed-fees"),
+    "ib-tiered": _dated("ib-tiered"),
+    "ib-tiered, after many shares": _dated("ib-tiered", 299_900.0),
+    "ib-tiered, splits": _dated("ib-tiered", 2_999_980.0, SPLITS),
+    "ib-fixed, splits": _dated("ib-fixed", 0.0, SPLITS),
+    "three times ib-tiered": _dated("3x:ib-tiered"),
+}
+MARKETS = {  # slippage and volume cap
+    "": ("", 0.0), "5bp": ("5bp", 0.0), "money": ("0.05", 0.0), "ticks": ("2ticks", 0.0), "spread": ("spread:2", 0.0),
+    "impact": ("impact:0.4", 0.0), "cap": ("", 0.003), "5bp, cap": ("50bp", 0.002),
+    "impact, cap": ("impact:0.5", 0.004),
+}  # fmt: skip
 
 
 @dataclass
@@ -34,16 +66,28 @@ class Event:
     positions: Any = None
     orders: Any = None
     fills: Any = None
+    asked: Any = None  # prices without slippage, of the fills in order
 
 
-def set_up_of(costs: str, cash: float = 100_000.0) -> Callable[[Any], None]:
-    """Return what sets cash and costs."""
+def set_up_of(costs: str, cash: float = 100_000.0, market: str = "") -> Callable[[Any], None]:
+    """Return what sets cash, costs, and how orders meet the market."""
+    slippage, cap = MARKETS[market]
 
     def set_up(cerebro: Any) -> None:
+        names = [data._name for data in cerebro.datas]
+        quotes = {name: _half_spreads(data) for name, data in zip(names, cerebro.datas, strict=True)}
+        set_up_market(cerebro, Brokerage(slippage=slippage, volume_cap=cap), lambda: quotes, dict.fromkeys(names, 0.01))
         cerebro.broker.setcash(cash)
-        COSTS[costs](cerebro.broker)
+        {**COSTS, **DATED}[costs](cerebro)
 
     return set_up
+
+
+def _half_spreads(data: Any) -> tuple[list[float], list[float]]:
+    """Return made-up quotes of a feed made by hand, which some of its bars lack."""
+    stamps = [bt.date2num(bar.time) for bar in getattr(data.p, "dataname", None) or [] if hasattr(bar, "time")]
+    known = [(stamp, place % 7 / 50) for place, stamp in enumerate(stamps) if place % 5]
+    return [stamp for stamp, _ in known], [half for _, half in known]
 
 
 def by_events(cls: type[Any], params: Mapping[str, Any], feeds: Sequence[Any], set_up: Callable[[Any], None]) -> Event:
@@ -52,6 +96,8 @@ def by_events(cls: type[Any], params: Mapping[str, Any], feeds: Sequence[Any], s
     for feed in feeds:
         cerebro.adddata(feed)
     set_up(cerebro)
+    if cerebro.broker.p.filler is not None:  # whose loop is Backtrader's own
+        charge_by_order(cerebro.broker)
     cerebro.addanalyzer(Recorder, _name="recorder")
     cerebro.addstrategy(cls, **params)
     try:
@@ -65,13 +111,16 @@ def by_events(cls: type[Any], params: Mapping[str, Any], feeds: Sequence[Any], s
     names = {n: [data._name for data in ran.datas].index(name) for name, n in taken._over._names.items()}
     orders = _rows(taken._over._orders, 11, names, taken._over.first)
     fills = _rows(taken._over._fills, 6, names, taken._over.first)
+    fills = fills[np.lexsort((fills[:, 0], fills[:, 2]))]
+    asked = broker.unslipped((fills[:, 0] + taken._over.first - 1).tolist()) if hasattr(broker, "unslipped") else []
     return Event(
         "",
         np.asarray(taken.equity),
         np.asarray(taken.cash),
         np.array([np.asarray(one) for one in taken.positions]).T,
         orders[np.argsort(orders[:, 0], kind="stable")],
-        fills[np.lexsort((fills[:, 0], fills[:, 2]))],
+        fills,
+        np.array(asked),
     )
 
 
@@ -88,10 +137,13 @@ def difference(outcomes: Outcomes, number: int, event: Event) -> str:
         return f"the event engine raises {event.error}"
     orders = outcomes.orders[slice(*outcomes.orders_from[number : number + 2])]
     fills = outcomes.fills[slice(*outcomes.fills_from[number : number + 2])]
-    fills = fills[np.lexsort((fills[:, 0], fills[:, 2]))]
+    by_time = np.lexsort((fills[:, 0], fills[:, 2]))
+    asked = outcomes.asked[slice(*outcomes.fills_from[number : number + 2])]
+    fills, asked = fills[by_time], asked[by_time] if len(asked) else asked
     mine = {
         "orders": orders,
         "fills": fills,
+        "asked": asked,
         "cash": outcomes.cash[number],
         "equity": outcomes.equity[number],
         "positions": outcomes.positions[number],
@@ -134,7 +186,7 @@ def backends_differ(
 ) -> tuple[Outcomes, list[str]]:
     """Return the outcomes by numba, and what of them differs from those by numpy."""
     fast, plain = (run_trials(cls, params, feeds(), set_up, backend=one) for one in ("numba", "numpy"))
-    names = ("why_not", "left", "equity", "cash", "positions", "orders", "fills", "orders_from", "fills_from")
+    names = ("why_not", "left", "equity", "cash", "positions", "orders", "fills", "asked", "orders_from", "fills_from")
     return fast, [name for name in names if not np.array_equal(getattr(fast, name), getattr(plain, name))]
 
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import backtrader as bt
-from compiled_check import COSTS, differences, named, set_up_of
+from compiled_check import COSTS, DATED, MARKETS, differences, named, set_up_of
 from parity_markets import DAY, market, quick_rows
 
 MINUTE = timedelta(minutes=1)
@@ -176,15 +176,20 @@ def feeds_of(seed: int, clock: str, count: int, bars: int = BARS) -> Callable[[]
     return lambda: named([quick_rows(one) for one in tables])
 
 
-def case(seed: int, trials: int, bars: int = BARS) -> tuple[Any, Any, Any]:
-    """Return the parameters, the maker of feeds and the set-up of a case."""
+def case(seed: int, trials: int, bars: int = BARS, *, wide: bool = False) -> tuple[Any, Any, Any]:
+    """Return the parameters, the maker of feeds and the set-up of a case; a wide one has dated costs and slippage."""
     chance = random.Random(seed)
     clock, count = CLOCKS[seed % 4], seed // 4 % 4 + 1
     params = [{"seed": chance.randrange(MANY), "busy": chance.choice([10, 40, 80])} for _ in range(trials)]
     costs, cash = chance.choice(list(COSTS)), chance.choice([2_000.0, 10_000.0, 100_000.0])
-    return params, feeds_of(seed, clock, count, bars), set_up_of(costs, cash)
+    market = ""
+    if wide:
+        costs, market = chance.choice([*COSTS, *DATED]), chance.choice(list(MARKETS))
+    return params, feeds_of(seed, clock, count, bars), set_up_of(costs, cash, market)
 
 
-def compared(seed: int, trials: int, bars: int = BARS, cls: type[Any] = Chance) -> tuple[Any, dict[int, str]]:
+def compared(
+    seed: int, trials: int, bars: int = BARS, cls: type[Any] = Chance, *, wide: bool = False
+) -> tuple[Any, dict[int, str]]:
     """Return the outcomes of a case, and what differs from the event engine."""
-    return differences(cls, *case(seed, trials, bars))
+    return differences(cls, *case(seed, trials, bars, wide=wide))

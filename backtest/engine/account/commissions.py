@@ -57,11 +57,11 @@ class MonthlyVolume:
         self.shares, self.month = self.of(month) + shares, month
 
 
-_TIERS = ((300_000, 0.0035), (3_000_000, 0.0020), (20_000_000, 0.0015), (100_000_000, 0.0010), (float("inf"), 0.0005))
-_REMOVES_LIQUIDITY = 0.003  # USD a share, what most exchanges charge, and the most that Rule 610 lets them
-_OF_CHEAP_SHARES = 0.003  # below 1 USD: a share of the value
-_CLEARING, _MOST_CLEARING = 0.0002, 0.005  # NSCC and DTC: USD a share, at most this share of the value
-_NYSE, _FINRA = 0.000175, 0.00056  # passed through: shares of the commission
+TIERS = ((300_000, 0.0035), (3_000_000, 0.0020), (20_000_000, 0.0015), (100_000_000, 0.0010), (float("inf"), 0.0005))
+REMOVES_LIQUIDITY = 0.003  # USD a share, what most exchanges charge, and the most that Rule 610 lets them
+OF_CHEAP_SHARES = 0.003  # below 1 USD: a share of the value
+CLEARING, MOST_CLEARING = 0.0002, 0.005  # NSCC and DTC: USD a share, at most this share of the value
+PASSED_THROUGH = 1 + 0.000175 + 0.00056  # the commission, and what NYSE and FINRA take of it
 
 
 class OrderBill:
@@ -219,9 +219,9 @@ class IbTiered(IbModel):
         if self.bill is not None and self.bill.shares:  # those of the order itself, filled before, are in it
             before = max(before - self.as_traded(self.bill.shares, price)[0], 0.0)
         commission = min(max(tiered(before, shares), self.p.minimum), value * self.p.cap)
-        exchange = shares * _REMOVES_LIQUIDITY if price >= 1 else value * _OF_CHEAP_SHARES
-        clearing = min(shares * _CLEARING, value * _MOST_CLEARING)
-        charged: float = commission * (1 + _NYSE + _FINRA) + exchange + clearing
+        exchange = shares * REMOVES_LIQUIDITY if price >= 1 else value * OF_CHEAP_SHARES
+        clearing = min(shares * CLEARING, value * MOST_CLEARING)
+        charged: float = commission * PASSED_THROUGH + exchange + clearing
         return charged + regulatory_fees(size, price, self.day)
 
     def confirmexec(self, size: float, price: float) -> Any:
@@ -270,7 +270,7 @@ class IbPerContract(bt.CommInfoBase):
 def tiered(before: float, shares: float) -> float:
     """Return IB's tiered commission of shares, after so many in the same month; each tier for the shares within it."""
     charged, start = 0.0, 0.0
-    for end, rate in _TIERS:
+    for end, rate in TIERS:
         within = min(before + shares, end) - max(before, start)
         charged += max(within, 0.0) * rate
         start = end
@@ -407,7 +407,7 @@ def _charging(make: Callable[..., Any], factor: float) -> Any:
         charged: float = factor * single(size, price, pseudoexec)
         return charged
 
-    model._getcommission = several
+    model._getcommission, model.times = several, factor
     return model
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime, time, timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -65,18 +65,24 @@ class Market:
         """Return with which stamp an order at the close ends that is given at a step, by step and feed."""
         return self._by_step(_ends(data) for data in self.datas)
 
-    def all_columns(self, closes: bool) -> dict[str, np.ndarray]:
-        """Return what there is by step and feed; session ends only where orders at the close need them."""
-        return {**self.columns, "ends": self.session_ends() if closes else np.zeros_like(self.columns["close"])}
+    def all_columns(self, closes: bool, more: Mapping[str, Sequence[np.ndarray]]) -> dict[str, np.ndarray]:
+        """
+        Return what there is by step and feed.
 
-    def tables(self, closes: bool) -> tuple[np.ndarray, np.ndarray]:
+        Args:
+            closes: whether there are orders at the close, which need session ends.
+            more: further columns, of each feed the values of its bars.
+        """
+        found = {**self.columns, "ends": self.session_ends() if closes else np.zeros_like(self.columns["close"])}
+        return found | {name: self._by_step(values) for name, values in more.items()}
+
+    def tables(self, columns: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Return all columns, shape (columns, steps, feeds), and the rows of feeds, shape (steps, feeds + 1)."""
         rows = np.vstack([self.rows, np.arange(self.steps)])  # the last is the clock of the strategy
-        return np.array(list(self.all_columns(closes).values())), np.ascontiguousarray(rows.T)
+        return np.array(list(columns.values())), np.ascontiguousarray(rows.T)
 
-    def now(self, closes: bool) -> SimpleNamespace:
+    def now(self, columns: Mapping[str, np.ndarray]) -> SimpleNamespace:
         """Return what stands for the present step; `move` sets it."""
-        columns = self.all_columns(closes)
         now = SimpleNamespace(step=-1, reads=0, writes=0)
         now.columns = [(name, f"{name}_all", values) for name, values in columns.items()]
         rows = np.vstack([self.rows, np.arange(self.steps)])  # the last is the clock of the strategy

@@ -25,8 +25,7 @@ from backtest.engine.compiled import ledger
 from backtest.engine.compiled.refusals import NotCompiled
 from backtest.engine.compiled.vectors import LEDGER_CONSTANTS, kind_of_name, ledger_functions
 
-_STEP, _READS, _WRITES, _FLAG, _FILLS, _STEPS, _FIRST = range(7)
-_COLUMNS = ("open", "high", "low", "close", "stamp", "before", "ends")
+_STEP, _READS, _WRITES, _FLAG, _FILLS, _STEPS, _MOST, _FIRST = range(8)
 _TABLES = (
     "FS",
     "IS",
@@ -47,6 +46,7 @@ _TABLES = (
     "CA",
     "PO",
     "WA",
+    "AS",
 )
 _FILL = 6  # numbers of a fill
 _ROOM = 1024  # orders of a trial at first
@@ -171,9 +171,17 @@ def root(p, a):
 @njit(**FAST)
 def log_fill(p, i_o, i_d, stamp, size, price, costs):
     IS, FL = ii(p, 1), ff(p, 14)
+    if IS[4] >= IS[6]:
+        flag(p)
+        return
     n = IS[4] * 6
     FL[n], FL[n + 1], FL[n + 2], FL[n + 3], FL[n + 4], FL[n + 5] = i_o + 1, i_d, stamp, size, price, costs
     IS[4] += 1
+
+
+@njit(**FAST)
+def log_asked(p, asked):
+    ff(p, 19)[ii(p, 1)[4] - 1] = asked
 
 
 @njit(**FAST)
@@ -201,6 +209,7 @@ class Kernel:
         functions: the program's own, in scalar code.
         constants, kept, kinds, slots: as of `vectors.Writer`; slots have the numbers of their lines and bars, too.
         steps: of the run.
+        columns: what the market has by step and feed, in order.
     """
 
     def __init__(
@@ -212,11 +221,12 @@ class Kernel:
         kinds: list[str],
         slots: list[tuple[int, bool, int, int]],
         steps: int,
+        columns: Sequence[str] = (),
     ) -> None:
         if importlib.util.find_spec("numba") is None:
             raise NotCompiled("numba is not installed: pip install 'ib-backtest[fast]'")
         self.constants, self.kinds, self.slots, self.steps = constants, kinds, slots, steps
-        self.feeds = int(constants["NF"])
+        self.feeds, self.columns = int(constants["NF"]), list(columns)
         self.functions = {**ledger_functions(), **functions}
         self.places = self._places({**ledger.ACCOUNT, **ledger.OF_TRADES, **kept})
         for node in functions.values():
@@ -228,7 +238,7 @@ class Kernel:
         self.starts = self._starts()
         # All that its source rests on: windows of a walk-forward, and blocks of a sweep, have the same one.
         clocks = [clock for clock, *_ in slots]
-        asked = repr(([*map(ast.dump, functions.values())], entries, constants, kept, kinds, clocks))
+        asked = repr(([*map(ast.dump, functions.values())], entries, constants, kept, kinds, clocks, self.columns))
         if asked not in _modules:
             if len(_modules) >= _MOST_MODULES:
                 _modules.clear()
@@ -368,7 +378,7 @@ class Kernel:
                 addresses[number] = begin + trial * width
             self.module.trial(addresses.ctypes.data, self.steps, phases[0], waiting[trial], readies[trial])
             given = int(arrays["IS"][self.places["orders"][1]])
-            if arrays["IS"][_FLAG] and given >= room:
+            if arrays["IS"][_FLAG] and (given >= room or arrays["IS"][_FILLS] >= 2 * room):
                 room *= 4
                 arrays, given = self._arrays(room) | shared, room
                 addresses = self._addresses(arrays)
@@ -376,6 +386,8 @@ class Kernel:
             done.flags[trial] = bool(arrays["IS"][_FLAG])
             done.floats.append(arrays["FO"][:, :given].copy())
             done.wholes.append(arrays["IO"][:, :given].copy())
+            if self.constants["SLIPS"]:
+                done.asked.append(arrays["AS"][: int(arrays["IS"][_FILLS])].copy())
             done.fills.append(arrays["FL"][: _FILL * int(arrays["IS"][_FILLS])].reshape(-1, _FILL).copy())
             trial += 1
         return done
@@ -390,6 +402,7 @@ class Kernel:
             shape = max(self.counts[name], 1), wide[name[1]]
             found[name] = np.zeros(shape if name[1] == "O" else shape[0] * shape[1], _KINDS[name[0]])
         found["FL"] = np.zeros(2 * room * _FILL)
+        found["AS"] = np.zeros(2 * room if self.constants["SLIPS"] else 1)
         count = max(len(self.kinds), 1)
         return found | {
             "CF": np.zeros(count),
@@ -427,7 +440,7 @@ class Kernel:
         for number, (_, rows) in enumerate(lines):
             row = rows[trial] if isinstance(rows, np.ndarray) else rows
             arrays["RI"][3 * number : 3 * number + 3] = row, self.starts[number], self.slots[number][3]
-        arrays["IS"][_STEPS] = self.steps
+        arrays["IS"][_STEPS], arrays["IS"][_MOST] = self.steps, 2 * room
 
 
 @dataclass
@@ -438,6 +451,8 @@ class Ledgers:
     Attributes:
         places: of each thing of an order its table, "FO" or "IO", and its row there.
         floats, wholes: these tables of each trial, a column for each order.
+        fills: of each trial, as `FILL_COLUMNS`.
+        asked: their prices without slippage, where there is slippage.
     """
 
     equity: np.ndarray
@@ -448,6 +463,7 @@ class Ledgers:
     floats: list[np.ndarray] = field(default_factory=list)
     wholes: list[np.ndarray] = field(default_factory=list)
     fills: list[np.ndarray] = field(default_factory=list)
+    asked: list[np.ndarray] = field(default_factory=list)
 
     @property
     def counts(self) -> list[int]:
@@ -474,7 +490,12 @@ class _Decided(ast.NodeTransformer):
             chosen = node.body if eval(ast.unparse(node.test), {}, self.constants) else node.orelse
             return _flat([self.visit(one) for one in chosen]) or ast.Pass()
         body = _flat([self.visit(one) for one in node.body])
-        return ast.If(node.test, body, _flat([self.visit(one) for one in node.orelse]))
+        return ast.If(self.visit(node.test), body, _flat([self.visit(one) for one in node.orelse]))
+
+    def visit_IfExp(self, node: ast.IfExp) -> Any:
+        if isinstance(node.test, ast.Name) and node.test.id in self.constants:
+            return self.visit(node.body if self.constants[node.test.id] else node.orelse)
+        return ast.IfExp(self.visit(node.test), self.visit(node.body), self.visit(node.orelse))
 
 
 class _Scalar(ast.NodeTransformer):
@@ -527,7 +548,8 @@ class _Scalar(ast.NodeTransformer):
         if node.value.value.id == "N":
             if name == "at":
                 return self.expression(f"MR[IS[{_STEP}] * {feeds + 1} + ({index})]")
-            return self.expression(f"MF[({_COLUMNS.index(name)} * IS[{_STEPS}] + IS[{_STEP}]) * {feeds} + ({index})]")
+            column = self.kernel.columns.index(name)
+            return self.expression(f"MF[({column} * IS[{_STEPS}] + IS[{_STEP}]) * {feeds} + ({index})]")
         text = self.place(name, index)
         return self.expression(f"({text} != 0)" if self.kernel.places[name][2] == ledger.TRUTH else text)
 

@@ -18,12 +18,14 @@ A: Any
 N: Any
 flag: Any  # leave the trial to the event engine
 log_fill: Any
+log_asked: Any  # the price without slippage of the fill that was logged
 least: Any  # `min` and `max` of two, the first of equal ones
 most: Any
 lower: Any  # the same of finite numbers
 higher: Any
 trunc: Any  # `int`
 ratio: Any  # a quotient; of 0 it is anything, and nobody looks
+root: Any
 INF: float
 NF: int  # how many feeds
 HEARS: bool  # whether anybody is told of orders
@@ -38,6 +40,28 @@ RATE: float
 MINIMUM: float
 CAP: float
 PER_SHARE: bool
+TIMES: float  # the costs are so many times what they say
+SPLIT: bool  # whether costs count shares as they were traded before splits
+FEES: bool  # whether there are regulatory fees, which go by the day
+TIERED: bool  # whether the costs have a minimum and a cap, and go by the shares of the month
+SLIPS: int  # 0 for no slippage, 1 for money, 2 for a share of the price, 3 by volume
+SLIP: float
+CAPPED: bool  # whether orders get no more than a share of a bar's volume
+BILLED: bool  # whether orders are charged as a whole and may be filled in parts, in the same session
+TIER_1: float  # IB's tiers: the shares of a month where each ends, and the rate in it
+TIER_2: float
+TIER_3: float
+TIER_4: float
+RATE_1: float
+RATE_2: float
+RATE_3: float
+RATE_4: float
+RATE_5: float
+REMOVES: float  # USD a share
+CHEAP: float  # a share of the value
+CLEARING: float
+CLEARING_CAP: float
+PASSED: float
 
 MARKET, CLOSE, LIMIT, STOP, STOP_LIMIT, STOP_TRAIL = range(6)
 CREATED, SUBMITTED, ACCEPTED, PARTIAL, COMPLETED, CANCELED, EXPIRED, MARGIN, REJECTED = range(9)
@@ -126,6 +150,24 @@ OF_FAMILIES: dict[str, tuple[str, str]] = {
     "wakes": (WHOLE, ORDERS),  # the step from which on a child is tried
     "gone": (WHOLE, ORDERS),  # of a parent: nothing is left of its family
 }
+# Where costs go by the shares that are traded in a month.
+OF_TIERS: dict[str, tuple[str, str]] = {
+    "month": (FLOAT, ""),
+    "month_shares": (FLOAT, ""),
+}
+# Where orders get a share of the volume: of each feed the bar in which something was filled last, and how much.
+OF_CAPS: dict[str, tuple[str, str]] = {
+    "cap_stamp": (FLOAT, FEEDS),
+    "cap_taken": (FLOAT, FEEDS),
+}
+# Where these orders are charged as a whole: of each order what was filled and charged in a day.
+OF_BILLS: dict[str, tuple[str, str]] = {
+    "carried": (FLOAT, ""),  # shares of the order that is being filled, filled before
+    "bill_day": (FLOAT, ORDERS),
+    "bill_size": (FLOAT, ORDERS),
+    "bill_worth": (FLOAT, ORDERS),
+    "bill_costs": (FLOAT, ORDERS),
+}
 # Where one order cancels others: the leader of each order's group, counted from 1, and the group of the leader.
 OF_GROUPS: dict[str, tuple[str, str]] = {
     "with_oco": (WHOLE, ""),
@@ -172,26 +214,87 @@ def f_value():
     return A.cash + total
 
 
-def f_commission(size, price):
+def f_commission(i_d, size, price):
+    traded = ratio(size, N.split[i_d]) if SPLIT else size
+    paid = price * N.split[i_d] if SPLIT else price
     charged = 0.0
     if IB:
-        charged = lower(higher(abs(size) * RATE, MINIMUM), abs(size) * price * CAP)
-    if not IB:
+        charged = lower(higher(abs(traded) * RATE, MINIMUM), abs(traded) * paid * CAP)
+    if TIERED:
+        charged = f_tiered(i_d, traded, paid)
+    if not IB and not TIERED:
         if PER_SHARE:
             charged = abs(size) * RATE
         if not PER_SHARE:
             charged = abs(size) * RATE * price
+    if FEES:
+        charged = charged + f_regulatory(i_d, traded, paid)
+    if TIMES != 1:
+        charged = TIMES * charged
     return charged
 
 
-def f_opening(opened, closed, price, charged):
-    fee = f_commission(opened, price)
+def f_regulatory(i_d, size, price):
+    sold = -size
+    fees = ratio(sold * price * N.sec[i_d], 1000000.0) + lower(sold * N.taf[i_d], N.taf_most[i_d])
+    return fees if size < 0 else 0.0
+
+
+def f_tiered(i_d, size, price):
+    shares = abs(size)
+    value = shares * price
+    before = f_in_month(i_d)
+    if BILLED:
+        carried = ratio(A.carried, N.split[i_d]) if SPLIT else A.carried
+        before = higher(before - carried, 0.0) if A.carried != 0 else before
+    after = before + shares
+    charged = (lower(after, TIER_1) - before) * RATE_1
+    if after > TIER_1:
+        charged = f_beyond(before, after)
+    commission = lower(higher(charged, MINIMUM), value * CAP)
+    exchange = shares * REMOVES if price >= 1 else value * CHEAP
+    return commission * PASSED + exchange + lower(shares * CLEARING, value * CLEARING_CAP)
+
+
+def f_beyond(before, after):
+    first = higher(lower(after, TIER_1) - before, 0.0) * RATE_1
+    second = higher(lower(after, TIER_2) - higher(before, TIER_1), 0.0) * RATE_2
+    third = higher(lower(after, TIER_3) - higher(before, TIER_2), 0.0) * RATE_3
+    fourth = higher(lower(after, TIER_4) - higher(before, TIER_3), 0.0) * RATE_4
+    return first + second + third + fourth + higher(after - higher(before, TIER_4), 0.0) * RATE_5
+
+
+def f_in_month(i_d):
+    return A.month_shares if A.month == N.month[i_d] else 0.0
+
+
+def f_opening(i_d, opened, closed, price, charged):
+    fee = f_commission(i_d, opened, price)
     if BY_ORDER:
         total = opened + closed
         value = opened * price + closed * price
-        rest = most(f_commission(total, ratio(value, total)) - charged, 0.0)
+        rest = most(f_commission(i_d, total, ratio(value, total)) - charged, 0.0)
         fee = fee if closed == 0 else 0.0 if opened == 0 else rest
     return fee
+
+
+# The same of an order that may have been filled in part before, in the same session.
+
+
+def f_closing_more(i_o, i_d, closed, price):
+    before = A.bill_size[i_o]
+    total = closed + before
+    value = closed * price + A.bill_worth[i_o]
+    rest = most(f_commission(i_d, total, ratio(value, total)) - A.bill_costs[i_o], 0.0)
+    return f_commission(i_d, closed, price) if before == 0 else 0.0 if closed == 0 else rest
+
+
+def f_opening_more(i_o, i_d, opened, closed, price, charged):
+    before = A.bill_size[i_o] + closed
+    total = opened + before
+    value = opened * price + (A.bill_worth[i_o] + closed * price)
+    rest = most(f_commission(i_d, total, ratio(value, total)) - (A.bill_costs[i_o] + charged), 0.0)
+    return f_commission(i_d, opened, price) if before == 0 else 0.0 if opened == 0 else rest
 
 
 # --- orders that a strategy gives; -1 is None, and NaN a number that was left out
@@ -513,11 +616,11 @@ def check():
         closed = size if left == 0 else 0.0 if b_grows else size if b_stays else -held
         A.would[i_d] = left
         # Nothing that is closed, or opened, is worth 0, costs 0 and leaves the cash as it is.
-        charged = f_commission(closed, price)
+        charged = f_commission(i_d, closed, price)
         cash = cash + -closed * price
         cash = cash - charged
         cash = cash - opened * price
-        cash = cash - f_opening(opened, closed, price, charged)
+        cash = cash - f_opening(i_d, opened, closed, price, charged)
         if cash >= 0.0:
             A.status[i_o] = ACCEPTED
             A.queue[A.pending] = i_o
@@ -668,9 +771,67 @@ def try_stop_limit(i_o, i_d):
             execute(i_o, i_d, limit, stamp)
 
 
-def execute(i_o, i_d, price, stamp):
+def begin_bill(i_o, i_d):
+    if A.bill_day[i_o] != N.day[i_d]:
+        A.bill_day[i_o] = N.day[i_d]
+        A.bill_size[i_o] = 0.0
+        A.bill_worth[i_o] = 0.0
+        A.bill_costs[i_o] = 0.0
+    A.carried = abs(A.bill_size[i_o])
+
+
+def bill(i_o, size, costs, price):
+    A.bill_size[i_o] = A.bill_size[i_o] + size
+    A.bill_worth[i_o] = A.bill_worth[i_o] + size * price
+    A.bill_costs[i_o] = A.bill_costs[i_o] + costs
+
+
+def f_slipped(i_o, i_d, asked, stamp):
+    b_late = stamp < N.stamp[i_d]
+    distance = f_distance(i_o, i_d, asked, stamp)
+    worse = asked + distance if A.size[i_o] > 0 else asked - distance
+    if not MARKET_ONLY:
+        if A.kind[i_o] == LIMIT or A.kind[i_o] == STOP_LIMIT:
+            limit = A.price[i_o] if A.kind[i_o] == LIMIT else A.limit[i_o]
+            worse = least(worse, limit) if A.size[i_o] > 0 else most(worse, limit)
+    low = N.low_before[i_d] if b_late else N.low[i_d]
+    high = N.high_before[i_d] if b_late else N.high[i_d]
+    return least(most(worse, low), high)
+
+
+def f_distance(i_o, i_d, asked, stamp):
+    distance = asked * SLIP
+    if SLIPS == 1:
+        distance = N.slip_before[i_d] if stamp < N.stamp[i_d] else N.slip[i_d]
+    if SLIPS == 3:
+        volume = N.volume_before[i_d] if stamp < N.stamp[i_d] else N.volume[i_d]
+        wanted = f_left(i_o, i_d, stamp) if CAPPED else abs(A.rest[i_o])
+        distance = asked * SLIP * root(ratio(wanted, volume)) if volume > 0 else INF
+    return distance
+
+
+def f_left(i_o, i_d, stamp):
+    room = N.room_before[i_d] if stamp < N.stamp[i_d] else N.room[i_d]
+    return most(least(abs(A.rest[i_o]), room - f_taken(i_d, stamp)), 0.0)
+
+
+def f_taken(i_d, stamp):
+    return A.cap_taken[i_d] if A.cap_stamp[i_d] == stamp else 0.0
+
+
+def f_part(i_o, i_d, stamp):
+    part = f_left(i_o, i_d, stamp)
+    A.cap_taken[i_d] = f_taken(i_d, stamp) + part
+    A.cap_stamp[i_d] = stamp
+    return part if A.size[i_o] > 0 else -part
+
+
+def execute(i_o, i_d, asked, stamp):
     ask(i_d)
-    size = A.rest[i_o]
+    price = f_slipped(i_o, i_d, asked, stamp) if SLIPS else asked
+    size = f_part(i_o, i_d, stamp) if CAPPED else A.rest[i_o]
+    if BILLED:
+        begin_bill(i_o, i_d)
     held = A.position[i_d]
     paid = A.paid[i_d]
     left = held + size
@@ -681,11 +842,15 @@ def execute(i_o, i_d, price, stamp):
     # Nothing that is closed, or opened, is worth 0, costs 0 and leaves the cash as it is.
     gain = -closed * (price - paid)
     freed = -closed * paid
-    closed_costs = f_commission(closed, price)
+    closed_costs = f_closing_more(i_o, i_d, closed, price) if BILLED else f_commission(i_d, closed, price)
     cash = (A.cash + (freed + gain)) - closed_costs
-    asked = opened * price
-    fee = f_opening(opened, closed, price, closed_costs)
-    cash_after = (cash - asked) - fee
+    bound = opened * price
+    fee = (
+        f_opening_more(i_o, i_d, opened, closed, price, closed_costs)
+        if BILLED
+        else f_opening(i_d, opened, closed, price, closed_costs)
+    )
+    cash_after = (cash - bound) - fee
     b_refused = opened != 0 and cash_after < 0.0
     A.cash = cash if b_refused else cash_after
     done = closed if b_refused else closed + opened
@@ -706,11 +871,19 @@ def execute(i_o, i_d, price, stamp):
         A.average[i_o] = (before + done * price) / filled
         A.costs[i_o] = A.costs[i_o] + costs
         if VALUES:
-            A.worth[i_o] = A.worth[i_o] + (freed if b_refused else freed + asked)
+            A.worth[i_o] = A.worth[i_o] + (freed if b_refused else freed + bound)
             A.gain[i_o] = A.gain[i_o] + gain
         A.closed[i_o] = stamp
         A.status[i_o] = PARTIAL if rest != 0 else COMPLETED
         log_fill(i_o, i_d, stamp, done, price, costs)
+        if SLIPS:
+            log_asked(asked)
+        if TIERED:
+            A.month_shares = f_in_month(i_d) + abs(ratio(done, N.split[i_d]) if SPLIT else done)
+            A.month = N.month[i_d]
+        if BILLED:
+            bill(i_o, closed, closed_costs, price)
+            bill(i_o, 0.0 if b_refused else opened, opened_costs, price)
         if TRADES:
             trade(i_d, closed, closed_costs, 0.0 if b_refused else opened, opened_costs, price)
         note(i_o)
@@ -724,3 +897,5 @@ def execute(i_o, i_d, price, stamp):
             end_group(i_o)
         if FAMILIES:
             end_family(i_o)
+    if BILLED:
+        A.carried = 0.0

@@ -59,6 +59,7 @@ class MadeRuns:
         run = np.repeat(np.arange(len(made.fills_from) - 1), np.diff(made.fills_from))
         by_time = np.lexsort((made.fills[:, 0], made.fills[:, 2], run))
         self.run, self.fills = run[by_time], made.fills[by_time]
+        self.unslipped = made.asked[by_time] if len(made.asked) else None
         self.time = bar_times(self.fills[:, 2], series).astype(np.int64)
         orders = made.orders[made.orders_from[self.run] + self.fills[:, 0].astype(np.int64) - 1]
         self.market = orders[:, 3] == bt.Order.Market
@@ -83,13 +84,18 @@ class MadeRuns:
         extremes = extremes_of(tables[1], tables[0], self.feeds, self.series, at_close=False)
         trades = round_trips(tables[1], record, spec.points_by_name, extremes)
         seen, trades = trades.select(list(EXTREMES)), trades.drop_columns(list(EXTREMES))
-        return RunRecord(spec, record, *tables, trades, {}, extremes_table=seen)
+        orders_table, fills_table = tables
+        if self.unslipped is not None:  # in the order of the table: by time, and of one time by order
+            fills_table = fills_table.append_column("unslipped", arrays.floats(self.unslipped[self.run == n]))
+        return RunRecord(spec, record, orders_table, fills_table, trades, {}, extremes_table=seen)
 
     def _batch_of(self, places: np.ndarray) -> RunBatch:
         made, chosen = self.made, np.isin(self.run, places)
         run, rows, time = np.searchsorted(places, self.run[chosen]), self.fills[chosen], self.time[chosen]
         series = rows[:, 1].astype(np.int64)
-        fills = Fills(time, series, *(np.ascontiguousarray(column) for column in rows[:, 3:6].T))
+        unslipped = None if self.unslipped is None else self.unslipped[chosen]
+        size, price, costs = (np.ascontiguousarray(column) for column in rows[:, 3:6].T)
+        fills = Fills(time, series, size, price, costs, unslipped)
         points = np.array([self.spec.points_by_name.get(feed._name, 1.0) for feed in self.feeds])[series]
         trips = trips_of(run * len(self.feeds) + series, fills.size, fills.price, fills.costs, points)
         filled = Filled(time, series, fills.price, phases_without_closes(self.market[chosen]))

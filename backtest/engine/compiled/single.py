@@ -11,13 +11,14 @@ from typing import Any
 import backtrader as bt
 import numpy as np
 
+from backtest.engine.compiled.brokerage import check_broker
 from backtest.engine.compiled.indicators import Market, owners_of
 from backtest.engine.compiled.refusals import NotCompiled
 from backtest.engine.compiled.symbols import Maker, indicators_of
 from backtest.engine.compiled.translation.methods import line_of
 from backtest.engine.compiled.translation.program import Program
 from backtest.engine.compiled.translation.strategies import translate
-from backtest.engine.compiled.trials import Run, check_broker, sentence
+from backtest.engine.compiled.trials import Run, sentence
 from backtest.engine.lean.history import Walked
 
 

@@ -25,16 +25,15 @@ from typing import Any
 import backtrader as bt
 import numpy as np
 
-from backtest.engine.account.commissions import IbFixed
 from backtest.engine.alignment import mixes_clocks
 from backtest.engine.compiled import ledger
+from backtest.engine.compiled.brokerage import check_broker, columns_of, constants_of
 from backtest.engine.compiled.indicators import Market, move, owners_of, reckon, release, rows_of_lines, values_of_lines
 from backtest.engine.compiled.refusals import NotCompiled
 from backtest.engine.compiled.symbols import Maker, indicators_of, trace
 from backtest.engine.compiled.translation.program import Program
 from backtest.engine.compiled.translation.strategies import translate
 from backtest.engine.compiled.vectors import LEDGER_CONSTANTS, built, named_in, written
-from backtest.engine.lean.broker import is_still
 
 _ROOM = 256  # orders of a trial that tables hold at first: what is not used of them takes no memory
 _AT_ONCE = 32  # orders that a trial may give at one step; one that gives more is left to the event engine
@@ -59,6 +58,7 @@ class Outcomes:
         orders: a row for each order, as `ORDER_COLUMNS`, of each trial in order; sizes are signed.
         orders_from: where the rows of each trial begin, and after the last one where they end.
         fills, fills_from: the same of fills, as `FILL_COLUMNS`, in the order in which they were made.
+        asked: of each fill the price without slippage; empty where there is no slippage.
     """
 
     why_not: str = ""
@@ -72,6 +72,7 @@ class Outcomes:
     orders_from: np.ndarray = field(default_factory=lambda: np.zeros(1, np.int64))
     fills: np.ndarray = field(default_factory=lambda: np.zeros((0, len(FILL_COLUMNS))))
     fills_from: np.ndarray = field(default_factory=lambda: np.zeros(1, np.int64))
+    asked: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
 
 def run_trials(
@@ -213,36 +214,6 @@ def _shape(own: Mapping[str, Any], params: Any) -> Any:
     return repr((named, [(name, of(value)) for name, value in params._getkwargs().items()]))
 
 
-def check_broker(cerebro: Any) -> None:
-    """Raise NotCompiled where a broker is set up in a way that the ledger does not know."""
-    broker = cerebro.broker
-    if type(broker) is not bt.brokers.BackBroker:
-        raise NotCompiled("prices that depend on the order are not compiled")
-    wanted = {"checksubmit": True, "eosbar": False, "filler": None, "slip_perc": 0.0, "slip_fixed": 0.0, "coc": False,
-              "coo": False, "shortcash": True}  # fmt: skip
-    if other := [name for name, value in wanted.items() if getattr(broker.p, name) != value]:
-        raise NotCompiled(f"the broker's {other[0]} is not compiled")
-    if broker._userhist or broker._fundhist or any(broker.positions.values()) or cerebro._pretimers or cerebro.sizers:
-        raise NotCompiled("a broker with a history, a timer or a sizer is not compiled")
-    if len(set(map(str, map(_charges, (broker.getcommissioninfo(data) for data in cerebro.datas))))) > 1:
-        raise NotCompiled("costs that differ from series to series are not compiled")
-
-
-def _charges(model: Any) -> dict[str, Any]:
-    """Return what a commission model is to the ledger."""
-    known = type(model) in (bt.CommInfoBase, bt.CommissionInfo, IbFixed)
-    plain = is_still(model) and model.p.mult == 1.0 and model.get_leverage() == 1.0
-    if getattr(model, "splits", None) is not None:
-        raise NotCompiled("fees on shares as they were traded are not compiled")
-    if not known or not plain:
-        raise NotCompiled(f"the costs {type(model).__name__} are not compiled")
-    ib = type(model) is IbFixed
-    return {"IB": ib, "BY_ORDER": ib and model.bill is not None, "RATE": float(model.p.commission),
-            "MINIMUM": float(model.p.minimum) if ib else 0.0,
-            "CAP": float(model.p.cap) if ib else 0.0,
-            "PER_SHARE": model._commtype == bt.CommInfoBase.COMM_FIXED}  # fmt: skip
-
-
 class Run:
     """The trials of one program."""
 
@@ -253,18 +224,22 @@ class Run:
         self.recorded = set(recorded)
         feeds = len(bench.datas)
         self.constants = {
-            **LEDGER_CONSTANTS, **_charges(bench.broker.getcommissioninfo(bench.datas[0])), "NF": feeds,
+            **LEDGER_CONSTANTS, **constants_of(bench), "NF": feeds,
             "HEARS": program.hears, "TRADES": program.hears_trades, "VALUES": program.values,
             "MARKET_ONLY": program.market_only, "FAMILIES": program.families, "GROUPS": program.groups,
         }  # fmt: skip
         self.shapes = {"": (), ledger.FEEDS: (feeds,), ledger.NOTED: (2 * ledger.NOTES,)}
-        self.more = {**(ledger.OF_FAMILIES if program.families else {}), **(ledger.OF_GROUPS if program.groups else {})}
+        parts = {"FAMILIES": ledger.OF_FAMILIES, "GROUPS": ledger.OF_GROUPS, "TIERED": ledger.OF_TIERS,
+                 "CAPPED": ledger.OF_CAPS, "BILLED": ledger.OF_BILLS}  # fmt: skip
+        self.more = {name: one for flag, own in parts.items() if self.constants[flag] for name, one in own.items()}
+        self.columns = bench.market.all_columns(program.closes, columns_of(bench, self.constants))
         of_trades = ledger.OF_TRADES if program.hears_trades else {}
         self.kept = {**ledger.ACCOUNT, **of_trades, **self.more, **program.account}
         self.first = {"rank": np.full((feeds, 1), -1), "cash": np.array([bench.broker.getcash()]), **program.first}
         self.flags = np.zeros(self.count, bool)
         self.flagged = False
         self.log: list[tuple[Any, ...]] = []  # the trials of some fills, and each of `FILL_COLUMNS` of them
+        self.log_of_asked: list[Any] = []  # of the same fills the prices without slippage, where there is any
         self.done: Any = None  # by numba
         phases = {one: self.market.phases(one) for one in {tuple(trial._minperiods) for trial in trials}}
         before = np.array([phases[tuple(trial._minperiods)] for trial in trials])
@@ -276,8 +251,9 @@ class Run:
     def ready_state(self) -> None:
         """Lay out what numpy walks over."""
         program = self.program
-        self.now = self.market.now(program.closes)
+        self.now = self.market.now(self.columns)
         self.state = SimpleNamespace(now=self.now, flag=self.flag, log_fill=self.log_fill, trials=self.count)
+        self.state.log_asked = lambda t, asked: self.log_of_asked.append(asked)
         self.state.constants, self.state.streams, self.state.calls = program.constants, program.streams, program.calls
         self.state.lines = [(rows_of_lines(lines), where) for _, lines, where in program.slots]
         slots = [(feed, isinstance(where, np.ndarray)) for feed, _, where in program.slots]
@@ -402,11 +378,12 @@ class Run:
             program.constant_kinds,
             slots,
             market.steps,
+            list(self.columns),
         )
         wanted = np.zeros(market.steps, np.int64)
         wanted[self.at] = 1
         self.done = kernel.run(
-            self.count, self.first, program.constants, lines, market.tables(program.closes), wanted,
+            self.count, self.first, program.constants, lines, market.tables(self.columns), wanted,
             (self.opens, self.before, self.ready), self.recorded,
         )  # fmt: skip
         # By step, feed and trial, as numpy leaves them.
@@ -430,10 +407,11 @@ class Run:
         trial, ref = np.nonzero(np.arange(account["orders"].max())[None, :] < account["orders"][:, None])
         return trial, ref, {name: account[name][ref, trial] for name in _TOLD_OF_ORDERS}
 
-    def fill_rows(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the number of the trial of each fill, and its row."""
+    def fill_rows(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the number of the trial of each fill, its row, and where there is slippage its price without."""
         if self.done is not None:
-            return np.repeat(np.arange(self.count), list(map(len, self.done.fills))), np.concatenate(self.done.fills)
+            trial = np.repeat(np.arange(self.count), list(map(len, self.done.fills)))
+            return trial, np.concatenate(self.done.fills), np.concatenate(self.done.asked or [np.zeros(0)])
         count = [len(noted[0]) for noted in self.log]
         trial = np.concatenate([noted[0] for noted in self.log] or [np.zeros(0, np.int64)])
         by_trial = np.argsort(trial, kind="stable")
@@ -441,7 +419,8 @@ class Run:
         for number in range(len(FILL_COLUMNS)):
             rows[:, number] = _flat([noted[1 + number] for noted in self.log], count)[by_trial]
         rows[:, 0] += 1
-        return trial[by_trial].astype(np.int64), rows
+        asked = _flat(self.log_of_asked, count)[by_trial] if self.log_of_asked else np.zeros(0)
+        return trial[by_trial].astype(np.int64), rows, asked
 
 
 def _flat(values: Sequence[Any], counts: Sequence[int]) -> np.ndarray:
@@ -471,6 +450,7 @@ def _together(
     """Return the outcomes of all programs as those of all trials."""
     found = Outcomes(left=left, stamps=market.stamps, steps=at)
     tables: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {"orders": [], "fills": []}
+    pieces_of_asked: list[np.ndarray] = []
     one = len(parts) == 1 and len(parts[0][0]) == count  # mostly so: nothing is copied
     accounts = [name for name in ("equity", "cash", "positions") if name in recorded]
     for name in accounts:
@@ -483,10 +463,13 @@ def _together(
                 getattr(found, name)[place] = np.moveaxis(getattr(done, name), -1, 0)
         for number in np.flatnonzero(done.flags).tolist():
             left[numbers[number]] = "it does something odd in a bar"
-        for name, rows_of in (("orders", done.order_rows), ("fills", done.fill_rows)):
-            if name in recorded:
-                trial, rows = rows_of()
-                tables[name].append((place[trial], rows))
+        if "orders" in recorded:
+            trial, rows = done.order_rows()
+            tables["orders"].append((place[trial], rows))
+        if "fills" in recorded:
+            trial, rows, asked = done.fill_rows()
+            tables["fills"].append((place[trial], rows))
+            pieces_of_asked.append(asked)
     for name, pieces in tables.items():
         if not pieces:
             setattr(found, f"{name}_from", np.zeros(count + 1, np.int64))
@@ -498,4 +481,7 @@ def _together(
             trial, rows = trial[order], rows[order]
         setattr(found, name, rows)
         setattr(found, f"{name}_from", np.searchsorted(trial, np.arange(count + 1)))
+        if name == "fills":
+            asked = np.concatenate(pieces_of_asked)
+            found.asked = asked[order] if len(pieces) > 1 and len(asked) else asked
     return found

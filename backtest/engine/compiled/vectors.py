@@ -152,8 +152,9 @@ class Writer:
         head += [f"    {name} = empty(S.trials, {dtype!r})" for name, dtype in self.locals.items()]
         head += [f"    {name} = {text}" for name, text in {"TRIALS": "array(S.trials)", **self.numbers}.items()]
         names = ", ".join(f"{entry!r}: {entry}" for entry in entries)
-        return "\n".join(["def build(S):", "    N = S.now", "    flag = S.flag", "    log_fill = S.log_fill", *head,
-                          *self.texts, f"    return {{{names}}}", ""])  # fmt: skip
+        given = [f"    {name} = S.{name}" for name in ("flag", "log_fill", "log_asked")]
+        return "\n".join(["def build(S):", "    N = S.now", *given, *head, *self.texts,
+                          f"    return {{{names}}}", ""])  # fmt: skip
 
 
 _FOR_ALL = ("f_value", "next")  # what is mostly asked of all trials
@@ -814,8 +815,8 @@ class _Function:
         if name == "flag":
             self.emit(f"flag({t})")
             return Value("0", True, "i")
-        if name == "log_fill":
-            self.emit(f"log_fill({t}, {', '.join(texts)})")
+        if name in ("log_fill", "log_asked"):
+            self.emit(f"{name}({t}, {', '.join(texts)})")
             return Value("0", True, "i")
         if name == "windowed":
             return self.windowed(node, t)

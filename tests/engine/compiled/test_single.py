@@ -43,8 +43,8 @@ def differing(one, other):
     [
         (f"{ROOT}/strategies/bollinger.py", ["AAPL/1day"], "ib-fixed"),
         (f"{ROOT}/strategies/sma_cross.py", PAIR, "bp:5"),
-        (f"{ROOT}/strategies/random_baseline.py", ["AAPL/1day"], "ib-fixed"),
-        (Chance, PAIR, "ib-fixed"),
+        (f"{ROOT}/strategies/random_baseline.py", ["AAPL/1day"], "2x:ib-fixed"),
+        (Chance, PAIR, "ib-tiered"),
     ],
 )
 def test_all_that_a_run_leaves_is_the_same(sample, strategy, series, costs):

@@ -42,6 +42,15 @@ def test_a_strategy_that_orders_by_chance_is_equal(seed):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("seed", [14, 23, 26])  # each with another slippage or cap, and other costs
+def test_slippage_volume_caps_and_dated_costs_are_equal(seed):
+    outcomes, differing = compared(seed, trials=1, bars=40, wide=True)
+
+    assert (outcomes.why_not, outcomes.left, differing) == ("", {}, {})
+    assert len(outcomes.fills) > 10
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [5, 7])
 def test_brackets_and_orders_that_cancel_others_are_equal(seed):
     outcomes, differing = compared(seed, trials=1, bars=40, cls=Linked)

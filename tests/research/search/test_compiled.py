@@ -41,12 +41,12 @@ def kept(folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("costs", ["ib-fixed", "bp:5", "none"])
-def test_trials_that_are_made_at_once_are_kept_as_those_made_one_by_one(sample, tmp_path, costs):
+@pytest.mark.parametrize("more", [{"costs": "ib-fixed"}, {"costs": "bp:5"}, {"costs": "ib-tiered", "slippage": "5bp"}])
+def test_trials_that_are_made_at_once_are_kept_as_those_made_one_by_one(sample, tmp_path, more):
     series = ["AAPL/1day", "IBM/1day"]
 
-    by_compiled = swept(sample, tmp_path / "a", series=series, costs=costs, span=YEAR)
-    by_events = swept(sample, tmp_path / "b", series=series, costs=costs, span=YEAR, engine="event")
+    by_compiled = swept(sample, tmp_path / "a", series=series, span=YEAR, **more)
+    by_events = swept(sample, tmp_path / "b", series=series, span=YEAR, engine="event", **more)
 
     assert by_compiled.made_by == "compiled (numpy): 29 trials, 3 by the event engine"
     assert by_events.made_by == "event engine: 32 trials"
@@ -178,7 +178,7 @@ def test_few_trials_are_made_one_by_one_unless_asked_for(sample, tmp_path):
     ("more", "said"),
     [
         ({"engine": "numba"}, "there are compiled, event"),
-        ({"engine": "compiled", "slippage": "5bp"}, "slippage of the broker is not compiled; leave out --engine"),
+        ({"engine": "compiled", "borrow": "0.01"}, "borrow of the broker is not compiled; leave out --engine"),
         ({"engine": "compiled", "account": "reg-t"}, "account of the broker is not compiled; leave out --engine"),
     ],
 )
@@ -189,9 +189,9 @@ def test_an_engine_that_cannot_make_the_trials_is_refused(sample, tmp_path, more
 
 @pytest.mark.slow
 def test_options_that_are_not_compiled_are_left_to_the_event_engine(sample, tmp_path):
-    found = swept(sample, tmp_path, {"fast": [5], "slow": list(range(20, 52))}, slippage="5bp", span=MONTHS)
+    found = swept(sample, tmp_path, {"fast": [5], "slow": list(range(20, 52))}, borrow="0.01", span=MONTHS)
 
-    assert found.made_by == "event engine: slippage of the broker is not compiled"
+    assert found.made_by == "event engine: borrow of the broker is not compiled"
     assert len(found.ranked) == 32
 
 
