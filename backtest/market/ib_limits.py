@@ -2,7 +2,7 @@
 Interactive Brokers' limits as data, each number with its source.
 
 Sources: [campus] IBKR Campus, TWS API documentation, "Historical Data Limitations"; [legacy] the older TWS API
-pages on GitHub, since withdrawn; [users] what public code does without trouble, see the table's comment.
+pages on GitHub, since withdrawn; [users] values that public code uses without problems, see the table's comment.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ WINDOW_SECONDS = 600.0  # ... within this time; BID_ASK counts twice
 
 # Any request
 OPEN_REQUESTS = 50  # historical requests open at once [legacy]
-MESSAGES_A_SECOND = 50  # above it error 100, the third time the socket is closed [campus]
+MESSAGES_A_SECOND = 50  # above it IB sends error 100, the third time it closes the socket [campus]
 
 # How far a single request reaches back, by bar size.
 # [users]: keeps the answer near ten thousand bars: "N D" counts trading sessions, W M Y are calendar time.

@@ -20,12 +20,12 @@ def commands_page() -> str:
     return page(
         "Commands",
         paragraph(
-            "`backtest COMMAND --help` says the same in a terminal, and `python -m backtest` is the same as "
-            "`backtest`. Results go to stdout, words for people to stderr; "
+            "`backtest COMMAND --help` prints the same in a terminal, and `python -m backtest` is the same as "
+            "`backtest`. Results go to stdout, messages to stderr; "
             "with `--json` one JSON document goes to stdout, and nothing else. Dates are sessions, and both ends are "
             "included. A series is spelled `SYMBOL[-KIND[-EXCHANGE[-CURRENCY[-EXPIRY[-STRIKE-RIGHT]]]]][+KEY=VALUE...]"
             "/BARSIZE[/PRICES[/rth|all]]`, such as `AAPL/1day`, `EUR-CASH/1min` or `ES-FUT-CME-USD-202612/5mins`: "
-            "[name a series](../how-to/name-a-series.md). Words that are new to you are in the "
+            "[name a series](../how-to/name-a-series.md). For unfamiliar terms see the "
             "[glossary](../glossary.md)."
         ),
         table(("command", "what it does"), *((linked(name), _said(one)[0]) for name, one in commands.items())),
@@ -46,15 +46,15 @@ def _exit_codes() -> str:
         ("0", "Success."),
         ("1", "A check failed, such as `verify` or `baseline check`, or the disk is full or not writable."),
         *((str(kind.exit_code), summary(kind)) for kind in sorted(kinds, key=lambda kind: kind.exit_code)),
-        ("130", "Stopped with Ctrl-C; finished work is saved. A download stops in order, with 4."),
+        ("130", "Stopped with Ctrl-C; finished work is saved. A download shuts down in order and exits with 4."),
     )
 
 
 _VARIABLES = {
     "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY": "Credentials of a store at `s3://…`.",
     "AWS_REGION, AWS_ENDPOINT_URL": "The region of the bucket, and a server other than Amazon's.",
-    "XDG_CACHE_HOME": "Its folder `ib-backtest/` has the [request budget](../glossary.md#pacing) of each gateway; "
-    "Default: `~/.cache`.",
+    "XDG_CACHE_HOME": "Its folder `ib-backtest/` has the [request budget](../glossary.md#pacing) of each gateway. "
+    "The default is `~/.cache`.",
     "NO_COLOR": "Set it to any value for output without colours. Output to a file or a pipe never has colours.",
     "COLUMNS": "Width of the output on a terminal; elsewhere it is 80.",
 }
@@ -63,7 +63,7 @@ _VARIABLES = {
 def _environment(commands: dict[str, Any]) -> str:
     asked = {option.envvar: option for one in commands.values() for option in one.params if option.envvar}
     ours = {
-        name: f"`{option.opts[0]}` where that is not given: {option.help[:1].lower()}{option.help[1:]}"
+        name: f"The default of `{option.opts[0]}`: {option.help[:1].lower()}{option.help[1:]}"
         for name, option in sorted(asked.items())
     }
     named = {**ours, **_VARIABLES}

@@ -87,12 +87,12 @@ def ib_page() -> str:
         table(("code", "IB's meaning", "handled as"), *(_code(code) for code in codes())),
         paragraph(
             f"All other codes from {error_codes._WARNINGS.start} to {error_codes._WARNINGS.stop - 1} are warnings, "
-            "which end no request. A code that is not listed is classified by its text."
+            "which do not end a request. A code that is not listed is classified by its text."
         ),
         "## Texts",
         paragraph(
             "Where a code is ambiguous, the first of these that is found in the text decides. TWS writes its texts "
-            "in its own language but does not translate the names in them, and the tool goes by these names; English "
+            "in its own language but does not translate the names in them, so the tool looks for these names; English "
             "words count only if a text has no name. TWS writes texts in English if *Show API error messages in "
             "English* is ticked in its API settings."
         ),
@@ -131,16 +131,17 @@ def _kinds() -> list[type[errors.SourceError]]:
 def _kind(kind: type[errors.SourceError]) -> tuple[str, ...]:
     ended = "the download ends" if kind.scope == "all" else "the series stays incomplete, the others go on"
     special = {errors.NoData: "recorded as an answer", errors.TooLong: "shorter requests, also in later downloads"}
-    meaning = sentence(summary(kind)).replace("; `code` keeps it, 0 where there is none", "")
+    meaning = sentence(summary(kind)).replace("; `code` is that code, 0 if there is none", "")
     return f"`{kind.__name__}`", meaning, _again(kind), special.get(kind, ended), sentence(error_codes._ADVICE[kind])
 
 
 def _again(kind: type[errors.SourceError]) -> str:
     patience, wait = retry.Persistence(), Patience()
     if kind is errors.UnknownContract:
-        return f"after {wait.belief:g} s, once if the contract was known before, and for that long after an outage"
+        wait_for = f"{wait.belief:g} s"
+        return f"after {wait_for}: once if the contract was known before, and until {wait_for} after an outage"
     if kind is errors.NoConnection:
-        return f"for {wait.outage / 3600:g} hours, once a connection was there"
+        return f"for {wait.outage / 3600:g} hours, if there was a connection before"
     if not kind.retry:
         return "no"
     if kind is errors.Busy:
