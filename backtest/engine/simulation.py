@@ -20,7 +20,7 @@ import numpy as np
 from backtest._garbage import seldom_collected
 from backtest._system import free_memory
 from backtest.engine.account.bookings import Bookings
-from backtest.engine.account.borrowing import BookedBySize, check_begun, days_without_fee, fee_series
+from backtest.engine.account.borrowing import BookedBySize, FilledFirst, check_begun, days_without_fee, fee_series
 from backtest.engine.account.commissions import Costs, MonthlyVolume
 from backtest.engine.account.contracts import Terms, terms_of
 from backtest.engine.account.converted import Converted, PresentRow, convert_orders
@@ -675,6 +675,7 @@ class _Cerebro(Cerebro):
             self.flows = CashFlows(self.broker, runstrats[0].analyzers.recorder, self.asked_cash)
             if self.borrows:
                 self.broker.d_credit = BookedBySize(self.broker)
+                self.broker.check_submitted = FilledFirst(self.broker)
 
     def _check_timers(self, runstrats: list[Any], dt0: float, cheat: bool = False) -> None:
         if self.payouts is not None:  # in Backtrader's loops, before anybody acts at a bar

@@ -63,7 +63,7 @@ def lent_case(seed: int, this_close: bool = False) -> tuple[Case, Lent]:
         }
     if not futures and chance.random() < 0.6:
         lent.kept = chance.choice([1.0, 0.85])
-        lent.borrow = 0.0 if this_close else chance.choice([0.0, 0.2])
+        lent.borrow = chance.choice([0.0, 0.2])
         for one in case.markets:
             days = chance.sample(list(case.bars[one.name].index[1:]), 2)
             off = timedelta(days=chance.choice([0, -1]))  # which may be a day without a bar

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
+import backtrader as bt
 import numpy as np
 
 from backtest.engine.account.commissions import read_number
@@ -210,6 +211,48 @@ class BookedBySize(defaultdict[Any, float]):
             held[name] += size[n]
             held[name] = 0.0 if abs(held[name]) < 1e-9 * abs(size[n]) else held[name]
         return found
+
+
+class FilledFirst:
+    """
+    Checks what was submitted to a broker, and fills what is for the close before, ahead of the fee of that night.
+
+    Backtrader charges the night first: what was covered at the close on Friday would pay for the weekend, and what was
+    sold short at it would not.
+    """
+
+    def __init__(self, broker: Any) -> None:
+        self._broker = broker
+
+    def __call__(self) -> None:
+        """Stand for the broker's own `check_submitted`, which is the last thing that it does before it charges."""
+        broker = self._broker
+        type(broker).check_submitted(broker)
+        if not broker.p.coc:
+            return
+        filled = fill_at_last_close(broker)
+        for order in filled:  # until that close what was short before has paid
+            broker.positions[order.data].datetime = bt.num2date(order.created.dt)
+        if filled and getattr(broker, "rules", None) is not None:
+            broker.rules.begin_bar(broker)
+
+
+def is_at_last_close(broker: Any, order: Any) -> bool:
+    """Return whether an order is filled at the close of the bar at which it was given."""
+    return bool(broker.p.coc and order.exectype == bt.Order.Market and order.info.get("coc", True))
+
+
+def fill_at_last_close(broker: Any) -> list[Any]:
+    """Try the orders that are filled at the close before, ahead of anything that the present bar brings."""
+    orders = [one for one in broker.pending if is_at_last_close(broker, one) and one.active()]
+    for order in orders:
+        broker.pending.remove(order)
+        broker._try_exec(order)
+        if order.alive():
+            broker.pending.append(order)
+        elif order.status == order.Completed:
+            broker._bracketize(order)
+    return orders
 
 
 def charge_borrowing(model: Any, rates: Dated) -> Any:

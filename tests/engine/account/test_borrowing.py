@@ -4,6 +4,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import backtrader as bt
 import pytest
+from margin_runs import Trades
 
 from backtest import Store, connect, download, run, sweep
 from backtest.emulator.server import Gateway
@@ -34,7 +35,8 @@ def stored(tmp_path, fees, close=50.0):
     """Return a store of bars that never move, and of fees in percent a year by day."""
     made = Store(tmp_path / "bars")
     made.write(GME, MONTH, table_of([flat(day, close) for day in WEEKS]))
-    made.write(FEES, MONTH, table_of([flat(day, rate) for day, rate in fees.items()]))
+    if fees:
+        made.write(FEES, MONTH, table_of([flat(day, rate) for day, rate in fees.items()]))
     return made
 
 
@@ -120,6 +122,32 @@ def test_a_typed_rate_is_charged_as_before(tmp_path):
     equity = equity_of(stored(tmp_path, dict.fromkeys(WEEKS, 36.0)), borrow="0.365")
 
     assert 100_000 - equity[-1] == pytest.approx(100 * 50 * 0.001 * 13)
+
+
+# --- orders at the close at which they are given
+
+
+@pytest.mark.parametrize("own", [{}, {"slippage": "0.0"}, {"account": "reg-t"}])
+@pytest.mark.parametrize(
+    ("orders", "charged", "costs"),
+    [
+        ({5: -100, 6: 100}, {6: 20}, [0, 20]),  # over the four nights from Friday to Tuesday
+        ({4: -100, 5: 100}, {5: 5}, [0, 5]),
+        ({4: -100, 5: 50, 6: 50}, {5: 5, 6: 10}, [0, 2.5, 12.5]),
+        ({3: -100, 4: 200}, {4: 5}, [0, 5]),
+        ({3: 100, 4: -200, 6: 100}, {5: 5, 6: 20}, [0, 0, 25]),
+    ],
+)
+def test_at_this_close_a_night_costs_what_is_short_after_it(tmp_path, orders, charged, costs, own):
+    result = run(
+        Trades, "GME/1day", store=stored(tmp_path, {}), params={"orders": {n: [(0, orders[n])] for n in orders}},
+        costs="none", borrow="0.365", fills="this-close", **own,
+    )  # fmt: skip
+
+    paid = [charged.get(n, 0) for n in range(1, 11)]  # 5 a night of 100 shares at 50
+    assert result.equity.tolist() == pytest.approx([100_000 - sum(paid[: n + 1]) for n in range(10)], rel=0, abs=1e-6)
+    assert result.record["borrow"].to_pylist() == pytest.approx(paid)
+    assert result.fills["costs"].tolist() == pytest.approx(costs)
 
 
 def test_a_sweep_of_such_runs_equals_single_runs(tmp_path):

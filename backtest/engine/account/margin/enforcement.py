@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 import backtrader as bt
 import numpy as np
 
+from backtest.engine.account.borrowing import fill_at_last_close, is_at_last_close
 from backtest.engine.account.commissions import bill_of
 from backtest.engine.account.margin.quotes import Quotes
 from backtest.engine.account.margin.requirements import Held, Rates, buying_power, excess_liquidity, liquidation
@@ -151,7 +152,7 @@ class _Account:
 
     def _moment_of(self, broker: Any, order: Any, quotes: Quotes) -> AbstractContextManager[None]:
         """Be at the moment at which a fill is judged: one at this close when its order was given, as others were."""
-        return quotes.before() if _is_at_last_close(broker, order) else quotes.filling(order)
+        return quotes.before() if is_at_last_close(broker, order) else quotes.filling(order)
 
     def mark(self, order: Any) -> None:
         """Give an order that was refused the state that says so, and the reason."""
@@ -176,13 +177,7 @@ class _Account:
     def fill_at_close(self, broker: Any) -> None:
         """Fill orders at the close before, ahead of anything that the present bar brings."""
         self._overnight += broker.cash - self._cash
-        for order in [one for one in broker.pending if _is_at_last_close(broker, one) and one.active()]:
-            broker.pending.remove(order)
-            broker._try_exec(order)
-            if order.alive():
-                broker.pending.append(order)
-            elif order.status == order.Completed:
-                broker._bracketize(order)
+        fill_at_last_close(broker)
 
     def end_bar(self, broker: Any) -> None:
         """Do what the account does at the close of a bar."""
@@ -236,13 +231,13 @@ class CashAccount(_Account):
     def _judged(self, broker: Any, order: Any, change: _Change, pretended: _Pretended) -> str:
         cash = pretended.spendable + min(change.cash, 0.0)  # what is sold with it has not settled
         day = self._day(broker, order)
-        if pretended.over and not _is_at_last_close(broker, order):
+        if pretended.over and not is_at_last_close(broker, order):
             # The bar that it is for comes on the next day on which anything settles.
             day = self._days[min(bisect_right(self._days, day), len(self._days) - 1)]
         return self._words(order.data, change.size, change.opened, cash, change.price, day)
 
     def _reason(self, broker: Any, order: Any, price: float, size: float, opened: float, cash: float) -> str:
-        cash -= self._overnight if _is_at_last_close(broker, order) else 0.0
+        cash -= self._overnight if is_at_last_close(broker, order) else 0.0
         return self._words(order.data, size, opened, cash, price, self._day(broker, order))
 
     def _words(self, data: Any, size: float, opened: float, cash: float, price: float, day: int) -> str:
@@ -264,7 +259,7 @@ class CashAccount(_Account):
 
     def _day(self, broker: Any, order: Any) -> int:
         feed = self.feeds[order.data]
-        stamp = order.created.dt if _is_at_last_close(broker, order) else order.data.datetime[0]
+        stamp = order.created.dt if is_at_last_close(broker, order) else order.data.datetime[0]
         return feed.days[min(bisect_left(feed.stamps, stamp), len(feed.days) - 1)]
 
 
@@ -319,7 +314,7 @@ class MarginAccount(_Account):
         return self._words(data, change.size, equity, required, short or pretended.cash + change.cash < 0)
 
     def _reason(self, broker: Any, order: Any, price: float, size: float, opened: float, cash: float) -> str:
-        data, before = order.data, _is_at_last_close(broker, order)
+        data, before = order.data, is_at_last_close(broker, order)
         cash -= self._overnight if before else 0.0
         equity = cash + _worth(broker, data, size, price, size - opened)
         required, short = self._initial(data, size, price), size < 0
@@ -566,11 +561,6 @@ def _change(broker: Any, order: Any, pretended: _Pretended) -> _Change:
         bill.end()
     cash = -model.getvaluesize(wanted, price) if model.stocklike else 0.0
     return _Change(held + wanted, opened, cash - commission, commission, price)
-
-
-def _is_at_last_close(broker: Any, order: Any) -> bool:
-    """Return whether an order is filled at the close of the bar at which it was given."""
-    return bool(broker.p.coc and order.exectype == bt.Order.Market and order.info.get("coc", True))
 
 
 def _give_before(order: Any, broker: Any) -> None:
