@@ -59,12 +59,12 @@ class _Commands(TyperGroup):
     """The commands, whose errors of usage repeat what was typed: harmless, and not at any length."""
 
     def make_context(self, *args: Any, **extra: Any) -> Any:
-        """Read the words before the command."""
+        """Parse the words before the command."""
         with _harmless_errors():
             return super().make_context(*args, **extra)
 
     def invoke(self, *args: Any, **extra: Any) -> Any:
-        """Read the words of the command, and call it."""
+        """Parse the words of the command, and call it."""
         with _harmless_errors():
             return super().invoke(*args, **extra)
 
@@ -125,7 +125,7 @@ def _whole(
 
 def main(words: list[str] | None = None, clock: Clock = utc_now) -> None:
     """
-    Run the command line, of this process if no words are given; a known error is one sentence and an exit code.
+    Run the command line, by default with this process's words; a known error becomes one sentence and an exit code.
 
     Args:
         clock: what time it is for the command, which finds it in its context.

@@ -23,7 +23,7 @@ _LONGEST = 2000  # characters of a text in the environment
 
 def command_of(text: str) -> list[str]:
     """
-    Return the words of a command, none for no text; it is run as it is, without a shell.
+    Return the words of a command, none for an empty text; it runs directly, without a shell.
 
     Raises:
         UsageError: a quote in it is open.
@@ -37,14 +37,14 @@ def command_of(text: str) -> list[str]:
 
 
 def check_command(command: list[str]) -> None:
-    """Say at once that there is no such program: the night that needs it would be the first to find out."""
+    """Report a missing program at once, not in the night that needs it."""
     if command and shutil.which(command[0]) is None:
         say(f"warning: --on-problem: there is no program {command[0]!r} here; the download goes on without it")
 
 
 def run_command(command: list[str], facts: Mapping[str, Any], seconds: float = _SECONDS) -> None:
     """
-    Run a command with the facts as JSON on its stdin, and in short in its environment; say so where it fails.
+    Run a command with the details as JSON on stdin and a summary in its environment; report if it fails.
 
     What a vendor or a file named goes into neither its words nor a shell, so that nothing of it can be run.
     """

@@ -45,7 +45,7 @@ def kept_runs(root: str) -> list[str]:
 
 
 def templates() -> list[str]:
-    """Return what `backtest new` can begin with."""
+    """Return the templates of `backtest new`."""
     folders = (Path(__file__).parents[1] / "onboarding" / "templates").iterdir()
     return sorted(path.name for path in folders if path.name != "every")
 
@@ -132,10 +132,10 @@ takes_brokerage = _arguments.spelled_out(
 
 
 def state_folder() -> Path:
-    """Return the folder in which request budgets and learnt limits outlive a command."""
+    """Return the folder that keeps request budgets and learnt limits between commands."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ib-backtest"
 
 
 def environment() -> dict[str, str]:
-    """Return a copy of the environment, for a program that is started."""
+    """Return a copy of the environment, for a program that a command starts."""
     return dict(os.environ)

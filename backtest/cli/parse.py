@@ -27,7 +27,7 @@ _MARKS = (
 
 def parse_series(words: list[str]) -> list[Series]:
     """
-    Return the series that words name; @FILE stands for those in a file, one a line, or of a universe.
+    Return the series that words name; @FILE stands for those in a file, one per line, or in a universe.
 
     Raises:
         UsageError: one cannot be read; the text names the file and the line where it stands in one.
@@ -56,7 +56,7 @@ def _in_quotes(words: list[str]) -> str:
 
 
 def one_series_of(word: str) -> Series:
-    """Return the series that a word names; one that this version cannot make is refused."""
+    """Return the series that a word names; refuse one that this version cannot build."""
     from backtest.market.series import Series, refuse_made
 
     series = Series.parse(word)
@@ -66,7 +66,7 @@ def one_series_of(word: str) -> Series:
 
 def refuse_url(text: object, option: str) -> None:
     """
-    Refuse a URL where a command writes to this machine.
+    Refuse a URL as the place of an output on this machine.
 
     Raises:
         UsageError: it is one.
@@ -76,7 +76,7 @@ def refuse_url(text: object, option: str) -> None:
 
 
 def date_of(text: str, option: str) -> date | None:
-    """Return the date that an option names; None for no text."""
+    """Return the date in an option; None for an empty text."""
     if not text:
         return None
     try:
@@ -98,7 +98,7 @@ def factors_of(text: str) -> list[float]:
 
 
 def lengths_of(text: str) -> list[str]:
-    """Return TRAIN and TEST, each a number of sessions or such as 2y; none for no text."""
+    """Return TRAIN and TEST, each a number of sessions or a text such as 2y; none for an empty text."""
     if not text:
         return []
     found = re.fullmatch(r"(\d+[ymw]?)/(\d+[ymw]?)", text)
@@ -108,7 +108,7 @@ def lengths_of(text: str) -> list[str]:
 
 
 def group_counts_of(text: str) -> list[int]:
-    """Return N and K; none for no text."""
+    """Return N and K; none for an empty text."""
     if not text:
         return []
     found = re.fullmatch(r"(\d+),(\d+)", text)
@@ -118,7 +118,7 @@ def group_counts_of(text: str) -> list[int]:
 
 
 def settings_of(words: list[str]) -> dict[str, str]:
-    """Return parameters by name, their values as they were written."""
+    """Return parameters by name, with their values as text."""
     pairs = [word.partition("=") for word in words]
     for word, (name, mark, _) in zip(words, pairs, strict=True):
         if not (name and mark):

@@ -27,7 +27,7 @@ _LINE_SECONDS = 30.0  # between two lines of progress where there is no terminal
 @contextmanager
 def progress(count: int, waiting_for: Callable[[], str], clock: Clock) -> Iterator[Callable[[Progress], None]]:
     """
-    Yield a function that shows the progress of so many series: live on a terminal, else a line now and then.
+    Yield a function that shows the progress of series: live on a terminal, elsewhere a line now and then.
 
     `waiting_for` says why nothing is sent just now, such as a used-up request budget.
     """
@@ -83,7 +83,7 @@ class _Tally:
 
 @contextmanager
 def sweeping(clock: Clock, what: str = "trials") -> Iterator[Callable[[SweepProgress], None]]:
-    """Yield a function that shows how far a sweep has come: live on a terminal, else a line now and then."""
+    """Yield a function that shows the progress of a sweep: live on a terminal, elsewhere a line now and then."""
     from rich.console import Console
 
     if not sys.stderr.isatty():
@@ -121,7 +121,7 @@ def _time_left(seconds: float) -> str:
 
 
 def watched(verdicts: Iterator[SeriesAudit]) -> list[SeriesAudit]:
-    """Return the verdicts; on a terminal, show meanwhile how far it has come."""
+    """Return the verdicts, and meanwhile show the progress on a terminal."""
     from rich.console import Console
 
     if not sys.stderr.isatty():

@@ -46,7 +46,7 @@ def give_runs(results: list[RunResult]) -> None:
 
 def give_kept(rows: list[Listed], as_json: bool, chosen: bool) -> None:
     """
-    Give a row per saved run, and what distinguishes it from the others; one that cannot be read is shown as damaged.
+    Print a row per saved run, with its differences from the others; a damaged run is shown as such.
 
     Args:
         chosen: whether conditions chose them.
@@ -180,7 +180,7 @@ def give_labels(labels: Labels, folder: Path, as_json: bool) -> None:
 
 def give_next_orders(found: NextOrders, now: datetime | None, as_json: bool) -> None:
     """
-    Give the orders for the next bar, the position that they assume, and what is to be known of both.
+    Print the orders for the next bar, the position that they assume, and notes on both.
 
     Args:
         now: the time by which that bar may be over; None where an earlier close was asked for.
@@ -366,7 +366,7 @@ def _give_steps(found: WalkForward) -> None:
 
 
 def give_saved(paths: Sequence[Path], as_json: bool) -> None:
-    """Write where baselines were saved."""
+    """Print where baselines were saved."""
     if as_json:
         give_json({"saved": {path.stem: path.as_posix() for path in paths}})
         return
@@ -375,7 +375,7 @@ def give_saved(paths: Sequence[Path], as_json: bool) -> None:
 
 
 def give_baselines(judgements: Sequence[Judgement], in_full: bool, as_json: bool) -> None:
-    """Write the outcome of each baseline: in full with every metric and order that moved."""
+    """Print the outcome of each baseline; in full with every metric and order that moved."""
     if as_json:
         give_json({"baselines": {one.name: one.to_dict() for one in judgements}})
         return
@@ -384,7 +384,7 @@ def give_baselines(judgements: Sequence[Judgement], in_full: bool, as_json: bool
 
 
 def give_reproduced(judgement: Judgement, as_json: bool) -> None:
-    """Write whether a saved run came out equal when it was run again."""
+    """Print whether a repeated run is equal to the saved one."""
     if as_json:
         give_json({"run": judgement.name, "equal": judgement.fine, **judgement.to_dict()})
         return

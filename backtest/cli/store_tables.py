@@ -93,7 +93,7 @@ def _download_line(one: SeriesReport) -> str:
 
 
 def give_intake(intake: Intake) -> None:
-    """Say what was understood of a file: which column is what, in which form, what is left out and what is missing."""
+    """Print how a file was read: the role and form of each column, what was skipped and what is missing."""
     from backtest.market.extra import suggested_name
 
     what, mapping = intake.what, intake.mapping

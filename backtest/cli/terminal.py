@@ -37,13 +37,13 @@ _LONGEST_CELL = 500  # characters of a cell of a table
 
 
 def say(text: str) -> None:
-    """Tell people something: stderr, and nowhere if that is closed."""
+    """Print a message on stderr, or nowhere if that is closed."""
     if sys.stderr is not None:
         print(harmless(shortened(text)), file=sys.stderr, flush=True)
 
 
 def give(text: str) -> None:
-    """Give a result: stdout; a line that is too long to be read is cut."""
+    """Print a result on stdout; a line too long to read is cut."""
     _give("\n".join(map(shortened, text.split("\n"))) if len(text) > _LONGEST else text)
 
 
@@ -60,7 +60,7 @@ _held: list[str] | None = None  # results that wait for the end of `results_alon
 @contextmanager
 def results_alone() -> Iterator[None]:
     """
-    Send to stderr what strategies and others write to stdout meanwhile, and give the results at the end, alone.
+    Send to stderr what strategies and others write to stdout meanwhile; print the results at the end, alone.
 
     So a document on stdout is one, whatever a strategy prints: by `print`, by logging, by the descriptor, in a process
     that it starts, and when Python ends.
@@ -90,11 +90,11 @@ class _ToPeople(io.TextIOBase):
 
     @property
     def buffer(self) -> BinaryIO | io.BytesIO:
-        """The stream of bytes below stderr."""
+        """The byte stream below stderr."""
         return sys.stderr.buffer if sys.stderr is not None else io.BytesIO()
 
     def write(self, text: str) -> int:
-        """Write into stderr, if there is one."""
+        """Write to stderr, if there is one."""
         return sys.stderr.write(text) if sys.stderr is not None else len(text)
 
     def flush(self) -> None:
@@ -107,11 +107,11 @@ class _ToPeople(io.TextIOBase):
         return sys.stderr.fileno()
 
     def isatty(self) -> bool:
-        """Return whether people read it on a terminal."""
+        """Return whether stderr is a terminal."""
         return sys.stderr is not None and sys.stderr.isatty()
 
     def writable(self) -> bool:
-        """Return that it can be written."""
+        """Return that the stream can be written."""
         return True
 
 
@@ -135,7 +135,7 @@ def _speak_to_people() -> None:
 
 
 def give_json(value: dict[str, Any]) -> None:
-    """Give a result for machines."""
+    """Print a result as JSON."""
     global _documents
     _documents += 1
     _give(json.dumps(value, indent=1, allow_nan=False))
@@ -145,12 +145,12 @@ _documents = 0  # given so far in this process
 
 
 def documents_given() -> int:
-    """Return how many documents were given so far."""
+    """Return how many documents were printed so far."""
     return _documents
 
 
 def failure_of(error: BaseException) -> tuple[str, int]:
-    """Return what to say of an error that ends a command, and the exit code."""
+    """Return the message for an error that ends a command, and the exit code."""
     text, code = _failure_of(error)
     return shortened(text), code
 
@@ -168,7 +168,7 @@ def _failure_of(error: BaseException) -> tuple[str, int]:
 
 @contextmanager
 def stopped_by_term() -> Iterator[None]:
-    """Take SIGTERM, by which a service or `timeout` stops a program, and Ctrl-Break of Windows for Ctrl-C meanwhile."""
+    """Meanwhile treat SIGTERM, which services and `timeout` send, and Ctrl-Break of Windows like Ctrl-C."""
     import signal
     import threading
 
@@ -189,7 +189,7 @@ def stopped_by_term() -> Iterator[None]:
 
 def give_table(columns: tuple[str, ...], rows: list[list[str]], limit: int = 0) -> None:
     """
-    Give a table; columns of numbers are set to the right, and never cut or folded.
+    Print a table; columns of numbers are aligned right, and never cut or folded.
 
     Where the width is short, texts are folded; where that is not enough, the table is as wide as it must be.
 
@@ -231,7 +231,7 @@ def _padded(text: str, wide: int, right: bool) -> str:
 
 
 def len_of(text: str) -> int:
-    """Return how many columns of a terminal a text takes."""
+    """Return the width of a text on a terminal, in columns."""
     if text.isascii():
         return len(text)
     from rich.cells import cell_len
@@ -240,12 +240,12 @@ def len_of(text: str) -> int:
 
 
 def wide() -> int:
-    """Return the columns that a row may have which others search: those of the terminal, 160 where there is none."""
+    """Return the width of a row that other programs search: that of the terminal, 160 without one."""
     return width() if sys.stdout.isatty() else _WIDE
 
 
 def table_width(columns: tuple[str, ...], rows: list[list[str]]) -> int:
-    """Return how wide a table is in which nothing is folded."""
+    """Return the width of a table in which nothing is folded."""
     return sum(_natural_widths(columns, rows)) + len(columns) - 1
 
 
@@ -273,7 +273,7 @@ def _natural_widths(columns: tuple[str, ...], rows: list[list[str]]) -> list[int
 
 
 def unmarked(text: str) -> Text:
-    """Return the text as it is: square brackets in it are no marks for rich."""
+    """Return the text unchanged: square brackets in it are not markup for rich."""
     from rich.text import Text
 
     return Text(harmless(shortened(text, _LONGEST_CELL)), overflow="fold")
@@ -287,7 +287,7 @@ def wrapped(text: str) -> str:
 
 
 def width() -> int:
-    """Return the columns there are: those of the terminal, 80 where there is none."""
+    """Return the width of the terminal, 80 without one."""
     import shutil
 
     return max(shutil.get_terminal_size().columns, 40) if sys.stdout.isatty() else _WIDTH
@@ -295,7 +295,7 @@ def width() -> int:
 
 def harmless(text: str) -> str:
     """
-    Return the text with the characters escaped that are not to be seen, or change how others are.
+    Return the text with characters escaped that are invisible, or change how others look.
 
     A stranger's name could move the cursor by control characters, and look like another name by marks of direction and
     characters without a width.
@@ -309,7 +309,7 @@ def _escaped(found: re.Match[str]) -> str:
 
 
 def shortened(text: str, most: int = _LONGEST) -> str:
-    """Return the text, of one that is too long the beginning and the end, which says what to do."""
+    """Return the text, or the beginning and end of a long one; the end says what to do."""
     if len(text) <= most:
         return text
     begin, end = most * 3 // 4, most // 4

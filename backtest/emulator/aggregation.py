@@ -33,7 +33,7 @@ ONE_KIND_OF_HOURS = ("CASH", "CRYPTO", "IND", "OPT")
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """The time whose bars become one bar, and the stamp of that bar."""
+    """The time range whose bars become one bar, and the timestamp of that bar."""
 
     stamp: datetime
     span: Span
@@ -43,7 +43,7 @@ class Bucket:
 
 
 def known_sessions(hours: Hours, since: date, until: date, regular_hours: bool) -> list[Session]:
-    """Return the sessions known by the dates, both included; none where no calendar is known."""
+    """Return the sessions by date, both included; none without a calendar."""
     try:
         return calendars.sessions(hours, since, until, regular_hours)
     except UsageError:
@@ -51,7 +51,7 @@ def known_sessions(hours: Hours, since: date, until: date, regular_hours: bool) 
 
 
 def sessions_before(hours: Hours, regular_hours: bool, end: datetime, count: int, unit: str) -> list[Session]:
-    """Return the sessions of a duration, all that opened before the end: the last ones for days, else by calendar."""
+    """Return the sessions within a duration before the end: the last ones for days, otherwise by calendar."""
     start = back(end, count, unit)
     days = _LONGEST_CLOSURE + timedelta(days=count / _SESSIONS_A_DAY)
     first = end - days if unit == "D" else start
@@ -61,7 +61,7 @@ def sessions_before(hours: Hours, regular_hours: bool, end: datetime, count: int
 
 
 def window(wanted: Series, hours: Hours, end: datetime, count: int, unit: str) -> Span | None:
-    """Return the span of the stamps that a request means, None where it is empty."""
+    """Return the span of timestamps that a request means, None if it is empty."""
     start = back(end, count, unit)
     if unit == "D":
         last = sessions_before(hours, wanted.regular_hours, end, count, unit)
@@ -72,7 +72,7 @@ def window(wanted: Series, hours: Hours, end: datetime, count: int, unit: str) -
 
 
 def back(end: datetime, count: int, unit: str) -> datetime:
-    """Return the moment a duration before the end, by clock and calendar, but not before the year 1900."""
+    """Return the time a duration before the end, by clock and calendar, but not before the year 1900."""
     if unit in "SDW":
         return end - count * {"S": timedelta(seconds=1), "D": _DAY, "W": 7 * _DAY}[unit]
     month = end.year * 12 + end.month - 1 - count * (12 if unit == "Y" else 1)
@@ -81,7 +81,7 @@ def back(end: datetime, count: int, unit: str) -> datetime:
 
 
 def opening(series: Series, hours: Hours, first: datetime) -> datetime:
-    """Return when the first bar of a series starts; of a daily one its session's opening."""
+    """Return the start of a series' first bar; for a daily one its session's opening."""
     if not series.size.daily:
         return first
     found = known_sessions(hours, first.date(), first.date(), series.regular_hours)
@@ -111,14 +111,14 @@ def _midnight(day: date) -> datetime:
 
 
 def divides(small: BarSize, large: BarSize) -> bool:
-    """Return whether bars of a size can be made of a smaller one, or are of that size."""
+    """Return whether bars of a size can be built from a smaller one, or have that size."""
     if large.seconds > 86_400:
         return small == large or small.period == "session"
     return small.seconds <= large.seconds and large.seconds % small.seconds == 0
 
 
 def usable_hours(size: BarSize, wanted: Series) -> list[bool]:
-    """Return the hours of the stored bars of a size that serve the wanted series, the best first."""
+    """Return which stored hours of a size can serve the wanted series, the best first."""
     if wanted.instrument.kind in ONE_KIND_OF_HOURS:
         return [wanted.regular_hours, not wanted.regular_hours]
     # Sessions open and close on half hours, so a longer bar lies across the opening.
@@ -126,14 +126,14 @@ def usable_hours(size: BarSize, wanted: Series) -> list[bool]:
 
 
 def session_spans(wanted: Series, hours: Hours, window: Span) -> list[Span]:
-    """Return the sessions of a series that reach into the window."""
+    """Return the sessions of a series that overlap the window."""
     found = known_sessions(hours, (window.start - _DAY).date(), (window.end + _DAY).date(), wanted.regular_hours)
     spans = [Span(session.open, session.close) for session in found]
     return [span for span in spans if span.common(window)]
 
 
 def buckets(wanted: Series, hours: Hours, zone: ZoneInfo, window: Span) -> list[Bucket]:
-    """Return the buckets of the wanted bars that lie in the window, in order."""
+    """Return the buckets of the wanted bars in the window, in order."""
     margin = timedelta(days=31) if wanted.size.seconds > 86_400 else _DAY
     since, until = (window.start - margin).date(), (window.end + margin).date()
     found = known_sessions(hours, since, until, wanted.regular_hours)
@@ -148,7 +148,7 @@ def buckets(wanted: Series, hours: Hours, zone: ZoneInfo, window: Span) -> list[
 
 
 def cut_buckets(wanted: Series, hours: Hours, zone: ZoneInfo, window: Span) -> list[Bucket]:
-    """Return the buckets of the wanted bars, of which the first and the last have only what lies in the window."""
+    """Return the buckets of the wanted bars; the first and the last have only their part inside the window."""
     found = known_sessions(hours, (window.start - _DAY).date(), (window.end + _DAY).date(), wanted.regular_hours)
     if wanted.size.daily:
         within = [session for session in found if _midnight(session.day) in window]
@@ -194,7 +194,7 @@ def _bar_end(start: datetime, size: BarSize, zone: ZoneInfo) -> datetime:
 
 
 def finished(bars: pa.Table, wanted: Series, hours: Hours, zone: ZoneInfo, end: datetime) -> pa.Table:
-    """Return the bars without the last ones that are not over by the end; daily ones are as the window has them."""
+    """Return the bars without those in progress at the end; daily ones as in the window."""
     count = len(bars)
     while count and not wanted.size.daily and _over(bars["time"][count - 1].as_py(), wanted, hours, zone) > end:
         count -= 1

@@ -89,7 +89,7 @@ class _Schedule:
 
 class Archive:
     """
-    The answers of a gateway, out of a store that others may write to at any time.
+    The answers of a gateway, from a store that others may write to at any time.
 
     Args:
         shut: days without a session which the calendars do not know of.
@@ -106,7 +106,7 @@ class Archive:
 
     def listings(self, query: ContractQuery, now: datetime) -> list[Listing]:
         """
-        Return the listings that fit a description.
+        Return the listings that match a description.
 
         Raises:
             Refused: 200, none fits.
@@ -120,12 +120,12 @@ class Archive:
         return _each_contract(found)
 
     def search(self, pattern: str) -> list[Listing]:
-        """Return the listings whose symbol, or a word of whose name, begins with the text."""
+        """Return the listings whose symbol, or a word in whose name, begins with the text."""
         start = pattern.upper()
         return _each_contract([one for one in self._catalogue.every() if any(w.startswith(start) for w in words(one))])
 
     def hours(self, listing: Listing, now: datetime) -> tuple[str, str]:
-        """Return the trading hours and the liquid hours of the week to come as IB writes them; "" if unknown."""
+        """Return the trading hours and the liquid hours of the coming week as IB writes them; "" if unknown."""
         facts, today = listing.facts, now.astimezone(ZoneInfo(listing.facts.time_zone))
         if any(f"{today:%Y%m%d}:" in text for text in (facts.trading_hours, facts.liquid_hours)):
             return facts.trading_hours, facts.liquid_hours
@@ -198,7 +198,7 @@ class Archive:
 
     def head(self, request: HeadRequest, now: datetime) -> datetime:
         """
-        Return when the first bar of a contract starts, of any stored size and of any hours.
+        Return the start of a contract's first bar, of any stored size and hours.
 
         Raises:
             Refused: 162, there is no bar.
@@ -306,7 +306,7 @@ def _each_contract(listings: list[Listing]) -> list[Listing]:
 
 def end_of(text: str, now: datetime) -> tuple[datetime, bool]:
     """
-    Return the moment that the text of an end means, and whether its zone had to be assumed.
+    Return the time in an end text, and whether its zone had to be assumed.
 
     Raises:
         Refused: 10314, the text is not an end.

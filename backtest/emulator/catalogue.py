@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 class Catalogue:
     """
-    What is stored, instrument by instrument.
+    The stored series, by instrument.
 
     A query looks for new instruments and at the folders of those that it may mean, and at no others: a night of 2,000
     series would else look into 8,000 folders with each of its requests.
@@ -34,12 +34,12 @@ class Catalogue:
         self._damaged: dict[str, tuple[str, DamagedStore]] = {}  # symbols and what is wrong, by the same keys
 
     def every(self) -> list[Listing]:
-        """Return all listings, in the order of their spelling."""
+        """Return all listings, sorted by spelling."""
         self._look_for_others()
         return self._look_at(list(self._listings))
 
     def fitting(self, query: ContractQuery) -> list[Listing]:
-        """Return the listings that a description means; raise DamagedStore where one that it may mean is damaged."""
+        """Return the listings that a description matches."""
         self._look_for_others()
         keys: Iterable[str] = self._listings
         if query.con_id:
@@ -53,16 +53,16 @@ class Catalogue:
         return found
 
     def same_contract(self, listing: Listing) -> list[Listing]:
-        """Return the listings of the same contract on the same exchange, stored under whatever spelling."""
+        """Return the listings of the same contract on the same exchange, under any spelling."""
         found = self._look_at(list(self._by_number[listing.facts.con_id]))
         return [one for one in found if one.instrument.exchange == listing.instrument.exchange]
 
     def has(self, series: Series) -> bool:
-        """Return whether a series was stored when its instrument was last looked at."""
+        """Return whether a series was stored when its instrument was last read."""
         return series in self._series.get(series.instrument.key, ())
 
     def read_again(self) -> None:
-        """Read again what is said of every instrument."""
+        """Read the details of every instrument again."""
         for key in list(self._series):
             self._take(key, ())
         self._look_for_others()

@@ -50,7 +50,7 @@ Served = BarsRequest | HeadRequest | DetailsRequest  # from the archive
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What is sent for a request; `stays_open` where the request is under way until it is cancelled."""
+    """The messages sent for a request; `stays_open` if it lasts until it is cancelled."""
 
     frames: list[bytes]
     code: int = 0
@@ -60,7 +60,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A request as it came, and what became of it: code 0 and bars, the code of an error, or -1 for no answer."""
+    """A request and its outcome: code 0 and bars, the code of an error, or -1 for no answer."""
 
     at: datetime
     client_id: int
@@ -73,7 +73,7 @@ class Record:
 
 class Desk:
     """
-    What all connections of a gateway share; used on the gateway's own thread only.
+    The state that all connections of a gateway share; used on the gateway's own thread only.
 
     Args:
         handle: does what the fields of a message ask for.
@@ -109,14 +109,14 @@ class Desk:
             self.connections.discard(connection)
 
     def record(self, record: Record) -> None:
-        """Keep what became of a request, and log it."""
+        """Record the outcome of a request, and log it."""
         self.requests.append(record)
         if self._log:
             line = asdict(record) | {"at": record.at.isoformat(), "request": _without_account(record.request)}
             print(json.dumps(line), file=self._log, flush=True)
 
     def tell_shortage(self, error: OSError) -> None:
-        """Log that the system has nothing left for another client or file, once a minute."""
+        """Log once a minute that the system has no resources for another client or file."""
         now = self.clock()
         if self._told is not None and timedelta(0) <= now - self._told < _BETWEEN_LINES:
             return
@@ -139,17 +139,17 @@ class Desk:
             connection.abort()
 
     def refuse(self, seconds: float) -> None:
-        """Break every connection and take none for a while."""
+        """Break every connection and accept none for a while."""
         self._refused_until = asyncio.get_running_loop().time() + seconds
         self.hang_up()
 
     @property
     def refusing(self) -> bool:
-        """Whether new connections are closed at once."""
+        """Whether the gateway closes new connections at once."""
         return asyncio.get_running_loop().time() < self._refused_until
 
     def lose_link(self, seconds: float, code: int) -> None:
-        """Lose the link to IB, said by 1100, and get it back after a while, said by the code."""
+        """Lose the link to IB, with code 1100, and restore it after a while, with the given code."""
         loop = asyncio.get_running_loop()
         self._link = loop.time() + seconds, code
         self.broadcast(1100)
@@ -163,7 +163,7 @@ class Desk:
 
 
 def is_shortage(error: BaseException | None) -> bool:
-    """Return whether the system lacks file handles or memory, which comes back when others let go of theirs."""
+    """Return whether the system lacks file handles or memory for the moment."""
     return isinstance(error, OSError) and error.errno in _SHORTAGES
 
 
@@ -330,7 +330,7 @@ class Connection:
             self._finish(request, answer, played)
 
     def play(self, fault: Fault) -> None:
-        """Do what a fault does to the gateway rather than to an answer."""
+        """Apply a fault that concerns the gateway, not an answer."""
         if fault.do == "refuse":
             self.desk.refuse(fault.seconds)
         elif fault.do == "lost":

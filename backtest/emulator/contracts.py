@@ -21,7 +21,7 @@ _IB_ZONES = {"America/New_York": "US/Eastern", "America/Chicago": "US/Central"} 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """An instrument of the store with all that is said of it, nothing in `facts` left out, and when it trades."""
+    """An instrument of the store with all its details, none in `facts` omitted, and its trading hours."""
 
     instrument: Instrument
     facts: ContractDetails
@@ -29,7 +29,7 @@ class Listing:
 
 
 def listing_of(instrument: Instrument, stored: ContractDetails | None) -> Listing:
-    """Return the listing of an instrument, what is not stored about it filled in."""
+    """Return the listing of an instrument, with defaults for what is not stored."""
     facts, named, hours = stored or ContractDetails(), instrument.qualifier, _hours_of(instrument, stored)
     pair = f"{instrument.symbol}.{instrument.currency}" if instrument.kind == "CASH" else instrument.symbol
     facts = replace(
@@ -80,7 +80,7 @@ def _zone(hours: Hours, stored: str) -> str:
 
 
 def fits(query: ContractQuery, listing: Listing) -> bool:
-    """Return whether a description means the listing; one without number and symbol means none."""
+    """Return whether a description matches the listing; one without number and symbol matches none."""
     instrument, facts = listing.instrument, listing.facts
     if query.exchange not in ("", instrument.exchange) or query.kind not in ("", instrument.kind):
         return False
@@ -121,12 +121,12 @@ def expired(listing: Listing, now: datetime) -> bool:
 
 
 def words(listing: Listing) -> list[str]:
-    """Return what a search for symbols looks at, in upper case."""
+    """Return the words that a symbol search looks at, in upper case."""
     return [listing.instrument.symbol.upper(), *listing.facts.name.upper().split()]
 
 
 def hours_text(sessions: list[Session], week: list[date], listing: Listing) -> str:
-    """Return sessions as IB writes them: 20261120:0930-20261120:1600;20261121:CLOSED, "" where none is known."""
+    """Return sessions as IB writes them: 20261120:0930-20261120:1600;20261121:CLOSED, "" if none is known."""
     zone = ZoneInfo(listing.facts.time_zone)
     if not sessions:
         return ""
@@ -143,5 +143,5 @@ def hours_text(sessions: list[Session], week: list[date], listing: Listing) -> s
 
 
 def parts_of(session: Session) -> list[Span]:
-    """Return a session without its breaks."""
+    """Return the parts of a session between its breaks."""
     return Span(session.open, session.close).minus(session.breaks)

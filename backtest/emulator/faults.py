@@ -89,7 +89,7 @@ _LARGEST = 1 << 24  # bytes of a script
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One entry of a script; which of the fields after `times` count depends on `do`."""
+    """One entry of a script; `do` determines which of the fields after `times` apply."""
 
     do: str
     trigger: str  # "request" or "connection"
@@ -114,7 +114,7 @@ class Fault:
 
 
 class Faults:
-    """A script under way: it knows how many requests and connections each fault has seen."""
+    """A running script: it counts the requests and connections that each fault has seen."""
 
     def __init__(self, script: Sequence[Fault] = ()) -> None:
         self._script = tuple(script)
@@ -137,7 +137,7 @@ class Faults:
     @classmethod
     def of(cls, entries: Any, name: str = "the script of faults") -> Faults:
         """
-        Return the script that JSON values make.
+        Return the script in JSON values.
 
         Raises:
             UsageError: an entry is invalid.
@@ -147,7 +147,7 @@ class Faults:
         return cls([_fault(entry, f"{name}, entry {number}") for number, entry in enumerate(entries, 1)])
 
     def of_request(self, kind: str, symbol: str, duration: str = "") -> list[Fault]:
-        """Count a request and return what is played on it."""
+        """Count a request and return the faults to apply to it."""
         return self._due(
             lambda fault: (
                 fault.trigger == "request"
@@ -158,7 +158,7 @@ class Faults:
         )
 
     def of_connection(self) -> list[Fault]:
-        """Count a connection and return what is played on it."""
+        """Count a connection and return the faults to apply to it."""
         return self._due(lambda fault: fault.trigger == "connection")
 
     def _due(self, meant: Callable[[Fault], bool]) -> list[Fault]:
@@ -172,7 +172,7 @@ class Faults:
 
 
 def spoilt(fault: Fault, frames: list[bytes], version: int) -> list[bytes]:
-    """Return the frames of an answer with a fault in them; faults that are not in the bytes change nothing."""
+    """Return the frames of an answer with a fault applied; faults that do not concern the bytes change nothing."""
     match fault.do:
         case "twice":
             return frames * 2

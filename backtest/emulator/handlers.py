@@ -48,7 +48,7 @@ class _Handler:
 
 
 def handle(connection: Connection, fields: list[str]) -> None:
-    """Read the message of a client and do what its row says; refuse one that cannot be read."""
+    """Read a client's message and handle it as its row says; refuse one that cannot be read."""
     try:
         request = decode_request(fields, connection.version)
     except Refused as error:
@@ -62,7 +62,7 @@ def handle(connection: Connection, fields: list[str]) -> None:
 
 def decode_request(fields: list[str], version: int) -> Request:
     """
-    Return the request that the fields of a frame make at a server version.
+    Return the request in the fields of a frame, at a server version.
 
     Raises:
         Refused: 320, a field is missing or is not a number.

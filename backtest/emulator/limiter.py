@@ -33,7 +33,7 @@ class _Passed:
 
 class Limiter:
     """
-    A count of what came in lately.
+    Counts of recent messages and requests.
 
     Args:
         time_scale: how much faster than the clock the windows pass; 100 makes ten minutes six seconds.
@@ -47,7 +47,7 @@ class Limiter:
         self._passed: deque[_Passed] = deque()
 
     def too_many_messages(self) -> bool:
-        """Count a message and return whether it is above the rate of a second."""
+        """Count a message and return whether it exceeds the rate per second."""
         now = self._now() * self._scale
         while self._messages and self._messages[0] <= now - 1.0:
             self._messages.popleft()
@@ -55,11 +55,11 @@ class Limiter:
         return self._strict and len(self._messages) > MESSAGES_A_SECOND
 
     def too_many_open(self, others: int) -> bool:
-        """Return whether a historical request comes on top of as many open ones as there may be."""
+        """Return whether the maximum of open historical requests is already reached."""
         return self._strict and others >= OPEN_REQUESTS
 
     def violated(self, request: BarsRequest | HeadRequest) -> bool:
-        """Count a request where its kind is paced, refused or not, and return whether it breaks a rule."""
+        """Count a request of a paced kind, refused or not, and return whether it breaks a rule."""
         if not _paced(request):
             return False
         now = self._now() * self._scale

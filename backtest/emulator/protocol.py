@@ -34,7 +34,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class ContractQuery:
-    """A contract as a client describes it; empty fields and a con_id of 0 say nothing."""
+    """A contract as a client describes it; empty fields and a con_id of 0 mean any."""
 
     con_id: int = 0
     symbol: str = ""
@@ -54,13 +54,13 @@ class ContractQuery:
 
 
 class Request(Protocol):
-    """What a client may ask for: a frozen dataclass of what its message says."""
+    """A client's request: a frozen dataclass of the message's content."""
 
     __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
     @property
     def kind(self) -> str:
-        """How the log and scripted faults call it."""
+        """Its name in the log and in scripted faults."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class StartApi:
 
 @dataclass(frozen=True, slots=True)
 class BarsRequest:
-    """20: historical bars, or the schedule of sessions where `prices` is SCHEDULE; the words are the client's."""
+    """20: historical bars, or the schedule of sessions if `prices` is SCHEDULE; the words are the client's."""
 
     req_id: int
     contract: ContractQuery
@@ -88,13 +88,13 @@ class BarsRequest:
 
     @property
     def kind(self) -> str:
-        """How the log and scripted faults call it."""
+        """Its name in the log and in scripted faults."""
         return "schedule" if self.prices == "SCHEDULE" else "bars"
 
 
 @dataclass(frozen=True, slots=True)
 class HeadRequest:
-    """87: when the bars of a contract begin; open until cancelled."""
+    """87: the time of a contract's first bar; open until cancelled."""
 
     kind: ClassVar[str] = "head"
     req_id: int
@@ -106,7 +106,7 @@ class HeadRequest:
 
 @dataclass(frozen=True, slots=True)
 class DetailsRequest:
-    """9: the contracts that fit a description."""
+    """9: the contracts that match a description."""
 
     kind: ClassVar[str] = "details"
     req_id: int
@@ -141,7 +141,7 @@ class OrderRequest:
 
 @dataclass(frozen=True, slots=True)
 class PlainRequest:
-    """A request whose answer holds nothing but an end: positions, orders, account; `number` is its message id."""
+    """A request whose answer is only an end: positions, orders, account; `number` is its message id."""
 
     kind: ClassVar[str] = "plain"
     number: int
@@ -154,7 +154,7 @@ class PlainRequest:
 
 async def read_version(reader: asyncio.StreamReader) -> int:
     """
-    Read the opening of a connection and return the server version to use: the lower of both sides' highest.
+    Read the opening of a connection and return the server version to use: the lower of both sides' maximum.
 
     Raises:
         NoConnection: the bytes are not an opening, or the versions do not meet.
@@ -195,7 +195,7 @@ async def _read_payload(reader: asyncio.StreamReader) -> bytes:
 
 
 def framed(payload: bytes) -> bytes:
-    """Return a payload behind its length."""
+    """Return a payload with its length in front."""
     return len(payload).to_bytes(4, "big") + payload
 
 
@@ -209,31 +209,31 @@ def message(*fields: object) -> bytes:
 
 
 class Fields:
-    """The fields of a request, taken one after the other; a missing one is an error, an empty number is 0."""
+    """The fields of a request, read one after another; a missing one is an error, an empty number is 0."""
 
     def __init__(self, fields: list[str], version: int) -> None:
         self._left = iter(fields)
         self.version = version
 
     def text(self) -> str:
-        """Take a field as it is."""
+        """Read a field as text."""
         return next(self._left)
 
     def integer(self) -> int:
-        """Take a whole number."""
+        """Read a whole number."""
         return int(self.text() or 0)
 
     def flag(self) -> bool:
-        """Take a truth value."""
+        """Read a boolean."""
         return self.text().lower() in ("1", "true")
 
     def skip(self, count: int) -> None:
-        """Take fields that nobody reads."""
+        """Skip fields that nobody needs."""
         for _ in range(count):
             self.text()
 
     def contract(self) -> ContractQuery:
-        """Take the fields of a contract."""
+        """Read the fields of a contract."""
         text = self.text  # the fields come in the order of the class
         return ContractQuery(
             self.integer(), text(), text(), text(), float(text() or 0), text(), text(), text(), text(), text(), text(),
@@ -245,12 +245,12 @@ class Fields:
 
 
 def handshake(version: int, now: datetime) -> bytes:
-    """Return the first frame of the gateway: the version, and the time in the login zone."""
+    """Return the gateway's first frame: the version, and the time in the login zone."""
     return message(version, f"{now.astimezone(ZoneInfo(LOGIN_ZONE)):%Y%m%d %H:%M:%S %Z}")
 
 
 def error(req_id: int, code: int, text: str, version: int, now: datetime) -> bytes:
-    """Return message 4; a req_id of -1 is said to the connection, not to a request."""
+    """Return message 4; a req_id of -1 addresses the connection, not a request."""
     if version >= 194:
         return message(4, req_id, code, text, "", int(now.timestamp() * 1000))
     return message(4, 2, req_id, code, text, *([""] if version >= 166 else []))
@@ -277,7 +277,7 @@ def details(req_id: int, instrument: Instrument, facts: ContractDetails, hours: 
 
 
 def samples(req_id: int, found: Iterable[tuple[Instrument, ContractDetails]], version: int) -> bytes:
-    """Return message 79, what a symbol search found."""
+    """Return message 79, the result of a symbol search."""
     rows = [
         (facts.con_id, instrument.symbol, instrument.kind, facts.primary_exchange, instrument.currency, 0)
         + ((facts.name, "") if version >= 176 else ())

@@ -85,22 +85,22 @@ class Gateway:
 
     @property
     def requests(self) -> list[Record]:
-        """The requests so far, of all clients, with what became of each."""
+        """The requests so far, of all clients, with the outcome of each."""
         return self._desk.requests
 
     @property
     def open_requests(self) -> int:
-        """Return how many requests for history are unanswered now."""
+        """Return how many historical requests are unanswered now."""
         return sum(len(connection.open) for connection in tuple(self._desk.connections))
 
     @property
     def most_open(self) -> int:
-        """Return how many requests for history were unanswered at once, at the most."""
+        """Return the largest number of historical requests that were open at once."""
         return self._desk.most_open
 
     @property
     def violations(self) -> int:
-        """How many messages and requests were above a limit."""
+        """How many messages and requests exceeded a limit."""
         return self._desk.violations
 
     @property
@@ -110,7 +110,7 @@ class Gateway:
 
     def start(self) -> None:
         """
-        Listen, and answer on a thread of its own from now on.
+        Listen, and answer on a separate thread from now on.
 
         Raises:
             UsageError: the port is in use, or the gateway runs already.

@@ -30,7 +30,7 @@ _NAMED = 10  # times that are named where series differ
 
 def align(bars: _Tables, rule: str) -> tuple[_Tables, _Notes]:
     """
-    Return the bars by a rule of ALIGNMENTS, and what the rule did, by the series' short names.
+    Return the bars aligned by a rule of ALIGNMENTS, and what the rule changed, by the series' short names.
 
     Series of one bar size are aligned with each other; of different sizes, the larger bar shows when it is complete.
 
@@ -162,7 +162,7 @@ def _indicators_of(strategies: Iterable[Any]) -> list[Any]:
 
 def hide_what_has_not_begun(strategies: Iterable[Any], datas: list[Any]) -> None:
     """
-    Let feeds and indicators be NaN before their first bar.
+    Make feeds and indicators NaN before their first bar.
 
     A line that has not begun stands at -1, which in a preloaded one is the last value of all: the future. Slots at
     the end, which Backtrader's cursor never reaches, stand there instead; as many as anything looks back.

@@ -37,7 +37,7 @@ _ENDINGS = {
 @contextmanager
 def code_of_others(explain: Callable[[BaseException], str]) -> Iterator[None]:
     """
-    Run code that is not ours: whatever it raises is an error of the strategy, unless the user pressed Ctrl-C.
+    Run code that is not ours: any exception becomes an error of the strategy, except a user's Ctrl-C.
 
     An exception that a signal raised is known by its identity: a KeyboardInterrupt that the code raises is none. What
     is raised while Ctrl-C is handled counts as the interruption. Backtrader's own names, where the code replaced them
@@ -79,7 +79,7 @@ def _explained(explain: Callable[[BaseException], str], error: BaseException) ->
 
 
 def said(error: BaseException) -> str:
-    """Return what an error is and says, at most 500 characters of its text, whatever its own code does."""
+    """Return the type and text of an error, at most 500 characters, whatever its own code does."""
     kind = _kind(error)
     try:
         text = str.__getitem__(str(error), slice(None))  # a plain text, even of a subclass
@@ -115,7 +115,7 @@ class CodeLine:
 
 def place_of(error: BaseException) -> CodeLine | None:
     """
-    Return the last line of somebody else's code that an error passed: of a user's, else of an installed package's.
+    Return the last line of other people's code that an error passed: a user's, otherwise an installed package's.
 
     A file that cannot be parsed is named itself. None where only Backtrader, Python and this package were under way.
     """
@@ -130,13 +130,13 @@ def place_of(error: BaseException) -> CodeLine | None:
 
 
 def at(error: BaseException) -> str:
-    """Return the place of an error behind a space; "" for none."""
+    """Return the place of an error after a space; "" for none."""
     place = place_of(error)
     return f" {place}" if place else ""
 
 
 def caller() -> CodeLine | None:
-    """Return the line of somebody else's code that called, through whatever else."""
+    """Return the line of other people's code that made the call, directly or not."""
     import sys
 
     frame = sys._getframe(1)
@@ -148,13 +148,13 @@ def caller() -> CodeLine | None:
 
 
 def raised_by_us(error: BaseException) -> bool:
-    """Return whether an error is one of ours that this package itself raised, and no code of others."""
+    """Return whether this package itself raised an error of its own type."""
     frames = _frames(error.__traceback__)
     return isinstance(error, BacktestError) and bool(frames) and _is_ours(frames[-1][0])
 
 
 def raised_by_backtrader(error: BaseException) -> bool:
-    """Return whether the line that raised an error is Backtrader's or ours, and not that of a strategy."""
+    """Return whether the line that raised an error is Backtrader's or ours, not a strategy's."""
     frames = _frames(error.__traceback__)
     return bool(frames) and (_is_ours(frames[-1][0]) or _is_backtraders(frames[-1][0]))
 
@@ -174,7 +174,7 @@ def innermost(error: BaseException) -> dict[str, Any]:
 
 
 def indexed(error: BaseException) -> Any:
-    """Return what was indexed in the expression that raised: the list of `self.datas[1]`; None if not known."""
+    """Return the object indexed in the expression that raised: the list of `self.datas[1]`; None if unknown."""
     trace = _last(error.__traceback__)
     expression = _expression(trace)
     if trace is None or not isinstance(expression, ast.Subscript):
@@ -185,7 +185,7 @@ def indexed(error: BaseException) -> Any:
 
 
 def indexed_name(error: BaseException) -> str:
-    """Return the last name of what a user's line indexed when it raised: close, of `self.data.close[1]`; "" if none."""
+    """Return the last name that a user's line indexed when it raised: close, of `self.data.close[1]`; "" if none."""
     trace, users = error.__traceback__, None
     while trace is not None:
         users = trace if _is_users(trace.tb_frame.f_code.co_filename) else users

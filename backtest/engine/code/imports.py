@@ -210,7 +210,7 @@ def reached(
     loaded: Mapping[str, Path] | None = None,
 ) -> dict[str, Path]:
     """
-    Return the files of the modules that a file imports, straight or through others, by name.
+    Return the files of the modules that a file imports, directly or indirectly, by name.
 
     Args:
         package: that the file belongs to, "" for none.
@@ -230,7 +230,7 @@ def reached(
 
 
 def package_of(name: str, file: Path) -> str:
-    """Return the package in which a module's relative imports begin."""
+    """Return the package at which a module's relative imports start."""
     return name if file.name == "__init__.py" else name.rpartition(".")[0]
 
 
@@ -241,14 +241,14 @@ def changed(file: Path) -> tuple[int, int]:
 
 
 def source_digest(source: bytes) -> str:
-    """Return the SHA-256 of source, the same whatever ends its lines: Git may write those of Windows."""
+    """Return the SHA-256 of source code, independent of its line ends, which Git may change."""
     return hashlib.sha256(source.replace(b"\r\n", b"\n")).hexdigest()
 
 
 @cache  # by time and size of the file's last change; a sweep asks thousands of times
 def imported_names(file: Path, package: str, changed: tuple[int, int]) -> tuple[str, ...]:
     """
-    Return the dotted names that a file may import: of `from a import b` both a and a.b.
+    Return the dotted names that a file may import: for `from a import b` both a and a.b.
 
     Of a file that imports by name (`import_module`), each text that may be such a name counts; "a.*" stands for all
     modules of a package.
@@ -305,7 +305,7 @@ def _with_parents(name: str) -> Iterator[str]:
 @cache
 def came_along(file: str) -> bool:
     """
-    Return whether a file, or a folder of modules, came with Python or with an installed package.
+    Return whether a file, or a folder of modules, is part of Python or of an installed package.
 
     Packages mostly lie in site-packages. Elsewhere, as by `pip install --target` or in an embedded Python, it is known
     by the list of its files that pip leaves beside what it installed.
@@ -362,7 +362,7 @@ class _Finder(MetaPathFinder):
     """Finds modules of the project for who imports them by name in the midst of a strategy, such as `pickle`."""
 
     def find_spec(self, fullname: str, path: Sequence[str] | None, target: Any = None) -> ModuleSpec | None:
-        """Return the spec of a module of the space that is at work in this thread, if it is one's own."""
+        """Return the spec of a module of this thread's active space, if it has one."""
         space = _turns.at_work()
         return space.spec(fullname, path) if space is not None and space.owns(fullname) else None
 
@@ -383,7 +383,7 @@ class _Turns:
         self._finder = _Finder()
 
     def enter(self, space: ImportSpace, wait: bool = True) -> None:
-        """Show the modules of a space, when no other needs their names."""
+        """Show the modules of a space, once no other space needs their names."""
         with self._changed:
             if wait and not self._of_thread():
                 self._changed.wait_for(lambda: not any(self._clash(space, other) for other in self._at_work))
@@ -396,7 +396,7 @@ class _Turns:
             self._settle(space.tops)
 
     def leave(self, space: ImportSpace) -> None:
-        """Give the names back."""
+        """Restore the names."""
         with self._changed:
             _remove_last(self._of_thread(), space)
             _remove_last(self._at_work, space)
@@ -408,7 +408,7 @@ class _Turns:
     @contextmanager
     def at_once(self, space: ImportSpace) -> Iterator[None]:
         """
-        Show the modules of a space for an import, and let no other thread change them before it is done.
+        Show the modules of a space for an import, and let no other thread change them meanwhile.
 
         Nobody's run is waited for: it may need this import to come to its end.
         """
@@ -420,13 +420,13 @@ class _Turns:
                 self.leave(space)
 
     def add(self, space: ImportSpace, top: str) -> None:
-        """Take it that a space has modules below one more name."""
+        """Record that a space has modules below one more name."""
         with self._changed:
             space.tops.add(top)
             self._settle({top})
 
     def at_work(self) -> ImportSpace | None:
-        """Return the space whose strategy runs in this thread; in a thread of the strategy's own, the only one."""
+        """Return the space whose strategy runs in this thread; in a thread that the strategy started, the only one."""
         mine, every = self._of_thread(), {id(one): one for one in self._at_work}
         return mine[-1] if mine else next(iter(every.values())) if len(every) == 1 else None
 
@@ -516,7 +516,7 @@ def _spec_elsewhere(top: str) -> ModuleSpec | None:
 
 
 def is_shared(spec: ModuleSpec) -> bool:
-    """Return whether a module is built in, or came with Python or with an installed package."""
+    """Return whether a module is built in, or part of Python or of an installed package."""
     places = [spec.origin] if spec.has_location else list(spec.submodule_search_locations or [])
     return all(place is not None and came_along(place) for place in places)
 

@@ -19,7 +19,7 @@ Find = Callable[[str, Any], Any]
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How texts of one type are read, and what one is called, with an example."""
+    """How to read texts of one type, and the name of a value with an example."""
 
     read: Callable[[str], Any]
     words: str
@@ -27,7 +27,7 @@ class Reading:
 
 def value_of(text: str, default: Any, find: Find) -> Any:
     """
-    Return the value that a text spells for a parameter with this default.
+    Return the value in a text, for a parameter with this default.
 
     Args:
         find: returns the class or the function of a dotted name, such as "bt.ind.EMA", for this default.
@@ -57,7 +57,7 @@ def value_of(text: str, default: Any, find: Find) -> Any:
 
 
 def plain_value(text: str) -> Any:
-    """Return the number, truth or text that a text is most plainly."""
+    """Return the number, boolean or string that a text most plainly means."""
     for kind in (int, float):
         try:
             return kind(text)
@@ -67,7 +67,7 @@ def plain_value(text: str) -> Any:
 
 
 def split_items(text: str) -> list[str]:
-    """Return what stands between the commas of a text, those inside of brackets apart."""
+    """Return the items between the commas of a text, ignoring commas inside brackets."""
     parts, depth = [""], 0
     for letter in text:
         depth += (letter in "([{") - (letter in ")]}")

@@ -31,7 +31,7 @@ _registering = threading.Lock()  # cloudpickle has one table of modules, for all
 
 
 class Parcel:
-    """Content on its way to other processes: packed when it is first sent, opened once where it arrives."""
+    """Content for other processes: packed when it is first sent, and unpacked once where it arrives."""
 
     def __init__(self, content: Any, modules: Iterable[str] = ()) -> None:
         """
@@ -64,7 +64,7 @@ class Parcel:
 
 
 def typed(module: str) -> bool:
-    """Return whether a module is a notebook, a prompt or the script that runs: no other process can import it."""
+    """Return whether a module is a notebook, a prompt or the running script, which no other process can import."""
     if module == "__main__" or module.startswith(STRATEGY_MODULE):
         return True
     loaded = sys.modules.get(module)
@@ -75,7 +75,7 @@ def typed(module: str) -> bool:
 
 
 def sent_by_value(thing: Any) -> bool:
-    """Return whether a class or a function goes along by value: no module that can be imported has it by its name."""
+    """Return whether a class or a function is sent by value, since no importable module has it by its name."""
     name = getattr(thing, "__module__", None) or ""
     if typed(name):
         return True
@@ -107,10 +107,10 @@ def _dumped(content: Any, register: Callable[[str], None]) -> bytes:
     import cloudpickle
 
     class Pickler(cloudpickle.Pickler):
-        """Takes apart what cloudpickle cannot."""
+        """Pickles what cloudpickle cannot."""
 
         def reducer_override(self, thing: Any) -> Any:
-            """Return how a thing is made again."""
+            """Return how to build an object again."""
             if isinstance(thing, functools.cached_property):  # which has a lock, up to Python 3.11
                 return _cached_property, (thing.func, thing.attrname)
             if isinstance(thing, type | FunctionType) and sent_by_value(thing):

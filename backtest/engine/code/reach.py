@@ -31,14 +31,14 @@ _MADE_BY_BACKTRADER = {"params", "p", "lines", "l", "linealias", "plotinfo", "pl
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """A hash of what is reached, and the files among it, by the names of their modules."""
+    """A hash of the dependencies, and the files among them, by the names of their modules."""
 
     digest: str
     files: Mapping[str, Path] = field(default_factory=dict)
 
 
 def reach_of(thing: Any) -> Reach:
-    """Return what a class or a function reaches in the project that it belongs to."""
+    """Return what a class or a function depends on in its project."""
     first = _Walk(frozenset(), frozenset())
     first.told(thing)
     walk = _Walk(frozenset(first.changed), frozenset(first.stored))  # not constant if a function changes it
@@ -69,7 +69,7 @@ class _Walk:
 
     def told(self, value: Any, typed: bool = True) -> Any:
         """
-        Return what stands for a value, as JSON.
+        Return the JSON that identifies a value.
 
         Args:
             typed: whether no file's text says it, so that lists and the like count with what they hold now.

@@ -59,7 +59,7 @@ class Strategy:
 
 def load_strategy(strategy: str | Path | type[Any] | Strategy, below: str | Path = "") -> Strategy:
     """
-    Return a strategy by its class, or by "file.py:Name"; the name may be left out where the file has only one.
+    Return a strategy by its class, or by "file.py:Name"; a file with only one strategy needs no name.
 
     A bare word such as "sma_cross" means one of the strategies that come with the package; one that was loaded is
     returned as it is.
@@ -95,7 +95,7 @@ def load_strategy(strategy: str | Path | type[Any] | Strategy, below: str | Path
 
 
 def file_and_class(text: str) -> tuple[str, str]:
-    r"""Return what file.py:Name names, "" for no class; a colon after the letter of a drive, as in C:\x, is none."""
+    r"""Return the parts of file.py:Name, "" for no class; the colon of a drive, as in C:\x, does not count."""
     drive = text[:2] if re.match(r"[A-Za-z]:[\\/]", text) else ""
     file, _, name = text[len(drive) :].partition(":")
     return drive + file, name
@@ -103,7 +103,7 @@ def file_and_class(text: str) -> tuple[str, str]:
 
 def parameters(strategy: Strategy, given: Mapping[str, Any]) -> dict[str, Any]:
     """
-    Return all parameters: the defaults, and what is given in their place; text is read as the default's type.
+    Return all parameters: the defaults, replaced by the given values; text is read as the default's type.
 
     They are as they come back from a saved run: copies, and in place of a class, a function or the like its `Named`.
     `live_parameters` has what the strategy gets.
@@ -120,7 +120,7 @@ def parameters(strategy: Strategy, given: Mapping[str, Any]) -> dict[str, Any]:
 
 def typed_values(strategy: Strategy, grid: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
     """
-    Return values to try as `parameters` would; a text stays one where the default is a number, a truth or a text.
+    Return values to try as `parameters` would; text stays text if the default is a number, boolean or text.
 
     Raises:
         UsageError: a name that the strategy does not have, or a value that is not of its type or cannot be kept.
@@ -136,13 +136,13 @@ def typed_values(strategy: Strategy, grid: Mapping[str, Sequence[Any]]) -> dict[
 
 
 def names_of_texts(strategy: Strategy) -> set[str]:
-    """Return the parameters whose values are read from texts by the type of the default, and not as numbers."""
+    """Return the parameters whose texts are read by the type of the default, not as numbers."""
     return {name for name, default in strategy.defaults.items() if type(default) not in _PLAIN}
 
 
 def live_parameters(strategy: Strategy, params: Mapping[str, Any]) -> dict[str, Any]:
     """
-    Return what the strategy gets for parameters that may hold a `Named`; lists and dicts are its own to change.
+    Return the strategy's own copies of parameters that may hold a `Named`; it may change lists and dicts.
 
     Raises:
         UsageError: a name stands for nothing.
@@ -152,7 +152,7 @@ def live_parameters(strategy: Strategy, params: Mapping[str, Any]) -> dict[str, 
 
 def typed_things(strategy: Strategy, values: Iterable[Any]) -> dict[str, SimpleNamespace]:
     """
-    Return what values name in a notebook, at a prompt or in the script that runs, as far as no other process has it.
+    Return the objects of a notebook, a prompt or the script that values name and other processes lack.
 
     It stands in place of these modules there: a name of each, with the things at the top of it.
     """
@@ -189,7 +189,7 @@ def _uncalled(error: BaseException, cls: type[Any]) -> CodeLine | None:
 
 @contextmanager
 def importing_beside(strategy: Strategy) -> Iterator[None]:
-    """Let what runs find the modules of the strategy's project by their names, as `load_strategy` lets its file."""
+    """Let running code import the modules of the strategy's project by name, as `load_strategy` lets its file."""
     with strategy.space.shown() if strategy.space else nullcontext():
         yield
 
