@@ -135,7 +135,7 @@ def main(words: list[str] | None = None, clock: Clock = utc_now) -> None:
     given = documents_given()
     try:
         _program()(words, prog_name="backtest", obj=clock)
-    except (BacktestError, OSError) as error:
+    except (BacktestError, OSError, MemoryError) as error:
         if isinstance(error, BrokenPipeError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has gone: nobody to tell
             sys.exit(0)

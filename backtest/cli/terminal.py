@@ -161,6 +161,8 @@ def _failure_of(error: BaseException) -> tuple[str, int]:
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{error.strerror or error}; choose another place or free space, then run this again", 1
+    if isinstance(error, MemoryError):
+        return "there is not enough memory for this; name a smaller file or fewer bars, or use a larger machine", 1
     if isinstance(error, KeyboardInterrupt):
         return "interrupted; stored bars stay; run this again to resume", 130
     return f"{type(error).__name__}: {error}", 1

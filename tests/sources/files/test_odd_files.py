@@ -1,6 +1,7 @@
 """Files of others that are broken, or out of all proportion: one sentence, and nothing is written."""
 
 import io
+import json
 import os
 import sys
 import zipfile
@@ -78,6 +79,18 @@ def test_a_cell_beyond_all_measure_is_an_error_of_a_line(tmp_path, call, text):
     assert code in (2, 3)
     assert err.count("\n") < 4
     assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows makes room for all bytes of a file at once")
+def test_a_file_that_no_memory_holds_is_an_error_of_a_line(tmp_path, call):
+    with (tmp_path / "bars.csv").open("wb") as handle:
+        handle.truncate(1 << 43)
+
+    code, out, err = call("import", tmp_path / "bars.csv", "AAPL/1day", "--store", tmp_path / "store", "--json")
+
+    assert code == 1
+    assert err.count("\n") == 1
+    assert "not enough memory" in json.loads(out)["error"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pipes")
