@@ -134,6 +134,8 @@ def hours_in(reader: Reader, series: Series) -> Hours:
 def lacks(reader: Reader, *series: Series) -> str:
     """Return the message about missing series: how to get the first, and similar ones that exist."""
     names, be = ", ".join(one.short for one in series), "are" if series[1:] else "is"
+    if are_of_frames(reader):
+        return f"{names} {be} not among the frames; {put_frames_into_a_store(series[0])}"
     hint = did_you_mean_stored(series[0], reader)
     return f"{names} {be} not in {reader.name}; {ways_to_fill(reader, series[0])}{hint}"
 
@@ -165,6 +167,14 @@ def ways_to_fill(reader: Reader, series: Series | None = None) -> str:
     if _is_empty(reader):
         ways.append(f"backtest demo{store} (sample prices)")
     return f"run: {', '.join(ways[:-1])} or {ways[-1]}"
+
+
+def put_frames_into_a_store(lacking: Series) -> str:
+    """Return how a run on frames gets bars of another series, which lie in a store only."""
+    return (
+        f'put each frame, and bars of {lacking.quoted}, into a store: backtest.ingest(frame, "{lacking.quoted}", '
+        '"data/bars"); then run on the names of its series, with store="data/bars"'
+    )
 
 
 def stored_dates(manifest: Manifest) -> str:

@@ -292,6 +292,25 @@ def test_a_run_says_what_to_write_where_a_frame_is_not_enough(given, options, sa
         backtest.run(Holds, given, **options)
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (
+            {"currency": "EUR"},
+            "rate of exchange from 2023-12-26 to .* is not among the frames; .* of EUR-CASH/1day",
+        ),
+        ({"dividends": "derived"}, r"AAPL/1day/ADJUSTED_LAST is not among the frames; put .*backtest\.ingest\(frame, "),
+        ({"borrow": "stored"}, "AAPL/1day/FEE_RATE is not among the frames; put each frame"),
+        ({"slippage": "spread"}, "AAPL/1day/BID is not among the frames; put each frame"),
+    ],
+)
+def test_what_a_run_on_frames_lacks_is_no_folder_that_will_be_gone(options, said):
+    with pytest.raises(NoBars, match=said) as error:
+        backtest.run(Holds, {"AAPL/1day": frame()}, **options)
+
+    assert "backtest-frame" not in str(error.value)
+
+
 def test_a_week_under_way_is_left_out_and_said(tmp_path):
     mondays = pd.to_datetime(["2024-03-04", "2024-03-11", "2024-03-18"])
     store = Store(tmp_path, clock=lambda: datetime(2024, 3, 20, 15, tzinfo=UTC))

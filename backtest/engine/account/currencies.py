@@ -19,7 +19,7 @@ from backtest.market.session_days import sessions_around
 from backtest.market.span import Span
 from backtest.runs.currencies import BY_CURRENCY, PriceUnit, are_plain, currency_of, unit_named, units_of
 from backtest.runs.spec import RunSpec
-from backtest.store.reader import Reader, hours_in, manifest_or_empty
+from backtest.store.reader import Reader, are_of_frames, hours_in, manifest_or_empty, put_frames_into_a_store
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -377,6 +377,12 @@ def _what_to_download(store: Reader, currency: str, base: str, moments: _Moments
         for pair in pairs_to_download(currency, base)
     ]
     why = f" ({'; '.join(dict.fromkeys(short))})" if short else ""
+    if are_of_frames(store):
+        pair = Series.parse(f"{pairs_to_download(currency, base)[0]}/1day/MIDPOINT")
+        return (
+            f"money in {currency} cannot be converted to {base}: their rate of exchange from {since} to {until} is not "
+            f"among the frames{why}; {put_frames_into_a_store(pair)}"
+        )
     return (
         f"money in {currency} cannot be converted to {base}: {store.name} lacks their rate of exchange from {since} to "
         f"{until}{why}; run: {' and '.join(lines)}; or import rates as such a series"
