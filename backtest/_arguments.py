@@ -136,7 +136,7 @@ def path(value: Any, name: str, example: str = "write the path of a folder") -> 
         UsageError: it is not one, is empty, is a URL, or is one that no disk takes.
     """
     if is_url(value):
-        refuse(name, value, f"that is a URL, and a place on this machine is meant; {example}")
+        refuse(name, value, f"that is a URL, but a local path is expected; {example}")
     if isinstance(value, str | os.PathLike) and (written := os.fspath(value)):
         found = Path(os.fsdecode(written))
         if "\0" not in str(found) and all(len(os.fsencode(part)) <= _LONGEST_NAME for part in found.parts):

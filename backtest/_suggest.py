@@ -12,9 +12,9 @@ def did_you_mean(word: str, known: Iterable[str], most: int = 1) -> str:
 
 
 def there_are(word: str, known: Iterable[str]) -> str:
-    """Return all words that exist, and the one that was probably meant: "there are a, bc; did you mean a?"."""
+    """Return all words that exist, and the one that was probably meant: "choose from a, bc; did you mean a?"."""
     known = list(known)
-    return f"there are {', '.join(known)}{did_you_mean(word, known)}"
+    return f"choose from {', '.join(known)}{did_you_mean(word, known)}"
 
 
 def nearest(word: str, known: Iterable[str], most: int) -> list[str]:

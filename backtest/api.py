@@ -215,16 +215,14 @@ def takes_frames(function: _F) -> _F:
         zone = _arguments.text(tz, "tz", "write an IANA zone, such as America/New_York, or leave it out")
         if not _holds_frames(series):
             if zone:
-                raise UsageError(
-                    f"tz={zone!r} is the zone of times in a frame, and bars of a store are in UTC; leave it out"
-                )
+                raise UsageError(f"tz={zone!r} is the time zone of a frame, but stored bars are in UTC; leave it out")
             return function(strategy, series, *more, store=store, **asked)
         from backtest.downloads.ingestion import stored_frames
         from backtest.sources.files.frames import is_frame
 
         if store is not None:
             raise UsageError(
-                "bars and a store are two places to run on; leave store out, or put the frame there first: "
+                "give either a frame or a store; leave store out, or import the frame into the store: "
                 'backtest.ingest(frame, "AAPL/1day", store)'
             )
         if is_frame(series) and asked.get("brokerage") is None:

@@ -134,7 +134,7 @@ class GivenUp(Unanswered):
 
 
 class Stopped(SourceError):
-    """The user asked to stop; what is stored stays."""
+    """The user asked to stop; stored bars are kept."""
 
     scope = "all"
     brief = "stopped"

@@ -23,7 +23,7 @@ def test_the_nearest_word_ends_the_sentence_and_capitals_do_not_matter():
 
 def test_nothing_is_said_where_nothing_is_near():
     assert did_you_mean("turnover", ["sharpe", "cagr"]) == ""
-    assert there_are("turnover", ["sharpe", "cagr"]) == "there are sharpe, cagr"
+    assert there_are("turnover", ["sharpe", "cagr"]) == "choose from sharpe, cagr"
 
 
 @pytest.mark.parametrize(

@@ -161,11 +161,13 @@ def load_baseline(path: str | Path) -> Baseline:
     try:
         asked = read_document(Path(path), _FORMATTED, links=True)
         if asked["format"] != _FORMAT:
-            raise BadStore(f"{path} has format {asked['format']}, this version knows {_FORMAT}; upgrade ib-backtest")
+            raise BadStore(
+                f"{path} has format {asked['format']}, but this version reads format {_FORMAT}; upgrade ib-backtest"
+            )
         _SHAPE(asked, "")
         return _of_record(asked)
     except FileNotFoundError:
-        raise UsageError(f"no baseline {path}; make one of a saved run: backtest baseline save RUN") from None
+        raise UsageError(f"no baseline {path}; make one from a saved run: backtest baseline save RUN") from None
     except (Misfit, DamagedStore) as error:
         raise DamagedStore(
             f"{path} is not a baseline ({error}); restore it, or save it again: backtest baseline save RUN"

@@ -61,8 +61,8 @@ def repeat(scene: Scene) -> RunResult:
     rate = spec.risk_free if scene.risk_free is None else scene.risk_free
     if spec.rates and scene.risk_free is None:
         raise UsageError(
-            f"{spec.name} was run with a risk-free return of each session, which a baseline cannot store; make one of "
-            "a run with a return a year"
+            f"{spec.name} was run with a risk-free return of each session, which a baseline cannot store; save a run "
+            "with an annual rate"
         )
     result = run(
         scene.strategy, spec.series, store=scene.store, span=spec.span, params=spec.params, cash=spec.cash,

@@ -116,7 +116,9 @@ def _universe(old: Baseline, new: Baseline) -> Change | None:
     if before is None or now is None or before.digest == now.digest:
         return None
     then, today = ({_stretch(row) for row in one.rows} for one in (before, now))
-    told = [f"{line} is gone" for line in sorted(then - today)] + [f"{line} was added" for line in sorted(today - then)]
+    told = [f"{line} was removed" for line in sorted(then - today)] + [
+        f"{line} was added" for line in sorted(today - then)
+    ]
     return Change("universe", _some(told), functools.partial(_with_universe, before))
 
 
@@ -146,7 +148,7 @@ def _interest(old: Baseline, new: Baseline) -> Change | None:
     before, now = (one.inputs.get("interest", {}) for one in (old, new))
     if not before or not now or before["sha256"] == now["sha256"]:
         return None
-    return Change("interest", (f"the benchmark rates of {before['rates']} -> {now['rates']} are others",))
+    return Change("interest", (f"the benchmark rates changed: {before['rates']} -> {now['rates']}",))
 
 
 def account_in(one: Baseline) -> MarginTable | None:
@@ -222,8 +224,8 @@ def _told_of_bars(old: Baseline, scene: Scene, key: str, before: pa.Table | None
         return
     then, today = old.months.get(key, {}), month_digests(scene.spec, scene.store).get(key, {})
     months = [month for year in sorted({*then, *today}) for month in _months(year, then, today)]
-    where = f"in {', '.join(_some(months))}" if months else "than those it was made of"
-    yield f"{series.short} has other bars {where}; no revision of {scene.store.name} has the old ones"
+    where = f"in {', '.join(_some(months))}" if months else "than it was made with"
+    yield f"{series.short} has different bars {where}; no revision in {scene.store.name} has the old ones"
 
 
 def _months(year: str, then: Mapping[str, str], today: Mapping[str, str]) -> Iterator[str]:
@@ -238,7 +240,7 @@ def _bar_changes(before: pa.Table, now: pa.Table) -> Iterator[str]:
     for time in sorted({*old, *new}):
         when = time.replace(tzinfo=None).isoformat().removesuffix("T00:00:00")
         if time not in new:
-            yield f"{when} is gone"
+            yield f"{when} was removed"
         elif time not in old:
             yield f"{when} was added"
         else:
@@ -384,7 +386,9 @@ def _with_rates(rates: Mapping[str, Any], stack: contextlib.ExitStack, scene: Sc
 
 def _notes(old: Baseline, new: Baseline) -> Change | None:
     same = old.inputs.get("notes") == new.inputs.get("notes")
-    return None if same else Change("notes", ("what the strategy notes of itself, such as the hashes of its models",))
+    return (
+        None if same else Change("notes", ("what the strategy records about itself, such as the hashes of its models",))
+    )
 
 
 def _versions(old: Baseline, new: Baseline) -> Change | None:

@@ -133,7 +133,7 @@ def save_runs(results: Sequence[RunResult], folder: str | Path, store: Reader, n
             others.
     """
     if name and len(results) > 1:
-        raise UsageError(f"--name {name} is one name, and {len(results)} runs are given; name one run")
+        raise UsageError(f"--name {name} names one baseline, but {len(results)} runs are given; give one run")
     paths = [path_of(name or default_name(result.spec), folder) for result in results]
     for result, path in zip(results, paths, strict=True):
         check_has_strategy(result.spec.strategy)
@@ -146,7 +146,7 @@ def save_runs(results: Sequence[RunResult], folder: str | Path, store: Reader, n
 def _refuse_frame(result: RunResult) -> None:
     if result.manifest.get("frame"):
         raise UsageError(
-            f"the run {result.name} was made on a frame, and a baseline needs stored bars: put them into a "
+            f"the run {result.name} was made on a frame, but a baseline needs stored bars: put them into a "
             'store with backtest.ingest(frame, "AAPL/1day", "data/bars"), run on that, and save that run'
         )
 
@@ -201,7 +201,7 @@ def files(names: Iterable[str], folder: str | Path) -> list[Path]:
     """
     found = {path.stem: path for path in sorted(Path(folder).glob("*.json"))}
     if not found:
-        raise UsageError(f"no baseline in {folder}; make one of a saved run: backtest baseline save RUN")
+        raise UsageError(f"no baseline in {folder}; make one from a saved run: backtest baseline save RUN")
     wanted = list(names) or list(found)
     for name in wanted:
         if name not in found:
@@ -248,7 +248,7 @@ def _refuse_another(spec: RunSpec, path: Path) -> None:
     differing = {key for key, value in kept.items() if value != now.get(key)}
     if differing & {"strategy", "series", "since", "until"}:
         raise UsageError(
-            f"{path} is of another run ({', '.join(sorted(differing))} differ); keep this one beside it with "
+            f"{path} was made from another run ({', '.join(sorted(differing))} differ); keep this one beside it with "
             "--name NAME, or remove the file"
         )
 
@@ -301,7 +301,7 @@ def _why(judgement: Judgement) -> Iterator[str]:
         yield f"  {cause.verdict:<12} {cause.what}{meaning}"
         yield from (f"    {line}" for line in cause.told)
     if judgement.status == MOVED and not judgement.causes:
-        yield "  cause        none found: all recorded inputs are unchanged; the strategy reads something else"
+        yield "  cause        none found: no recorded input changed; the strategy depends on something else"
 
 
 def _order_lines(judgement: Judgement) -> list[str]:

@@ -77,8 +77,25 @@ def _harmless_errors() -> Iterator[None]:
     try:
         yield
     except _WrongUsage as error:
-        error.message = harmless(shortened(error.message))
+        error.message = harmless(shortened(_in_words(error)))
         raise
+
+
+def _in_words(error: Any) -> str:
+    """Return what is wrong with a command line; of a value that Pydantic refused, in words that name the value."""
+    refused = error.__cause__.errors()[0] if hasattr(error.__cause__, "errors") else {}
+    words = _REFUSED.get(refused.get("type", ""))
+    if words is None:
+        return str(error.message).removeprefix("Value error, ")
+    return words.format(value=refused["input"], **refused.get("ctx", {}))
+
+
+_REFUSED = {
+    "float_parsing": "{value!r} is not a number.",
+    "int_parsing": "{value!r} is not a whole number.",
+    "greater_than_equal": "{value} is below the minimum of {ge:g}.",
+    "less_than_equal": "{value} is above the maximum of {le:g}.",
+}
 
 
 app = typer.Typer(

@@ -39,7 +39,7 @@ def command_of(text: str) -> list[str]:
 def check_command(command: list[str]) -> None:
     """Report a missing program at once, not in the night that needs it."""
     if command and shutil.which(command[0]) is None:
-        say(f"warning: --on-problem: there is no program {command[0]!r} here; the download goes on without it")
+        say(f"warning: --on-problem: there is no program {command[0]!r} here; the download continues without it")
 
 
 def run_command(command: list[str], facts: Mapping[str, Any], seconds: float = _SECONDS) -> None:

@@ -72,7 +72,7 @@ def refuse_url(text: object, option: str) -> None:
         UsageError: it is one.
     """
     if is_url(text):
-        raise UsageError(f"{option} {text} is a URL, and the command writes to this machine; name a folder or a file")
+        raise UsageError(f"{option} {text} is a URL, but the command writes to local disk; name a folder or a file")
 
 
 def date_of(text: str, option: str) -> date | None:
@@ -163,11 +163,13 @@ def _text_of(name: str) -> str:
         encoding = next((encoding for mark, encoding in _MARKS if content.startswith(mark)), "utf-8")
         text = content.decode(encoding)
     except OSError as error:
-        raise UsageError(f"{str(path)!r} cannot be read ({error.strerror}); write @FILE of a file that can") from error
+        raise UsageError(f"{str(path)!r} cannot be read ({error.strerror}); name a readable file: @FILE") from error
     except DamagedStore as error:
         raise UsageError(f"{error}; write @FILE, with one series per line") from error
     except UnicodeDecodeError as error:
-        raise UsageError(f"{str(path)!r} is no text ({error.reason}); write one series per line, in UTF-8") from error
+        raise UsageError(
+            f"{str(path)!r} is not a text file ({error.reason}); write one series per line, in UTF-8"
+        ) from error
     if "\0" in text:
         raise UsageError(f"{str(path)!r} is not a text file (it has zero bytes); write one series per line, in UTF-8")
     return text

@@ -75,7 +75,7 @@ class _Tally:
         time_left = _time_left(left)
         return (
             f"{done:,} of {self._count:,} series, {self._requests:,} requests, {self._bars:,} bars "
-            f"({self._bars / max(seconds, 0.1):,.0f} a second), about {time_left} left; "
+            f"({self._bars / max(seconds, 0.1):,.0f} per second), about {time_left} left; "
             f"{progress.series.short} {progress.done} of {progress.windows}"
             + (f"; waiting: {why}" if (why := self._waiting_for()) else "")
         )

@@ -28,7 +28,7 @@ from backtest.cli.options import (
 from backtest.cli.parse import date_of, factors_of, group_counts_of, lengths_of, parse_series, settings_of
 from backtest.cli.progress import sweeping
 from backtest.cli.run_tables import give_kept_run, give_more, give_next_orders, give_sweep, give_validity
-from backtest.cli.terminal import give_json, say
+from backtest.cli.terminal import give, give_json, say
 from backtest.errors import BacktestError
 from backtest.runs.spec import BrokerageOptions, with_kept_universe
 
@@ -328,6 +328,8 @@ def validate(
         give_validity(result, found)
         if why:
             say(f"It could not be run again at other costs: {why}")
+        if lookahead and not leaks:
+            give("No look-ahead bias found: no decision changed when later bars were changed.")
         give_more(more)
     if leaks:
         raise typer.Exit(1)

@@ -55,9 +55,9 @@ def give_kept(rows: list[Listed], as_json: bool, chosen: bool) -> None:
         give_json({"runs": {row.kept.name: _kept_document(row) for row in rows}})
         return
     if not rows:
-        say("No saved run matches" if chosen else "No saved runs yet; create one with: backtest run")
+        say("No saved run matches." if chosen else "No saved runs yet; create one with: backtest run")
         return
-    heads = ["run", "strategy", "series", "parameters", "return", "CAGR", "Sharpe", "drawdown", "kept"]
+    heads = ["run", "strategy", "series", "settings", "return", "CAGR", "Sharpe", "drawdown", "saved"]
     cells = [_kept_cells(row) for row in rows]
     for name, texts in (
         ("tags", [", ".join(row.labels.tags) for row in rows]),
@@ -98,7 +98,7 @@ def _kept_cells(row: Listed) -> list[str]:
 def _give_runs_table(heads: list[str], rows: list[list[str]]) -> None:
     """Print a row per run; where the width is short, what all have in common is printed once, above."""
     short, common = table_width(tuple(heads), rows) > wide(), list[str]()
-    for name in ("strategy", "series", "parameters"):
+    for name in ("strategy", "series", "settings"):
         place = heads.index(name)
         words = {row[place] for row in rows}
         if words == {""} or (short and len(rows) > 1 and len(words) == 1):
@@ -167,7 +167,7 @@ def _give_costs(table: CostTable) -> None:
         [[f"{case.factor:g}×", *(METRICS[name].text(getattr(case, name)) for name in names)] for case in table.cases],
     )
     even = f"Break-even at {table.break_even:,.1f}× the costs."
-    give(wrapped(f"There is no break-even: {REASONS.get(table.why, table.why)}." if table.why else even))
+    give(wrapped(f"No break-even: {REASONS.get(table.why, table.why)}." if table.why else even))
 
 
 def give_labels(labels: Labels, folder: Path, as_json: bool) -> None:
@@ -191,16 +191,16 @@ def give_next_orders(found: NextOrders, now: datetime | None, as_json: bool) -> 
         return
     opens = found.when(found.opens)
     if found.orders:
-        give(f"{found.strategy} would order at the open of {opens}:")
+        give(f"{found.strategy} would place these orders at the open of {opens}:")
         heads = ("order", "series", "side", "size", "kind", "price", "given")
         give_table(heads, [_order_words(order, found) for order in found.orders])
     else:
-        give(f"{found.strategy} would order nothing at the open of {opens}.")
+        give(f"{found.strategy} would place no orders at the open of {opens}.")
     give(wrapped(found.assumes))
     for note in (*(note for order in found.orders for note in _order_notes(order, found)), *found.notes):
         give(wrapped(note))
     if late and now:
-        say(f"warning: that open has passed, since it is {found.when(now)} now; update the store first")
+        say(f"warning: that open has already passed: it is now {found.when(now)}; update the store first")
     say("No orders were placed.")
 
 
@@ -220,12 +220,12 @@ def _order_notes(order: OpenOrder, found: NextOrders) -> Iterator[str]:
     if order.instead_of:
         others = ", ".join(map(str, order.instead_of))
         yield (
-            f"{name} ends when order {others} is filled."
+            f"{name} is cancelled when order {others} is filled."
             if len(order.instead_of) == 1
-            else (f"{name} ends when one of the orders {others} is filled.")
+            else (f"{name} is cancelled when one of the orders {others} is filled.")
         )
     if order.until is not None:
-        yield f"{name} ends with {found.when(order.until)}."
+        yield f"{name} is valid until {found.when(order.until)}."
 
 
 def give_series_runs(found: SeriesRuns, as_json: bool) -> None:
@@ -249,7 +249,7 @@ def give_comparison(found: Comparison, as_json: bool) -> None:
     for words in found.legend:
         give(wrapped(words))
     give("")
-    give_table(("run", "return", "CAGR", "volatility", "Sharpe", "drawdown", "− first", "p"), found.rows())
+    give_table(("run", "return", "CAGR", "volatility", "Sharpe", "drawdown", "vs first", "p"), found.rows())
     for one in found.differences:
         give(wrapped(str(one)))
     give(wrapped(found.basis))
@@ -303,11 +303,12 @@ def give_validity(result: RunResult, found: Validity) -> None:
         give("")
         give(
             wrapped(
-                f"Monte Carlo of the trades: reshuffled, resampled, or 10 % of them skipped. end: final equity, "
-                f"{currency}; fall: maximum drawdown; loses: share that ends below the start."
+                f"Monte Carlo of the trades: reshuffled, resampled, or 10 % of them skipped. Quantiles of the final "
+                f"equity, {currency}, and of the maximum drawdown (MDD); P(loss): share that ends below the initial "
+                "cash."
             )
         )
-        give_table(("trades", "end 5 %", "50 %", "95 %", "fall 5 %", "50 %", "95 %", "loses"), rows)
+        give_table(("trades", "equity 5 %", "50 %", "95 %", "MDD 5 %", "50 %", "95 %", "P(loss)"), rows)
     names = ("total_return", "cagr", "sharpe")
     rows = [[f"{case.factor:g}×", *(METRICS[name].text(getattr(case, name)) for name in names)] for case in found.costs]
     give("")
@@ -329,7 +330,7 @@ def give_more(found: dict[str, Any]) -> None:
         if found[name]:
             give(wrapped(found[name].summary))
     if found["walk_forward"]:
-        say(f"Page of the walk-forward: backtest report {found['walk_forward'].folder}")
+        say(f"HTML report of the walk-forward: backtest report {found['walk_forward'].folder}")
 
 
 def _give_regimes(found: Regimes) -> None:
@@ -362,7 +363,7 @@ def _give_steps(found: WalkForward) -> None:
         for step in found.steps
     ]  # fmt: skip
     give("")
-    give_table(("in-sample", "tested to", *found.values, "IS Sharpe", "OOS Sharpe", "OOS return"), rows)
+    give_table(("in-sample", "OOS until", *found.values, "IS Sharpe", "OOS Sharpe", "OOS return"), rows)
 
 
 def give_saved(paths: Sequence[Path], as_json: bool) -> None:

@@ -275,7 +275,7 @@ def report(
     folder, kind = _what(run_name)
     if kind is not _Kind.run:
         if png:
-            raise UsageError(f"{folder} is a {kind.value}, and --png is of one run; name that one")
+            raise UsageError(f"--png draws the figures of one run, and {folder} is a {kind.value}; name a run")
         files = [page := _write_page(folder, kind, out, store)]
         if pdf:
             print_page(page, Path(pdf))
@@ -369,7 +369,7 @@ def _serve(name: str, port: int, store: str) -> None:
 def _below(folder: Path, root: Path) -> str:
     """Return the page of a folder as seen from the folder of runs; raise UsageError where it is elsewhere."""
     if not folder.resolve().is_relative_to(root.resolve()):
-        raise UsageError(f"{folder} is not in {root}, which is served; name the folder around it")
+        raise UsageError(f"{folder} is not inside {root}, which is being served; serve a folder that contains it")
     return f"{folder.resolve().relative_to(root.resolve()).as_posix()}/index.html"
 
 

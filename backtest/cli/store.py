@@ -469,7 +469,7 @@ def pin(
         (date_of(since, "--since"), date_of(until, "--until")),
     )
     if check and update:
-        raise UsageError("--check changes nothing and --update does; give one of them")
+        raise UsageError("--check and --update cannot be combined; give one of them")
     if check:
         reports = pins.examine(target, lock, named)
     elif update:
@@ -478,7 +478,10 @@ def pin(
         reports = pins.add(target, lock, named or target.series(), dates)
     give_pins(reports, lock, as_json)
     if any(report.status == "broken" for report in reports):
-        say(f"error: bars are not those pinned in {lock}; accept what is stored: backtest pin --update --lock {lock}")
+        say(
+            f"error: stored bars differ from the pins in {lock}; accept the stored bars: backtest pin --update --lock "
+            f"{lock}"
+        )
         raise typer.Exit(1)
 
 

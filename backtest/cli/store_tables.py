@@ -82,7 +82,7 @@ def give_download(report: DownloadReport, as_json: bool, quiet: bool = False) ->
     if quiet or len(report.series) > 1:
         give(str(report.summary))
     if report.complete and not report.requests and not quiet:
-        say("Nothing to download: the store has it all.")
+        say("Nothing to download: the store has all these bars.")
 
 
 def _download_line(one: SeriesReport) -> str:

@@ -164,7 +164,7 @@ def _failure_of(error: BaseException) -> tuple[str, int]:
     if isinstance(error, MemoryError):
         return "there is not enough memory for this; name a smaller file or fewer bars, or use a larger machine", 1
     if isinstance(error, KeyboardInterrupt):
-        return "interrupted; stored bars stay; run this again to resume", 130
+        return "interrupted; stored bars are kept; run this again to resume", 130
     return f"{type(error).__name__}: {error}", 1
 
 

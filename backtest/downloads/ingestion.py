@@ -243,7 +243,7 @@ def plan_intake(
     read = _without_unfinished(read, series, store)
     read = _without_faults(read, table.what, series, hours, set(leave_out))
     if not len(read.bars):
-        raise NoBars(f"{table.what} holds no bar of {series.short} that can be true: {read.notes[-1]}")
+        raise NoBars(f"{table.what} holds no valid bar of {series.short}: {read.notes[-1]}")
     check_answer(read.bars, series, hours)
     if not accept_split:
         _ask_about_splits(read, table.what, series, hours)
@@ -279,7 +279,9 @@ def contract_told(series: Series, store: Store, multiplier: float) -> ContractDe
     if not 0 < multiplier < math.inf:
         raise UsageError(f"the multiplier is {multiplier}; it must be above 0, such as 50 for the E-mini S&P 500")
     if series.instrument.kind not in CONTRACT_KINDS:
-        raise UsageError(f"a multiplier is of futures and options, and {series.short} is none; leave it out")
+        raise UsageError(
+            f"a multiplier only applies to futures and options, and {series.short} is neither; leave it out"
+        )
     spelled = series.instrument.qualifier("multiplier")
     if spelled and not math.isclose(float(spelled), multiplier):
         raise UsageError(f"{series.short} names the multiplier {spelled}, and --multiplier {multiplier:g}; name one")
@@ -390,13 +392,13 @@ def _without_unfinished(read: ReadBars, series: Series, store: Store) -> ReadBar
     if not late.any():
         return read
     named = tuple(read.where(int(row)) for row in np.flatnonzero(late))
-    return read.without(late, Note(f"{len(named):,} {series.size.period}s that are not over left out", named))
+    return read.without(late, Note(f"{len(named):,} unfinished {series.size.period}s left out", named))
 
 
 def _without_faults(read: ReadBars, what: str, series: Series, hours: Hours, leave_out: set[str]) -> ReadBars:
     """Return the bars that can be true; refuse all where one cannot, unless such are to be left out."""
     if unknown := leave_out - {*LEAVABLE}:
-        raise UsageError(f"nothing is called {min(unknown)!r} to leave out; write bad or outside")
+        raise UsageError(f"unknown bars to leave out: {min(unknown)!r}; write bad or outside")
     wrong = impossible_bars(read.bars, series, hours)
     left = [fault for fault in wrong if "bad" in leave_out or (fault.outside and "outside" in leave_out)]
     kept = [fault for fault in wrong if fault not in left] if left else wrong
@@ -414,7 +416,7 @@ def _refusal(wrong: Sequence[ImpossibleBar], read: ReadBars, what: str, series: 
     first, more = wrong[0], len(wrong) - 1
     time_of = read.bars["time"][first.row].as_py()
     stamp = f"{time_of:%Y-%m-%d}" if series.size.daily else f"{time_of:%Y-%m-%d %H:%M:%S}Z"
-    others = f", and {more:,} more of {len(read.bars):,} bars cannot be true either" if more else ""
+    others = f", and {more:,} more of {len(read.bars):,} bars are invalid too" if more else ""
     cure = "fix it, or skip such bars with --leave-out bad"
     if all(fault.outside for fault in wrong):
         cure = "remove them, or skip them with --leave-out outside"
@@ -433,8 +435,8 @@ def _ask_about_splits(read: ReadBars, what: str, series: Series, hours: Hours) -
     if splits:
         more = f", and so do {len(splits) - 1:,} more" if len(splits) > 1 else ""
         raise BadBars(
-            f"{what}: {splits[0].text}{more}; if the file is not adjusted for it, take adjusted columns with "
-            "--adjusted, or get it adjusted; if the price did move so, take it with --accept-split"
+            f"{what}: {splits[0].text}{more}; if the file is not adjusted for it, use adjusted columns with "
+            "--adjusted, or an adjusted file; if the price did move that much, accept it with --accept-split"
         )
 
 

@@ -188,7 +188,7 @@ def open_dates(report: SeriesReport) -> str:
     first, last = _first_last(report.gaps[0])[0], _first_last(report.gaps[-1])[1]
     return (
         f"no bars of {', '.join(dict.fromkeys(shown))}{more}; to request them again: --since {first} --until {last}; "
-        "a gap stays open until the source has bars of it, or says on another day that it has none"
+        "a gap stays open until the source returns bars for it, or reports on another day that it has none"
     )
 
 

@@ -67,7 +67,7 @@ def ask(
     failures = breaks = waits = untrue = tries = 0
     while True:
         if stop.is_set():
-            raise Stopped("stopped on request; stored bars stay; run this again to resume")
+            raise Stopped("stopped on request; stored bars are kept; run this again to resume")
         asking()
         tries += 1
         try:

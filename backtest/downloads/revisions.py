@@ -185,7 +185,7 @@ def lost_text(series: Series, difference: BarChange) -> str:
     scale = f"volumes times {difference.unit:g}" if difference.unit else scale
     return (
         f"{len(difference.gone)} stored bars of {series.short} are no longer served, the first at "
-        f"{difference.gone[0]}; they were kept, {scale or 'as they were'}"
+        f"{difference.gone[0]}; they were kept, {scale or 'unchanged'}"
     )
 
 

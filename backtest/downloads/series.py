@@ -222,7 +222,7 @@ class Filling:
                 return gaps.days_between(
                     gaps.day_after(last) - gaps.MICROSECOND, gaps.day_after(last) - gaps.MICROSECOND
                 )
-            raise UsageError(f"{self._series.short} expired on {last}; ask for sessions up to then")
+            raise UsageError(f"{self._series.short} expired on {last}; request sessions up to then")
         return Span(self._span.start, min(self._span.end, gaps.day_after(last)))
 
     def _unanswered_in(self, span: Span) -> bool:
@@ -249,7 +249,7 @@ class Filling:
         except (UnknownContract, AmbiguousContract) as error:
             self._source.know(instrument, stored)  # a number outlives a name
             self._notes.append(
-                f"{instrument} is no longer the name of one contract ({error}); the bars asked for are those of "
+                f"{instrument} no longer identifies one contract ({error}); bars are requested for "
                 f"contract {stored.con_id} ({stored.name}), as before; was it renamed?"
             )
         except SourceError as error:
@@ -456,8 +456,8 @@ class Filling:
         lost, _ = self._lacked(window, bars)
         if lost and not self._options.accept_revision and not self._rolled:  # of another contract there may be less
             raise Conflict(
-                f"an answer for the whole of {self._series.short} lacks what is stored: {_shown(lost)}; the stored "
-                "bars were kept; the next download asks again, and --accept-revision does without those bars"
+                f"an answer for the whole of {self._series.short} lacks stored bars: {_shown(lost)}; the stored "
+                "bars were kept; the next download requests them again, and --accept-revision drops those bars"
             )
         return bars
 
@@ -552,7 +552,9 @@ class Filling:
         after = gaps.after_session(self._series, self._hours, datetime.fromisoformat(manifest.segments[-1].last))
         if after >= window.end:
             raise error
-        self._notes.append(f"{error}; when it says so again on another day, {self._series.instrument} has ended")
+        self._notes.append(
+            f"{error}; if the source repeats this on another day, {self._series.instrument} counts as ended"
+        )
         self._write_empty(Span(after, window.end), f"{gaps.GONE}: {error}")
 
     def _note_empty(self, window: Span, text: str) -> None:
@@ -741,7 +743,7 @@ class Filling:
         if beside.root.parts[-_SCALES:] == (beside.root.name,) * _SCALES:
             self._store.drop(self._series)  # so that the next download begins it anew
             raise Conflict(
-                f"answers for {self._series.short} had another scale {_SCALES} times; what was stored stays, run this "
+                f"answers for {self._series.short} changed scale {_SCALES} times; stored bars are kept, run this "
                 "again tomorrow"
             )
         again = Filling(beside, self._source, self._series, whole, self._now, self._options, self._tell, self._stop)

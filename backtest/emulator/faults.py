@@ -221,13 +221,13 @@ def _check_values(do: str, given: dict[str, Any], place: str) -> None:
         if not isinstance(value, str) and given[name] < 0:
             raise UsageError(f"{place} has {name} {value!r}; write one that is not negative")
     if do in _CODES and given["code"] not in _CODES[do]:
-        raise UsageError(f"{place} has code {given['code']}; there are {', '.join(map(str, _CODES[do]))}")
+        raise UsageError(f"{place} has code {given['code']}; choose from {', '.join(map(str, _CODES[do]))}")
     for name in ("since", "until"):
         if name in given and _moment(given[name]) is None:
             raise UsageError(f"{place} has {name} {given[name]!r}; write it as 20240308-15:00:00, UTC")
     for name, known in (("value", _VALUES), ("column", _COLUMNS), ("place", _PLACES)):
         if name in given and given[name] not in known:
-            raise UsageError(f"{place} has {name} {given[name]!r}; there are {', '.join(known)}")
+            raise UsageError(f"{place} has {name} {given[name]!r}; choose from {', '.join(known)}")
     for name in ("ratio", "bar"):
         if name in given and not given[name]:
             raise UsageError(f"{place} has {name} 0; write one above it")

@@ -58,7 +58,7 @@ class Gateway:
         dividends: Mapping[Instrument, Mapping[date, float]] | None = None,
     ) -> None:
         if pacing not in ("strict", "off"):
-            raise UsageError(f"no pacing {pacing!r}; there are strict and off")
+            raise UsageError(f"no pacing {pacing!r}; choose strict or off")
         if not time_scale > 0:
             raise UsageError(f"no time scale {time_scale}; write a positive number")
         self.port = port
@@ -116,7 +116,7 @@ class Gateway:
             UsageError: the port is in use, or the gateway runs already.
         """
         if self._thread:
-            raise UsageError(f"the gateway on port {self.port} runs already")
+            raise UsageError(f"the gateway is already running on port {self.port}")
         listener = _listener(self.port)
         self.port = listener.getsockname()[1]
         ready = threading.Event()

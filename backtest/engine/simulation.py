@@ -718,7 +718,7 @@ def _made(strategy: Strategy, /, *feeds: Any, **params: Any) -> Any:
         made = strategy.cls(*feeds, **params)
     except bt.errors.StrategySkipError as error:
         raise StrategyError(
-            f"{strategy.name} asks to be left out of the run{at(error)}: {said(error)}; nothing was run"
+            f"{strategy.name} asked to be skipped{at(error)}: {said(error)}; nothing was run"
         ) from error
     for name in ("buy", "sell"):
         if getattr(type(made), name) is getattr(bt.Strategy, name):
@@ -901,7 +901,7 @@ def _advice(error: BaseException, cerebro: Any) -> str:
         )
     if isinstance(error, IndexError) and (ahead := _reads_ahead(error)):
         name, which = indexed_name(error), "the next bar" if ahead == 1 else f"{ahead:,} bars ahead"
-        return f"{name}[{ahead}] is {which}, not known yet; {name}[0] is the present one, {name}[-1] the one before"
+        return f"{name}[{ahead}] is {which}, not known yet; {name}[0] is the current one, {name}[-1] the previous one"
     if isinstance(error, IndexError) and _ran_out(error, cerebro, fewest):
         return f"does it look further back than the {fewest} bars there are?"
     return _FIX

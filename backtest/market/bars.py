@@ -129,7 +129,7 @@ def check_unset(bars: pa.Table, series: Series) -> None:
         rows = np.flatnonzero(_unset(values, name)).tolist()
         if rows:
             raise BadBars(
-                f"{name} of {series.short} is beyond reason, {values[rows[0]]:g}, which stands for no number, "
+                f"{name} of {series.short} is beyond reason, {values[rows[0]]:g}, which is not a valid number, "
                 f"at {_named(bars, rows)}"
             )
 

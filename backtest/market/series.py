@@ -97,7 +97,7 @@ class BarSize:
         """
         size = BAR_SIZES.get(_arguments.text(text, "a bar size", _SIZE).replace(" ", "").lower())
         if size is None:
-            raise UsageError(f"no bar size {text!r}; IB knows {', '.join(BAR_SIZES)}{did_you_mean(text, BAR_SIZES)}")
+            raise UsageError(f"no bar size {text!r}; choose from {', '.join(BAR_SIZES)}{did_you_mean(text, BAR_SIZES)}")
         return size
 
     def __str__(self) -> str:
@@ -190,7 +190,7 @@ class Instrument:
         if not self.symbol or len(self.symbol) > 64 or not self.symbol.isprintable():
             raise UsageError(f"no symbol {self.symbol!r}; write one of 1 to 64 printable characters, such as AAPL")
         if self.kind not in KINDS:
-            raise UsageError(f"no kind {self.kind!r} of instrument; {there_are(self.kind, KINDS)}")
+            raise UsageError(f"no instrument kind {self.kind!r}; {there_are(self.kind, KINDS)}")
         for name in ("exchange", "currency"):
             if not re.fullmatch(_EXCHANGE, getattr(self, name)):
                 raise UsageError(f"no {name} {getattr(self, name)!r}; write it as IB does, such as SMART or USD")
@@ -235,7 +235,7 @@ class Instrument:
         kind = _word(words, 1) or "STK"
         if kind not in KINDS:
             hint = _meant(".".join(words)) if len(words) == 2 else ""
-            raise UsageError(f"no kind {kind!r} of instrument; {there_are(kind, KINDS)}; {_ESCAPES}{hint}")
+            raise UsageError(f"no instrument kind {kind!r}; {there_are(kind, KINDS)}; {_ESCAPES}{hint}")
         exchange = _word(words, 2) or _DEFAULT_EXCHANGE.get(kind, "SMART")
         strike = _plain(words[5]) if len(words) > 5 and re.fullmatch(r"[0-9]+\.[0-9]+", words[5]) else _word(words, 5)
         return cls(
@@ -341,7 +341,7 @@ class Series:
         _arguments.instance(self.size, "the size of a series", BarSize, 'write BarSize.parse("1day")')
         _arguments.truth(self.regular_hours, "regular_hours")
         if _arguments.text(self.prices, "the prices of a series", "write such as TRADES") not in PRICES:
-            raise UsageError(f"no prices {self.prices!r}; {there_are(self.prices, PRICES)}")
+            raise UsageError(f"no price type {self.prices!r}; {there_are(self.prices, PRICES)}")
 
     @classmethod
     def parse(cls, text: str) -> Series:
@@ -440,7 +440,8 @@ def refuse_made(wanted: Instrument) -> None:
     own = replace(wanted, kind="CONTFUT", expiry="", qualifiers=())
     other = f"one expiry, or IB's own continuous future, {own}" if wanted.expiry == CONT else "it without them"
     raise UsageError(
-        f"not yet: {wanted} asks by {' '.join(words)} for bars that are made from those of other contracts, which this "
+        f"not supported yet: {wanted} asks by {' '.join(words)} for bars that are made from those of other contracts, "
+        "which this "
         f"version does not do; name {other}"
     )
 

@@ -86,7 +86,7 @@ class Stats(Mapping[str, float]):
             return found
         words = [*self.numbers, *(row.label for row in self.rows.values())]
         hint = did_you_mean(name, words) if isinstance(name, str) else ""
-        raise UsageError(f"no metric {_arguments.shown(name)}; there are {', '.join(self.numbers)}{hint}")
+        raise UsageError(f"no metric {_arguments.shown(name)}; choose from {', '.join(self.numbers)}{hint}")
 
     @property
     def rows(self) -> dict[str, Metric]:
@@ -294,9 +294,9 @@ def _missing_members(result: RunRecord) -> dict[str, int]:
     days, whole = universe.get("member_days", 0), sum(lacking.get(name, 0) for name in absent)
     rest = sum(lacking.values()) - whole
     return {
-        f"Of the {universe.get('members', 0):,} names of the universe {len(absent):,} have no bars ({few(absent)}): "
-        f"{whole:,} of {days:,} member-days are missing, possibly of names that failed.": whole,
-        f"Member-days on which a name of the universe had no bar, though it has others: {rest:,} of {days:,}.": rest,
+        f"Of the {universe.get('members', 0):,} members of the universe, {len(absent):,} have no bars ({few(absent)}): "
+        f"{whole:,} of {days:,} member-days are missing, possibly of companies that failed.": whole,
+        f"Member-days on which a member with other bars had none: {rest:,} of {days:,}.": rest,
     }
 
 
@@ -356,8 +356,8 @@ def _of_slippage(result: RunRecord) -> Iterator[str]:
     if clipped:
         money = float(slippage_by_fill(result.fills_table, result.spec).sum())
         yield (
-            f"In {clipped:,} of {count:,} fills the bar was too narrow for the full slippage, "
-            f"which came to {money:,.2f} {result.currency}."
+            f"In {clipped:,} of {count:,} fills the bar was too narrow for the full slippage; "
+            f"total slippage was {money:,.2f} {result.currency}."
         )
 
 
@@ -399,7 +399,8 @@ def _borrowed(result: RunRecord) -> float:
 def _of_warm_up(result: RunRecord) -> Iterator[str]:
     asked, waited = result.spec.warm_up, result.manifest.get("market", {}).get("waited", 0)
     if asked:
-        yield f"Indicators saw the {result.manifest['warm_up']['bars']:,} bars before (--warm-up {asked})."
+        bars = result.manifest["warm_up"]["bars"]
+        yield f"Indicators were warmed up on the {bars:,} bars before (--warm-up {asked})."
     if waited:
         more = "" if asked == AUTO else f"; use --since with --warm-up {AUTO} to warm up on earlier bars"
         yield f"Indicators needed the first {waited:,} bars{more}."
@@ -432,9 +433,9 @@ def _of_interest(result: RunRecord) -> Iterator[str]:
         yield f"Interest booked {booked:z,.2f} {result.currency}, and {accrued:z,.2f} accrued since, not in equity."
         for when, day in known.get("outside", {}).items():
             which = "first" if when == "before" else "last"
-            yield f"Days {when} {day}, of which no benchmark rate is known, had the {which} one."
+            yield f"Days {when} {day}, for which no benchmark rate is known, used the {which} known rate."
     elif (borrowed := _borrowed(result)) >= _CENT:
-        yield f"Borrowed money, {borrowed:,.2f} {result.currency} at most, cost no interest; see --interest."
+        yield f"No interest was charged on borrowed money, {borrowed:,.2f} {result.currency} at most; see --interest."
 
 
 _CENT = 0.01
@@ -692,7 +693,7 @@ def _without_nan(nan: str, days: np.ndarray, *series: np.ndarray) -> tuple[np.nd
 
 def _rates(risk_free: float | pd.Series, days: np.ndarray) -> float | np.ndarray:
     if isinstance(risk_free, int | float | str):
-        rate = _arguments.number(risk_free, "risk_free", "write 0.02 for 2 % a year")
+        rate = _arguments.number(risk_free, "risk_free", "write 0.02 for 2 % per year")
         if not -1 < rate < 1:
             raise UsageError(f"the risk-free rate is {risk_free} per year; write 0.02 for 2 %")
         return rate
@@ -737,5 +738,5 @@ def _rules(run: Account, result: RunRecord) -> str:
 
 def _sessions(run: Account) -> str:
     dates = f" from {run.days[0]} to {run.days[-1]}" if len(run.days) else ""
-    short = ", less than a year: no annual growth is given" if run.under_a_year else ""
+    short = ", less than a year: growth is not annualised" if run.under_a_year else ""
     return f"{len(run.days):,} {run.unit}{dates}{short}"

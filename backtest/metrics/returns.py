@@ -18,26 +18,26 @@ import numpy as np
 SESSIONS = 252.0  # a year, on the exchanges of New York
 
 REASONS = {  # why a number is not defined, in a few words and in a sentence
-    "too few": "there are too few sessions for it",
+    "too few": "there are too few sessions",
     "constant": "its denominator does not vary",
     "no loss": "there were no losses to divide by",
     "no gain": "there were no gains",
     "no drawdown": "there was no drawdown to divide by",
     "no trades": "no round trip was closed",
-    "no benchmark": "a price of the benchmark was not above zero, so that it has no returns",
-    "left out": "the run has none",
-    "no margin account": "the account has no rates by which positions require anything",
+    "no benchmark": "a price of the benchmark was not above zero, so it has no returns",
+    "left out": "the run excludes dividends",
+    "no margin account": "the account has no margin requirements",
     "no costs": "no costs were paid",
     "loses before costs": "it loses even without costs",
     "nothing earned in sample": "nothing was earned in sample",
-    "under a year": "annual growth is not given for less than a year",
+    "under a year": "growth is not annualised for less than a year",
     "no expansion": "skew and kurtosis are too large: the corrected quantiles do not rise",
     "less than the value at risk": "the correction makes it less of a loss than the value at risk",
     "below the threshold": "the ratio is not above the threshold, so no track record is long enough",
     "impossible moments": "no sample can have these moments",
     "other sessions": "the values do not cover the same sessions",
     "ruined": "the whole equity was lost, or more",
-    "undefined": "a number that it is computed from is undefined",
+    "undefined": "one of its inputs is undefined",
     "infinite": "its function returned an infinite number",
 }
 

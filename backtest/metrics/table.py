@@ -196,7 +196,8 @@ _RETURN = (
     Metric("worst_session", "Worst session", "percent", "min r_t.", _ByRow(lambda runs: smallest_by_row(runs.raw))),
     Metric(
         "best_month", "Best month", "percent",
-        "The largest return of a calendar month, from the last session end before it; the first and last may be cut.",
+        "The largest return of a calendar month, from the last session end before it; the first and last may be "
+        "incomplete.",
         _ByRow(lambda runs: largest_by_row(runs.months)),
     ),
     Metric(
@@ -205,7 +206,8 @@ _RETURN = (
     ),
     Metric(
         "best_year", "Best year", "percent",
-        "The largest return of a calendar year, from the last session end before it; the first and last may be cut.",
+        "The largest return of a calendar year, from the last session end before it; the first and last may be "
+        "incomplete.",
         _ByRow(lambda runs: largest_by_row(runs.years)),
     ),
     Metric(
@@ -226,7 +228,7 @@ _RISK = (
     ),
     Metric(
         "sharpe", "Sharpe ratio", "ratio",
-        "mean(r − f) / s(r − f)·√P, with f = (1 + R)^(1 / P) − 1 for a risk-free rate of R a year.",
+        "mean(r − f) / s(r − f)·√P, with f = (1 + R)^(1 / P) − 1 for a risk-free rate of R per year.",
         _ByRow(lambda runs: sharpe_by_row(runs.excess, runs.periods)), headline=True,
     ),
     Metric(
@@ -255,12 +257,13 @@ _RISK = (
         "probabilistic_sharpe", "Probability of a Sharpe ratio above 0", "probability",
         "Φ(S / SE): the probability that the true Sharpe ratio is above 0, if this was the only trial and returns are "
         "independent: SE² = (1 − γ3·S + (γ4 − 1) / 4·S²) / (N − 1) after Mertens, S the ratio of one session, γ3 skew "
-        "and γ4 kurtosis (3 for the normal distribution). A rising market has a high one too.",
+        "and γ4 kurtosis (3 for the normal distribution). A rising market scores high too.",
         _ByRow(lambda runs: [probabilistic_sharpe(*one) for one in runs.moments]),
     ),
     Metric(
         "minimum_track_record", "Minimum track record, sessions", "sessions",
-        "Sessions (of longer bars weeks, months) after which a Sharpe ratio like this is above 0 at 95 %: "
+        "Sessions (of longer bars weeks, months) after which a Sharpe ratio like this is significantly above 0 at 95 "
+        "%: "
         "1 + (N − 1)·SE²·(1.64 / S)², with SE after Mertens.",
         _ByRow(lambda runs: [minimum_track_record(one.ratio, one.skew, one.kurtosis) for one in runs.moments]),
     ),
@@ -512,7 +515,7 @@ _TRADES = (
     ),
     Metric(
         "expectancy", "Expectancy per trade", "money",
-        "Mean net money of a trade.",
+        "Mean net result per trade, in money.",
         _ByRow(lambda runs: expectancy_by_run(runs.nets)), headline=True,
     ),
     Metric(

@@ -81,7 +81,7 @@ def _template(name: str) -> Template:
     if name in TEMPLATES:
         return TEMPLATES[name]
     has = ", ".join(f"{key} ({one.idea})" for key, one in TEMPLATES.items())
-    raise UsageError(f"no template {name!r}; there are {has}{did_you_mean(name, TEMPLATES)}")
+    raise UsageError(f"no template {name!r}; choose from {has}{did_you_mean(name, TEMPLATES)}")
 
 
 def _check_name(name: str) -> None:

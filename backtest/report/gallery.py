@@ -186,6 +186,7 @@ def gallery_page(root: Path, rows: list[GalleryRow], links: Mapping[str, str], s
         "place": root.name or root.resolve().name,
         "heads": [METRICS[name].label for name in _METRICS],
         "rows": [row for row in rows if not row.error],
+        "differing": any(row.differs for row in rows),
         "tagged": any(row.tags for row in rows),
         "noted": any(row.note for row in rows),
         "kinds": sorted({row.kind for row in rows}),

@@ -23,10 +23,10 @@ GROUP_TITLES = {
     "return": "Returns",
     "risk": "Risk",
     "drawdown": "Drawdowns",
-    "benchmark": "Beside buy and hold",
+    "benchmark": "Relative to buy and hold",
     "activity": "Activity",
     "trades": "Trades and costs",
-    "": "Of your own",
+    "": "Your own metrics",
 }
 
 _MINUS = re.compile(r"(?<![\w-])-(?=[\d.])")  # of a number, not of a date, a word or a name

@@ -46,7 +46,7 @@ _NAMED = 3  # series in the head, of more all are listed
 _REPLACED = ("equity", "price")  # figures that the chart shows, where scripts run
 _DEEPEST = 5  # drawdowns in the table
 _SHOWN = 2_000  # trades in the table: more would make the page slow to open
-_DRAWN = {"shuffle": "in another order", "resample": "drawn with replacement", "skip": "one in ten skipped"}
+_DRAWN = {"shuffle": "reshuffled", "resample": "resampled", "skip": "10 % skipped"}
 
 
 def write_report(
@@ -232,7 +232,7 @@ def _summary(result: Measured) -> str:
     since = f" since {result.account.held_since}" if result.account.held_since else ""
     return (
         f"{result.spec.cash:,.0f} {result.stats.currency} became {end:,.0f} in {len(days):,} {unit} from "
-        f"{days[0]} to {days[-1]}. Buying and holding {hold_name(result)}{since} would have made it "
+        f"{days[0]} to {days[-1]}. Buying and holding {hold_name(result)}{since} would have ended at "
         f"{hold(result)[-1]:,.0f}, before costs."
     )
 
@@ -307,15 +307,15 @@ def _month_rows(result: Measured, day: date) -> tuple[int, int, int]:
 def _contents(result: Measured, figures: Sequence[Figure], chart: Chart) -> list[tuple[str, str]]:
     """Return the places of the page, with the titles that lead there."""
     drawn = [(figure.name, figure.title) for figure in figures if chart.why_not or figure.name not in _REPLACED]
-    refused = [("refused", "Refused orders")] if next(_refused(result), None) else []
+    refused = [("refused", "Rejected orders")] if next(_refused(result), None) else []
     combined = [("combination", "Combined runs")] if result.combination else []
     refused += [("called", "Margin calls")] if next(_called(result), None) else []
     return [
         *([] if chart.why_not else [("chart", "Chart")]), *drawn, ("years", "Years"), ("quantiles", "Quantiles"),
         ("drawdowns", "Drawdowns"), ("attribution", "Where the result came from"), *combined, ("trades", "Trades"),
         *refused,
-        ("other-costs", "Other costs"), ("luck", "Skill or luck"), ("numbers", "All numbers"),
-        ("made", "What made them"),
+        ("other-costs", "Cost sensitivity"), ("luck", "Skill or luck"), ("numbers", "All metrics"),
+        ("made", "Inputs"),
     ]  # fmt: skip
 
 
@@ -439,7 +439,7 @@ def _trade_rows(result: Measured) -> Iterator[dict[str, Any]]:
 def _trades_shown(count: int) -> str:
     if count <= _SHOWN:
         return ""
-    return f"Of {count:,} trades these are the {_SHOWN:,} that moved the most money; trades.parquet has all of them."
+    return f"The {_SHOWN:,} of {count:,} trades with the largest profit or loss; trades.parquet has all of them."
 
 
 def _weightiest(result: Measured) -> np.ndarray:
@@ -473,7 +473,7 @@ def _cost_rows(validity: Validity) -> Iterator[list[str]]:
 def _break_even(validity: Validity) -> str:
     factor = validity.break_even
     if factor != factor:
-        return f"There is no break-even: {REASONS[getattr(factor, 'reason', 'undefined')]}."
+        return f"No break-even: {REASONS[getattr(factor, 'reason', 'undefined')]}."
     return f"Break-even at {factor:,.1f}× the costs paid."
 
 
@@ -483,7 +483,7 @@ def _interval_rows(result: Measured, validity: Validity) -> Iterator[tuple[str, 
     for name in validity.intervals.intervals:
         yield METRICS[name].label, typeset(stats.text(name)), _range(validity, name) or "–"
     ends = stats["sharpe_low"], stats["sharpe_high"]
-    yield "Sharpe ratio, by its HAC standard error", typeset(stats.text("sharpe")), _from_to("sharpe", ends) or "–"
+    yield "Sharpe ratio, from its HAC standard error", typeset(stats.text("sharpe")), _from_to("sharpe", ends) or "–"
 
 
 def _order_rows(validity: Validity) -> Iterator[list[str]]:
@@ -517,7 +517,7 @@ def _asked(result: Measured) -> dict[str, Any]:
     params = {name: one if isinstance(one, _PLAIN) else in_words(one) for name, one in result.spec.params.items()}
     told = {**result.spec.flat, "params": params}
     rows = [(label.replace("_", " "), _word(value)) for label, value in told.items() if value != ""]
-    return {"title": "What was asked", "head": [], "rows": rows}
+    return {"title": "Settings", "head": [], "rows": rows}
 
 
 def _tables(manifest: dict[str, Any]) -> Iterator[dict[str, Any]]:

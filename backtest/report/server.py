@@ -82,7 +82,7 @@ class PageServer:
                     return 200, html, self._page(folder)
         except BacktestError as error:
             return 500, "text/plain; charset=utf-8", f"{error}\n"
-        return 404, "text/plain; charset=utf-8", f"nothing is kept as {name}\n"
+        return 404, "text/plain; charset=utf-8", f"nothing is saved as {name}\n"
 
     def _gallery_page(self) -> str:
         rows = self._gallery.rows
@@ -99,7 +99,7 @@ class PageServer:
         folders = [self._gallery.folder_of(name) for name in names]
         known = [folder for folder in folders if folder is not None]
         if len(known) < len(names):
-            raise UsageError(f"nothing is kept as {names[folders.index(None)]}; go back to {_PAGE}")
+            raise UsageError(f"nothing is saved as {names[folders.index(None)]}; go back to {_PAGE}")
         return self._compare(known)
 
 

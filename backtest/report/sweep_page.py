@@ -233,7 +233,7 @@ def _cards(sweep: ShownSweep) -> Iterator[dict[str, str]]:
     yield {
         "label": f"{metric.label} of its neighbours",
         "text": typeset(metric.text(median(middle) if middle else math.nan)),
-        "note": f"median of {len(near)}" if near else "none was tried",
+        "note": f"median of {len(near)}" if near else "not tried",
     }
     yield {
         "label": "Deflated Sharpe ratio",
@@ -243,7 +243,7 @@ def _cards(sweep: ShownSweep) -> Iterator[dict[str, str]]:
     yield {
         "label": "Probability of overfitting",
         "text": _probability(sweep.overfitting),
-        "note": _why(sweep.overfitting) or "of choosing the best, PBO",
+        "note": _why(sweep.overfitting) or "PBO, of choosing the best trial",
     }
 
 

@@ -123,7 +123,7 @@ def _cards(found: ShownWalkForward) -> Iterator[dict[str, str]]:
     yield {
         "label": "Walk-forward efficiency",
         "text": "–" if math.isnan(found.efficiency) else typeset(f"{found.efficiency:.2f}"),
-        "note": REASONS.get(reason, reason) or "mean return out of over in sample",
+        "note": REASONS.get(reason, reason) or "mean out-of-sample / in-sample return",
     }
     gained = sum(step.outside["total_return"] > 0 for step in found.steps)
     yield {"label": "Steps that gained", "text": f"{gained:,} of {steps:,}", "note": "out of sample"}
@@ -133,7 +133,7 @@ def _cards(found: ShownWalkForward) -> Iterator[dict[str, str]]:
     yield {
         "label": "Same parameters again",
         "text": f"{stayed:,} of {steps - 1:,}" if steps > 1 else "–",
-        "note": "steps chose what the one before did",
+        "note": "steps with the parameters of the previous step",
     }
 
 

@@ -93,8 +93,8 @@ def combine(
         _arguments.refuse("rebalance", rebalance, f"write one of {', '.join(REBALANCE)}")
     fixed = _weights(weights, labels, [_names_of(*one) for one in zip(given, measured, labels, strict=True)])
     if fixed is None and rebalance == "never":
-        raise UsageError("weights by volatility need a rebalancing: when all begin none is known; write --rebalance "
-                         "monthly, or other weights")  # fmt: skip
+        raise UsageError("weights by volatility need rebalancing, because no volatility is known at the start; write "
+                         "--rebalance monthly, or other weights")  # fmt: skip
     money = sum(one.spec.cash for one in measured)
     money = money if cash in (None, "") else _arguments.number(cash, "cash")
     if not 0 < money < math.inf:
@@ -166,7 +166,7 @@ def _weights(given: Any, labels: Sequence[str], names: Sequence[set[str]]) -> np
         places = [n for n, own in enumerate(names) if str(name) in own]
         if len(places) != 1:
             hint = did_you_mean(str(name), labels)
-            raise UsageError(f"no run {str(name)!r} to give a weight to; there are {', '.join(labels)}{hint}")
+            raise UsageError(f"no run {str(name)!r} to give a weight to; choose from {', '.join(labels)}{hint}")
         weight = _arguments.number(value, f"the weight of {name}", "write 0.6 for 60 %")
         if not 0 <= weight <= 1:
             raise UsageError(f"the weight of {name} is {weight:g}; write a share of the account, 0.6 for 60 %")

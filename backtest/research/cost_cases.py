@@ -154,7 +154,8 @@ def _check_same(result: Measured, now: CostCase) -> None:
     before = result.stats["total_return"]
     if now.total_return != before:
         raise UsageError(
-            f"run again as it was, it returns {now.total_return:.4%} and not {before:.4%}; backtest reproduce says why"
+            f"run again with the same settings, it returns {now.total_return:.4%} instead of {before:.4%}; backtest "
+            "reproduce says why"
         )
 
 

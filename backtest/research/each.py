@@ -81,7 +81,9 @@ class SeriesRuns:
         wanted = several_series(series)[0].short
         found = {one.series: one for one in self.runs}
         if wanted not in found:
-            raise UsageError(f"there is no run on {wanted}; there are {', '.join(found)}{did_you_mean(wanted, found)}")
+            raise UsageError(
+                f"there is no run on {wanted}; choose from {', '.join(found)}{did_you_mean(wanted, found)}"
+            )
         folder = found[wanted].folder
         if folder is None:
             raise UsageError(f"the run on {wanted} failed: {found[wanted].error}")

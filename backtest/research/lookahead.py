@@ -704,7 +704,7 @@ def _files_read(truth: _Observed) -> Iterator[Leak]:
     first = min(one["time"][0].as_py() for one in truth.bars.values())
     for file in truth.files:
         if knows_more(file, first.date()):
-            yield Leak(first, f"{file} is read, which no other future reaches", (), ())
+            yield Leak(first, f"{file} is read, which this test cannot change", (), ())
 
 
 def _by_time(decisions: list[Decision], last: datetime) -> dict[datetime, tuple[Decision, ...]]:

@@ -16,7 +16,7 @@ AT_ONCE, BY_CURRENCY = CONVERSIONS = ("at-once", "ib-forex")
 _PART = "1/"  # in front of the name of a unit that has no name of its own
 _PREFERRED = "USD"  # of several currencies of traded series, where none is asked for
 _CODE = re.compile(r"[A-Z]{3}")
-_CURRENCY = "write a currency as ISO 4217 does, such as EUR"
+_CURRENCY = "write an ISO 4217 currency code, such as EUR"
 _QUOTED = "write the series and the unit of its prices, such as VUSA-STK-LSEETF-GBP/1day=GBP, or =GBX for pence"
 
 

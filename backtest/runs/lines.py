@@ -253,7 +253,7 @@ def read_lines(path: Path) -> pa.Table:
 def _columns(types: Mapping[str, str]) -> list[str]:
     for name, kind in types.items():
         if kind not in ("double", "timestamp[us, tz=UTC]"):
-            raise ValueError(f"the column {name} has the type {kind[:60]}, and holds no line and no times")
+            raise ValueError(f"the column {name} has the type {kind[:60]}, not that of a line or of times")
     return list(types)
 
 

@@ -52,13 +52,13 @@ def open_plain(path: Path, limit: int, *, links: bool = False) -> IO[bytes]:
     try:
         handle = open(path, "rb", opener=opened_through_links if links else opened_safely)  # noqa: SIM115 - the caller closes it
     except IsADirectoryError:
-        raise DamagedStore(f"{path} is a folder and no file; remove it") from None
+        raise DamagedStore(f"{path} is a folder, not a file; remove it") from None
     status = os.fstat(handle.fileno())
     if stat.S_ISREG(status.st_mode) and status.st_size <= limit:
         return handle
     handle.close()
     if stat.S_ISREG(status.st_mode):
-        raise DamagedStore(f"{path} has {status.st_size:,} bytes, more than the {limit:,} that it may have")
+        raise DamagedStore(f"{path} has {status.st_size:,} bytes, more than the limit of {limit:,}")
     raise DamagedStore(f"{path} is not a regular file; remove it")
 
 
@@ -120,7 +120,7 @@ def values_in(data: bytes | str) -> Any:
     except RecursionError:
         raise Misfit("it is nested too deeply") from None
     except ValueError as error:
-        raise Misfit(f"it is no JSON ({error})") from error
+        raise Misfit(f"it is not valid JSON ({error})") from error
 
 
 def for_json(value: Any) -> Any:
@@ -133,7 +133,7 @@ def for_json(value: Any) -> Any:
 
 
 def _constant(text: str) -> float:
-    raise Misfit(f"it has the number {text}, which is none of JSON's")
+    raise Misfit(f"it has the number {text}, which JSON does not allow")
 
 
 def _finite(text: str) -> float:

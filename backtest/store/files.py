@@ -35,7 +35,7 @@ class Unreadable(DamagedStore):
 
 def unreadable(path: object, error: OSError) -> Unreadable:
     """Return the error for a file or folder that cannot be read."""
-    return Unreadable(f"{path} cannot be read ({error.strerror}); see to its rights and its disk")
+    return Unreadable(f"{path} cannot be read ({error.strerror}); check its permissions and the disk")
 
 
 def read_file(path: Path, limit: int) -> bytes:
@@ -50,7 +50,7 @@ def read_file(path: Path, limit: int) -> bytes:
         with _naming(path), open(path, "rb", buffering=0, opener=opened_safely) as handle:
             status = os.fstat(handle.fileno())
             if status.st_size > limit:
-                raise DamagedStore(f"{path} has {status.st_size:,} bytes, more than the {limit:,} that it may have")
+                raise DamagedStore(f"{path} has {status.st_size:,} bytes, more than the limit of {limit:,}")
             if stat.S_ISREG(status.st_mode):
                 data = handle.read(status.st_size)  # in one step; by itself it would look for more
                 return data if len(data) == status.st_size else data + handle.readall()
@@ -193,4 +193,6 @@ def _naming(path: Path) -> Iterator[None]:
 
 
 def _link(path: Path) -> DamagedStore:
-    return DamagedStore(f"{path} is a symbolic link, and a store has none; put the file or folder itself there")
+    return DamagedStore(
+        f"{path} is a symbolic link, which a store must not contain; put the file or folder itself there"
+    )

@@ -52,7 +52,9 @@ def format_of(root: Path) -> int | None:
         if data == text:
             return number
     if (number := format_in(data)) > FORMAT:
-        raise BadStore(f"{mark} says format {number}, this version knows {FORMAT}; install a newer ib-backtest")
+        raise BadStore(
+            f"{mark} has format {number}, but this version reads format {FORMAT}; install a newer ib-backtest"
+        )
     if unix_lines(data) in MARKS.values():
         raise DamagedStore(f"{mark} {CHANGED_LINES}")
     raise DamagedStore(f"{mark} cannot be read; it should say {MARKS[FORMAT].decode().strip()}")

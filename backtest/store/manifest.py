@@ -18,10 +18,10 @@ EXTRA_FORMAT = 3  # of a series that has some: a version that would drop them ha
 FORMATS = (1, 2, 3)  # of a series, that can be read
 REPAIR = "restore it from a backup, or remove the folder of the series and download it again"
 CHANGED_LINES = (
-    "has the line ends of Windows, as Git writes them where core.autocrlf is true; run: backtest verify --repair, "
-    "which puts them right and has Git leave them alone"
+    "has Windows line endings, which Git writes where core.autocrlf is true; run: backtest verify --repair, "
+    "which fixes them and keeps Git from changing them again"
 )
-RESCALED = "prices were rescaled, as by a split"  # why a series was revised that was read again on another scale
+RESCALED = "prices were rescaled, such as by a split"  # why a series was revised that was read again on another scale
 LARGEST = 64 << 20  # bytes of a manifest; one of ten years of minutes has 30,000
 LARGEST_SEGMENT = 256 << 20  # bytes of a segment
 MOST_ROWS = 4_000_000  # of a segment; a month of seconds has 2.7 million
@@ -148,7 +148,7 @@ class Manifest:
                 return in_order(segments.values())
         known = ", ".join(str(revision.number) for revision in self.revisions) or "none"
         pruned = " (it was pruned)" if 1 <= number <= self.pruned else ""
-        raise NoBars(f"{self.series} has no revision {number}{pruned}; there are: {known}")
+        raise NoBars(f"{self.series} has no revision {number}{pruned}; choose from {known}")
 
 
 def period_unit(series: Series) -> str:

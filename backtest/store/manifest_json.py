@@ -108,7 +108,7 @@ def of_bytes(data: bytes, path: Path | str, series: Series) -> Manifest:
     except _UnknownFormat as error:
         raise BadStore(f"{path} has {error}; install a newer ib-backtest") from error
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError, UsageError) as error:
-        raise DamagedStore(f"{path} says what no manifest of {series} can say ({error}); {REPAIR}") from error
+        raise DamagedStore(f"{path} has invalid content for a manifest of {series} ({error}); {REPAIR}") from error
 
 
 def _hashed(data: bytes) -> tuple[bytes, bool]:
@@ -133,7 +133,7 @@ def _refused(constant: str) -> None:
 def _manifest_of(record: Any, series: str) -> Manifest:
     number = _int(_dict(record)["format"])
     if number not in FORMATS:
-        raise _UnknownFormat(f"format {number}, this version knows {FORMATS[-1]}")
+        raise _UnknownFormat(f"format {number}, but this version reads formats up to {FORMATS[-1]}")
     if number == EXTRA_FORMAT and "extra" not in record:  # whoever wrote it means something else by that number
         raise _UnknownFormat(f"format {number} without extra columns, which this version does not know")
     if record["series"] != series:

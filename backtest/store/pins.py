@@ -231,11 +231,13 @@ def load_pins(path: str | Path) -> dict[Series, Pin]:
     try:
         found = read_document(Path(path), keyed({"format": WHOLE}, more=ANYTHING), links=True)
         if found["format"] != _FORMAT:
-            raise BadStore(f"{path} has format {found['format']}, this version knows {_FORMAT}; upgrade ib-backtest")
+            raise BadStore(
+                f"{path} has format {found['format']}, but this version reads format {_FORMAT}; upgrade ib-backtest"
+            )
         _SHAPE(found, "")
         return {pin.series: pin for pin in (_pin_of(key, entry) for key, entry in found["series"].items())}
     except FileNotFoundError:
-        raise UsageError(f"no file {path}; pin what is stored: backtest pin --lock {path}") from None
+        raise UsageError(f"no lock file {path}; create it: backtest pin --lock {path}") from None
     except (Misfit, DamagedStore) as error:
         cure = f"restore it, or remove it and run: backtest pin --lock {path}"
         raise DamagedStore(f"{path} is not a lock file ({error}); {cure}") from error
@@ -256,7 +258,7 @@ def _chosen(pins: Mapping[Series, Pin], path: str | Path, series: Iterable[Serie
     unpinned = " ".join(one.quoted for one in wanted if one not in pins)
     if unpinned:
         raise BrokenPin(
-            f"{unpinned} is not pinned in {path}; pin what is stored: backtest pin {unpinned} --lock {path}"
+            f"{unpinned} is not pinned in {path}; pin the stored bars: backtest pin {unpinned} --lock {path}"
         )
     return [pins[one] for one in wanted]
 
@@ -360,7 +362,7 @@ def _check_one(store: Reader, path: str | Path, pin: Pin, span: Span) -> None:
     if broken:
         more = f" and {len(broken) - 1} more months" if len(broken) > 1 else ""
         look = (
-            f"see all: backtest pin --check --lock {path}; accept what is stored: backtest pin --update --lock {path}"
+            f"see all: backtest pin --check --lock {path}; accept the stored bars: backtest pin --update --lock {path}"
         )
         raise BrokenPin(f"{pin.series.short} is not as pinned in {path}, {broken[0]}{more}; {look}")
     for part in span.minus([pin.span]):

@@ -122,7 +122,7 @@ def _target(place: Place) -> _Target:
         return _Folder(place)
     if place.scheme == "s3":
         return _Bucket(place)
-    raise UsageError(f"{place} cannot be published to safely; there are s3:// and file://")
+    raise UsageError(f"{place} cannot be published to safely; use s3:// or file://")
 
 
 def _mark(store: Store, target: _Target) -> None:
@@ -131,10 +131,10 @@ def _mark(store: Store, target: _Target) -> None:
     there = target.get(MARK)
     if there is None:
         if target.sizes(""):
-            raise BadStore(f"{target.place} holds something else than a store; name an empty prefix")
+            raise BadStore(f"{target.place} holds something other than a store; name an empty prefix")
         target.swap(MARK, ours, None)
     elif not format_in(there[0]):
-        raise DamagedStore(f"{MARK} of {target.place} does not say a format; restore it")
+        raise DamagedStore(f"{MARK} of {target.place} has no format; restore it")
     elif format_in(there[0]) > format_in(ours):
         raise BadStore(f"{target.place} has a newer format than {store.root}; upgrade ib-backtest")
     elif format_in(there[0]) < format_in(ours):
@@ -142,7 +142,7 @@ def _mark(store: Store, target: _Target) -> None:
     # Trust is not enough: a server that takes no notice of the conditions would let the last of two win.
     if target.swap(MARK, ours, None) or target.swap(MARK, ours, '"0"'):
         raise UsageError(
-            f"{target.place} takes no notice of If-Match or If-None-Match: two could undo each other there"
+            f"{target.place} ignores If-Match or If-None-Match, so two publishers could overwrite each other"
         )
 
 
@@ -154,7 +154,7 @@ def _publish(store: Store, target: _Target, series: Series) -> Published:
         except FileNotFoundError as error:
             newer = _own(store, series)
             if newer.generation == ours.generation:
-                raise DamagedStore(f"{error.filename} is lost; run: backtest verify {series.quoted}") from error
+                raise DamagedStore(f"{error.filename} is missing; run: backtest verify {series.quoted}") from error
             ours = newer  # a writer moved on while we read
 
 
@@ -173,7 +173,7 @@ def _publish_state(store: Store, target: _Target, series: Series, ours: Manifest
     # A later state has a higher number, even if the earlier ones were published from another store.
     data = to_bytes(replace(ours, generation=max(ours.generation, theirs.generation + 1)))
     if not target.swap(name, data, tag) and not _is(target.get(name), data):
-        raise Conflict(f"{series.short} was published to {target.place} by somebody else just now; run this again")
+        raise Conflict(f"{series.short} was just published to {target.place} by somebody else; run this again")
     for folder, before, now in (("bars", theirs.segments, ours.segments), ("archive", theirs.archived, ours.archived)):
         for file in sorted(names_of(before) - names_of(now)):
             target.delete(f"{series.key}/{folder}/{file}")
@@ -185,7 +185,7 @@ def _born(target: _Target, name: str, series: Series) -> tuple[bytes, str]:
     target.swap(name, to_bytes(Manifest(series.key)), None)
     there = target.get(name)
     if there is None:
-        raise NoConnection(f"{target.place}/{name} was written and is not there; see to the server")
+        raise NoConnection(f"{target.place}/{name} was written but cannot be found; check the server")
     return there
 
 
@@ -238,7 +238,7 @@ def _published_bars(target: _Target, series: Series, segment: Segment) -> pa.Tab
     name = f"{series.key}/bars/{segment.file}"
     there = target.get(name)
     if there is None:
-        raise Conflict(f"{target.place}/{name} is gone: somebody publishes there just now; run this again")
+        raise Conflict(f"{target.place}/{name} is gone: somebody is publishing there right now; run this again")
     return decode_segment(there[0], segment, f"{target.place}/{name}")
 
 

@@ -162,7 +162,7 @@ def ways_to_fill(reader: Reader, series: Series | None = None) -> str:
     name, store = series.quoted if series else "AAPL/1day", f" --store {one_word(reader.name)}" if own else ""
     ways = [
         f"backtest download {name} --since DATE{store} (from TWS or IB Gateway)",
-        f"backtest import FILE {name}{store} (a file of yours)",
+        f"backtest import FILE {name}{store} (your own file)",
     ]
     if _is_empty(reader):
         ways.append(f"backtest demo{store} (sample prices)")
@@ -415,7 +415,7 @@ class SegmentReader(ABC):
             except FileNotFoundError as error:
                 newer = self._read_manifest(series)
                 if newer is None or newer.generation == manifest.generation:
-                    raise DamagedStore(f"{error.filename} is lost; {REPAIR}") from error
+                    raise DamagedStore(f"{error.filename} is missing; {REPAIR}") from error
                 manifest = newer  # a writer moved on while we read
             except PermissionError as error:
                 raise unreadable(error.filename, error) from error
@@ -438,7 +438,7 @@ def _check_panel(series: Sequence[Series], field: str) -> None:
         raise UsageError('no series is named; write a list of them, such as ["AAPL/1day", "MSFT/1day"]')
     sizes = list(dict.fromkeys(str(one.size) for one in series))
     if len(sizes) > 1:
-        raise UsageError(f"bars of {' and '.join(sizes)} have no times in common; name series of one bar size")
+        raise UsageError(f"bars of {' and '.join(sizes)} have no times in common; name series with the same bar size")
     if len({*series}) < len(series):
         twice = next(one for n, one in enumerate(series) if one in series[:n])
         raise UsageError(f"{twice.short} is named twice; name each series once")

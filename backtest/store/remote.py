@@ -101,11 +101,13 @@ class RemoteStore(SegmentReader):
         try:
             number = format_in(self._bytes(MARK, LARGEST_MARK))
         except FileNotFoundError:
-            raise BadStore(f"there is no store at {self.place}; bring one there: backtest publish URL") from None
+            raise BadStore(f"there is no store at {self.place}; publish one there: backtest publish URL") from None
         if not number:
-            raise DamagedStore(f"{MARK} of {self.place} does not say a format; restore it")
+            raise DamagedStore(f"{MARK} of {self.place} has no format; restore it")
         if number > FORMAT:
-            raise BadStore(f"{self.place} has format {number}, this version knows {FORMAT}; upgrade ib-backtest")
+            raise BadStore(
+                f"{self.place} has format {number}, but this version reads format {FORMAT}; upgrade ib-backtest"
+            )
         return number
 
     def _read_manifest(self, series: Series) -> Manifest | None:
@@ -125,7 +127,7 @@ class RemoteStore(SegmentReader):
                 # Replaced between two requests of the library, it comes back torn, which its hash tells.
                 if attempt == _TRIES - 1:
                     raise
-        raise DamagedStore(f"{self.place}/{name} is lost while its bars are there; run: backtest publish URL")
+        raise DamagedStore(f"{self.place}/{name} is missing, but its bars are there; run: backtest publish URL")
 
     def _paths(self, series: Series, manifest: Manifest, segments: Iterable[Segment]) -> list[Path]:
         from concurrent.futures import ThreadPoolExecutor
@@ -187,7 +189,7 @@ def _filesystem(url: str, place: Place) -> tuple[Any, str]:
 def check_size(name: str, size: int, limit: int) -> None:
     """Raise DamagedStore for a file larger than one of its kind can be: somebody else may have written it."""
     if size > limit:
-        raise DamagedStore(f"{name} has {size:,} bytes, more than the {limit:,} that it may have; {_AGAIN}")
+        raise DamagedStore(f"{name} has {size:,} bytes, more than the limit of {limit:,}; {_AGAIN}")
 
 
 @contextlib.contextmanager
@@ -206,6 +208,6 @@ def explained(place: Place, kind: type[Exception] = OSError) -> Iterator[None]:
             raise FileNotFoundError(ENOENT, "not published", str(place)) from None
         said = re.search(r"AWS Error [A-Z_]+|status [0-9]{3} [A-Za-z ]+|error sending request", str(error))
         raise NoConnection(
-            f"{place} cannot be used ({said[0] if said else type(error).__name__}); see to the address, the network "
+            f"{place} cannot be used ({said[0] if said else type(error).__name__}); check the address, the network "
             "and the credentials in the environment, such as AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION"
         ) from None

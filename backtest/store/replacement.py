@@ -125,7 +125,7 @@ def _refuse_url(path: str | Path) -> None:
     """Raise UsageError for what began as a URL: a path has one slash of the two of s3://BUCKET, a folder named s3:."""
     first, *rest = Path(path).parts or ("",)
     if rest and _SCHEME.fullmatch(first):
-        raise UsageError(f"{path} is of a URL, and nothing is written there; name a folder or a file of this machine")
+        raise UsageError(f"{path} is a URL, which cannot be written; name a local folder or file")
 
 
 def finish(folder: Path) -> bool:

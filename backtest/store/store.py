@@ -139,7 +139,7 @@ def open_folder(place: str | Path, clock: Clock = utc_now) -> Store:
         UsageError: it is a URL, or the bundled store.
     """
     if _is_sample(place):
-        raise UsageError(f"{SAMPLE} is the bundled store, which is only read; name a folder such as data/bars")
+        raise UsageError(f"{SAMPLE} is the bundled store, which is read-only; name a folder such as data/bars")
     return Store(_on_disk(place), clock)
 
 
@@ -149,7 +149,7 @@ def _is_sample(place: str | Path) -> bool:
 
 def _on_disk(place: str | Path) -> Path:
     if "://" in str(place):
-        raise UsageError("a store at a URL is only read; write to a folder, then run: backtest publish URL")
+        raise UsageError("a store at a URL is read-only; write to a folder, then run: backtest publish URL")
     return _arguments.path(place, "the store", "write its folder, such as data/bars, or s3://BUCKET/PREFIX")
 
 
@@ -437,7 +437,7 @@ class Store(SegmentReader):
         with contextlib.suppress(UsageError):
             if Series.parse(key).key == key:
                 return Series.parse(key)
-        raise BadStore(f"{folder} is named as no series is, and so is not of this store; move it elsewhere")
+        raise BadStore(f"{folder} is not named like a series, so it does not belong to this store; move it elsewhere")
 
     # --- reading: a manifest, and segments that it names
 
@@ -450,7 +450,7 @@ class Store(SegmentReader):
             if data is None and has_segments(folder):
                 data = read_if_any(path, LARGEST)  # by now: another process may have begun it, its manifest first
                 if data is None:
-                    raise DamagedStore(f"{path} is lost while its bars are there; restore it from a backup")
+                    raise DamagedStore(f"{path} is missing, but its bars are there; restore it from a backup")
         except PermissionError as error:
             raise unreadable(error.filename, error) from error
         return None if data is None else of_bytes(data, path, series)
@@ -565,7 +565,7 @@ class Store(SegmentReader):
         try:
             return in_threads(use, self._paths(series, held, segments), segments)
         except FileNotFoundError as error:
-            raise DamagedStore(f"{error.filename} is lost; {REPAIR}") from error
+            raise DamagedStore(f"{error.filename} is missing; {REPAIR}") from error
 
     def _commit(self, series: Series, old: Manifest, new: Manifest) -> None:
         folder = self.folder(series)

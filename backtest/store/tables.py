@@ -28,7 +28,7 @@ def check_inside(bars: pa.Table, span: Span, series: Series) -> None:
     """Raise BadBars if bars lie outside the span."""
     if len(bars) and (bars["time"][0].as_py() not in span or bars["time"][-1].as_py() not in span):
         first, last = bars["time"][0].as_py(), bars["time"][-1].as_py()
-        raise BadBars(f"bars of {series.short} from {first} to {last} lie outside what was asked for: {span}")
+        raise BadBars(f"bars of {series.short} from {first} to {last} lie outside the requested span: {span}")
 
 
 def by_period(bars: pa.Table, series: Series) -> dict[str, pa.Table]:

@@ -167,7 +167,7 @@ class Comparison:
             [run, *described, *numbers]
             for described, (run, *numbers) in zip(self.descriptions, self.rows(), strict=True)
         ]
-        table = html_table(["Run", "Strategy", "Series", "Parameters", *labels, "Sharpe − first", "p"], rows)
+        table = html_table(["Run", "Strategy", "Series", "Parameters", *labels, "Sharpe vs first", "p"], rows)
         return table + html_lines(*map(str, self.differences), self.basis)
 
 

@@ -44,9 +44,7 @@ class Validity:
     def costs_basis(self) -> str:
         """How the numbers at other costs were computed, in a sentence."""
         if self.costs_run:
-            return (
-                "Each is the strategy run again with commissions, slippage and fees of borrowed shares times so many."
-            )
+            return "Each row is a run of the strategy with commissions, slippage and borrow fees times this factor."
         approximation = "Approximation: multiples of the costs paid, for the same trades."
         if self.combined:
             return (

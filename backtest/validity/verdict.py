@@ -35,7 +35,7 @@ _NORMAL = NormalDist()
 _FEWEST = 4  # sessions, as of `alpha_test`
 _SAME = 0.001  # of the variance, that a market leaves of what is nothing else: the first day, and cash for costs
 _FEW_TRADES = 30  # below which means of trades say little; the usual rule of thumb for the central limit
-_NO_FAULT = "holds so far"
+_NO_FAULT = "no red flags"
 _SURE = 0.95  # of a deflated Sharpe ratio that is to be believed
 # One-sided, of alpha: at 95 % one coin in twenty would hold. Ten years of an annual appraisal ratio of 1 pass in four
 # cases of five, of 0.74 in every other.
@@ -115,7 +115,7 @@ def _about_the_future(looks_ahead: Sequence[object]) -> Iterator[tuple[str, str]
     if looks_ahead:
         count = len(looks_ahead)
         decisions = "1 decision depends" if count == 1 else f"{count:,} decisions depend"
-        yield "looks ahead", f"{decisions} on later bars, the first: {looks_ahead[0]}"
+        yield "look-ahead bias", f"{decisions} on later bars, the first: {looks_ahead[0]}"
 
 
 def _about_orders(result: Measured) -> Iterator[tuple[str, str]]:
@@ -138,10 +138,10 @@ def _about_money(run: Account) -> Iterator[tuple[str, str]]:
 def _about_length(result: Measured) -> Iterator[tuple[str, str]]:
     run = result.account
     if run.under_a_year:
-        yield "too short to tell", f"{len(run.returns):,} {run.unit} are less than a year"
+        yield "inconclusive: track record too short", f"{len(run.returns):,} {run.unit} are less than a year"
     closed = closed_positions(result.fills_table)  # one that was bought in ten parts is one chance, and not ten
     if 0 < closed < _FEW_TRADES:
-        yield "too short to tell", f"fewer than {_FEW_TRADES} closed trades: {closed}"
+        yield "inconclusive: track record too short", f"fewer than {_FEW_TRADES} closed trades: {closed}"
 
 
 def _about_costs(result: Measured) -> Iterator[tuple[str, str]]:
@@ -182,7 +182,7 @@ def _about_luck(result: Measured, judged: _Judged) -> Iterator[tuple[str, str]]:
     if 0 < test.t < critical(_LEVEL):
         needed = len(judged.own.returns) * (critical(_LEVEL) / test.t) ** 2
         yield (
-            "too short to tell",
+            "inconclusive: track record too short",
             f"minimum track record: {needed:,.0f} {run.unit} to tell this from luck at {_CONFIDENCE:.0%}; the run has "
             f"{len(judged.own.returns):,}".replace("%", " %"),
         )
@@ -210,16 +210,16 @@ def _about_survivors(result: Measured) -> Iterator[tuple[str, str]]:
     if left or any(newest - ends[key] > _PAUSE for key in stocks):
         return
     yield (
-        "on survivors only",
-        f"all {len(stocks):,} stocks trade to the end: of a list that was drawn up at the start some would have been "
-        "delisted; --universe names who belonged when",
+        "survivorship bias",
+        f"all {len(stocks):,} stocks trade to the end; of a list drawn up at the start, some would have been "
+        "delisted; give the membership over time with --universe",
     )
 
 
 def _fault_of(judged: _Judged) -> str:
     if judged.test.t <= 0:
         return "earns less than cash" if judged.market is None else "earns no more than its market"
-    return "" if judged.test.t >= critical(_LEVEL) else "too short to tell"
+    return "" if judged.test.t >= critical(_LEVEL) else "inconclusive: track record too short"
 
 
 def _alpha_words(judged: _Judged) -> str:

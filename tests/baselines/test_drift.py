@@ -125,7 +125,7 @@ def test_a_bar_that_is_gone_is_the_cause_and_named(scene):
 
     assert (judgement.status, judgement.difference.first) == (MOVED, day)
     assert causes(judgement) == {"data": CAUSE}
-    assert told(judgement, "data") == f"AAPL/1day {day} is gone"
+    assert told(judgement, "data") == f"AAPL/1day {day} was removed"
     assert judgement.difference.equity.new == ""
 
 
@@ -137,7 +137,7 @@ def test_other_bars_that_no_revision_kept_are_named_by_month_and_as_all_that_is_
     judgement = check(old, "cross", replace(scene, store=other))
 
     assert causes(judgement) == {"data": LIKELY}
-    assert told(judgement, "data").startswith("AAPL/1day has other bars in 2003-06; ")
+    assert told(judgement, "data").startswith("AAPL/1day has different bars in 2003-06; ")
 
 
 @pytest.mark.slow
@@ -603,7 +603,7 @@ def test_a_kept_run_reproduces_equal_and_with_other_bars_says_which(scene):
 
     assert equal.status == SAME
     assert other.status == MOVED
-    assert told(other, "data") == f"AAPL/1day {day} is gone"
+    assert told(other, "data") == f"AAPL/1day {day} was removed"
 
 
 @pytest.mark.slow

@@ -76,9 +76,11 @@ def test_slippage_that_the_bar_clips_is_what_it_was(tmp_path):
     all_of_it = run(Steps, "AAPL/1day", store=narrow, **asked)
 
     assert none.stats["costs"] == 0.0
-    assert "In 2 of 2 fills the bar was too narrow for the full slippage, which came to 0.00 USD" in none.stats.basis
+    assert (
+        "In 2 of 2 fills the bar was too narrow for the full slippage; total slippage was 0.00 USD" in none.stats.basis
+    )
     assert some.stats["costs"] == pytest.approx(100 * 0.25 * 2)
-    assert "which came to 50.00 USD" in some.stats.basis
+    assert "total slippage was 50.00 USD" in some.stats.basis
     assert "had no room" not in all_of_it.stats.basis
 
 

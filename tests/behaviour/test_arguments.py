@@ -191,7 +191,7 @@ def test_a_commission_of_ones_own_is_charged_and_told_by_class_parameters_and_so
     assert set(paid(result)) == {4.0}
     assert result.spec.brokerage.costs.startswith('PerOrder{"fee": 4.0, "percabs": true, "stocklike": true}#')
     assert turns(costs=PerOrder).spec.brokerage.costs.startswith('PerOrder{"fee": 3.0')
-    with pytest.raises(UsageError, match=r"give the commission itself again: costs=PerOrder\(...\)"):
+    with pytest.raises(UsageError, match=r"pass the commission itself again: costs=PerOrder\(...\)"):
         turns(costs=result.spec.brokerage.costs)
 
 
@@ -381,7 +381,7 @@ def test_a_number_is_found_by_the_label_that_people_read(turns):
 
 
 def test_a_number_that_there_is_none_of_is_refused_with_the_nearest(turns):
-    with pytest.raises(UsageError, match=r"no metric 'Sharp ratio'; there are total_return, .*mean Sharpe ratio"):
+    with pytest.raises(UsageError, match=r"no metric 'Sharp ratio'; choose from total_return, .*mean Sharpe ratio"):
         turns().stats["Sharp ratio"]
 
 

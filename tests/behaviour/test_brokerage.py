@@ -139,7 +139,7 @@ def test_an_option_that_is_said_twice_is_refused(turns, name):
 
 @pytest.mark.parametrize("asked", [run, job_of])
 def test_a_misspelt_option_is_answered_with_the_right_one(store, asked):
-    with pytest.raises(UsageError, match=r"has no option slipage; there are costs, .*did you mean slippage\?"):
+    with pytest.raises(UsageError, match=r"has no option slipage; choose from costs, .*did you mean slippage\?"):
         asked(Turns, "AAPL/1day", store=store, slipage="5bp")
 
 

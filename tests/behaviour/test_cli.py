@@ -106,7 +106,7 @@ def test_validate_ends_with_1_where_a_strategy_knows_the_future(call, tmp_path, 
     code, out, _ = call("validate", kept, "--bootstrap", "10", "--lookahead", "--store", SAMPLE)
 
     assert code == 1
-    assert out.startswith("Looks ahead.\n- ")
+    assert out.startswith("Look-ahead bias.\n- ")
 
 
 def test_prune_gives_up_old_revisions_and_says_how_much_room_that_makes(call, tmp_path):
@@ -186,7 +186,7 @@ def test_a_list_of_series_that_is_no_text_is_named(call, tmp_path):
     code, _, err = call("download", f"@{tmp_path / 'list'}", "--since", "2012-01-03", "--source", EMULATOR)
 
     assert (code, err.count("\n")) == (2, 1)
-    assert "list' is no text" in err
+    assert "list' is not a text file" in err
 
 
 def test_download_that_misses_something_says_so_with_its_exit_code(call, tmp_path):

@@ -194,7 +194,9 @@ def test_a_strategy_that_knows_tomorrows_signal_is_caught_and_one_that_follows_t
 
 
 def test_a_strategy_that_asks_for_a_column_that_was_not_kept_is_told_how_to_keep_it(strategy, sample):
-    with pytest.raises(StrategyError, match=r"a feed has no line 'signal'; there are close, .* import it with --extra"):
+    with pytest.raises(
+        StrategyError, match=r"a feed has no line 'signal'; choose from close, .* import it with --extra"
+    ):
         run(strategy, AAPL, store=sample, start=SINCE, end=UNTIL)
 
 
@@ -218,7 +220,7 @@ def test_import_keeps_the_columns_that_are_named_and_says_how_to_keep_the_others
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (["--extra", "signl"], 2, "no column 'signl' to keep; there are .*did you mean signal"),
+        (["--extra", "signl"], 2, "no column 'signl' to keep; choose from .*did you mean signal"),
         (["--extra", "size"], 2, "write size_, which finds that column too"),
         (["--extra", "signal,"], 2, "has no name"),
         (["--extra", "signal", "--extra", "signal"], 2, "is named twice"),

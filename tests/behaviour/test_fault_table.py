@@ -117,7 +117,7 @@ CANNOT_BE_HAD = (
     "can never be served",
     "check symbol",
     "name one",
-    "ask for less",
+    "request less",
 )
 UNANSWERED = "does not mean that there are none"
 
@@ -491,11 +491,11 @@ def codes() -> Iterator[Row]:
     for code, text, said in PASSING:
         yield from _until(code, text, 1, HALVED, said)
     for code, text in PACED:
-        yield from _until(code, text, 1, TRIES, "too many requests came in ten minutes")
+        yield from _until(code, text, 1, TRIES, "too many requests within ten minutes")
     for code, text in BUSY:
-        yield from _until(code, text, 1, BREAKS + 1, "requests open, too")
+        yield from _until(code, text, 1, BREAKS + 1, "open requests too")
     for code, text in TOO_LONG:
-        yield from _until(code, text, 2, 3, "ask for less")  # 26 days, 13, 1
+        yield from _until(code, text, 2, 3, "request less")  # 26 days, 13, 1
     for code, text in BROKEN:
         yield from _until(code, text, 1, BREAKS + 1, "is not connected")
     for code, text in MUTE:

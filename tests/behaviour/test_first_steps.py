@@ -28,7 +28,7 @@ FILES = {
 }
 WAYS = (
     "run: backtest download AAPL/1day --since DATE --store {store} (from TWS or IB Gateway), "
-    "backtest import FILE AAPL/1day --store {store} (a file of yours) or backtest demo --store {store} (sample prices)"
+    "backtest import FILE AAPL/1day --store {store} (your own file) or backtest demo --store {store} (sample prices)"
 )
 DEFAULT, OTHER = WAYS.format(store="data/bars"), WAYS.format(store="empty")
 SHORT = ("--until", "2000-06-30", "--store", "sample")
@@ -41,7 +41,7 @@ STEPS = [
     ("export AAPL/1day aapl.csv", 3, f"AAPL/1day is not in data/bars; {DEFAULT}"),
     (
         "download AAPL/1day --since 2020-01-02 --source ib://127.0.0.1:{port}", 4,
-        "without one, bars come from a file of yours: backtest import FILE AAPL/1day, or those of the sample: "
+        "without one, import a file of your own: backtest import FILE AAPL/1day, or use the sample: "
         "backtest demo --store data/bars",
     ),
     ("doctor --source ib://127.0.0.1:{port}", 1, "backtest demo --store data/bars"),
@@ -63,7 +63,7 @@ STEPS = [
     (
         "run ahead.py AAPL/1day {short}", 5,
         "in next() at line 6 of ahead.py: IndexError: array index out of range; close[1] is the next bar, not known "
-        "yet; close[0] is the present one, close[-1] the one before",
+        "yet; close[0] is the current one, close[-1] the previous one",
     ),
     # a number, a date, a spelling
     (
@@ -88,7 +88,7 @@ STEPS = [
     ("run sma_cross 'BRK B' --store sample", 2, "did you mean 'BRK B/1day', its daily bars?"),
     ("run sma_cross BRK B/1day --store sample", 2, "did you mean 'BRK B/1day', with quotes for the blank?"),
     ("run sma_cross AAPL/5mins/all --store sample", 3, "AAPL/5mins/TRADES/all is not in"),
-    ("import aapl.csv AAPL/1day --store sample", 2, "sample is the bundled store, which is only read"),
+    ("import aapl.csv AAPL/1day --store sample", 2, "sample is the bundled store, which is read-only"),
 ]  # fmt: skip
 
 
@@ -153,7 +153,7 @@ def test_dates_that_a_source_did_not_give_are_named_with_what_to_do(tmp_path, ca
     assert "gap" not in out
     assert told == (
         "open: AAPL/1day: no bars of 2024-01-06 to 2024-01-12; to request them again: --since 2024-01-06 --until "
-        "2024-01-12; a gap stays open until the source has bars of it, or says on another day that it has none"
+        "2024-01-12; a gap stays open until the source returns bars for it, or reports on another day that it has none"
     )
     assert errors != []
 
@@ -186,7 +186,7 @@ def test_slippage_of_cents_is_not_asked_about(sample):
 
 def test_the_sample_is_a_store_by_its_name_unless_a_folder_has_it(place, sample):
     read = open_store("sample").read("AAPL/1day")
-    with pytest.raises(UsageError, match="is only read"):
+    with pytest.raises(UsageError, match="is read-only"):
         open_folder("sample")
     store_with(place / "sample", {"IBM/1day": ("2024-01-02", "2024-01-05")})
 

@@ -101,7 +101,7 @@ def test_a_baseline_of_the_best_run_of_such_a_sweep_asks_for_a_store(tmp_path):
 
 def test_a_store_beside_a_frame_and_neither_of_the_two_are_refused():
     for call in (backtest.run, backtest.look_ahead, backtest.next_orders):
-        with pytest.raises(UsageError, match="leave store out, or put the frame there first"):
+        with pytest.raises(UsageError, match="leave store out, or import the frame"):
             call(Crosses, frame(), store="data/bars")
         with pytest.raises(UsageError, match="store is None; write a store or its folder"):
             call(Crosses, "AAPL/1day")

@@ -133,7 +133,7 @@ def test_the_cause_is_named_and_a_repair_loses_nothing(store, call):
 def test_a_manifest_alone_names_the_cause(store):
     with_windows_lines(store.root / DAILY.key / "manifest.json")
 
-    with pytest.raises(DamagedStore, match=r"manifest\.json has the line ends of Windows.*core\.autocrlf"):
+    with pytest.raises(DamagedStore, match=r"manifest\.json has Windows line endings.*core\.autocrlf"):
         store.read(DAILY)
 
 

@@ -75,7 +75,7 @@ def test_a_url_is_refused_and_nothing_is_made(place, call, command):
         code, out, err = call(*shlex.split(command.format(url)))
 
         assert (code, out) == (2, "")
-        assert f"{url} is a URL, and the command writes to this machine; name a folder or a file" in err
+        assert f"{url} is a URL, but the command writes to local disk; name a folder or a file" in err
         assert names(place) == before
 
 
@@ -100,7 +100,7 @@ def test_a_store_at_a_url_is_not_written(place, call, command):
         code, _, err = call(*shlex.split(command.format(url)))
 
         assert code == 2
-        assert "a store at a URL is only read" in err
+        assert "a store at a URL is read-only" in err
         assert names(place) == before
 
 
@@ -120,9 +120,9 @@ def test_python_refuses_it_too(tmp_path, monkeypatch, sample):
     for write in (result.save, result.report, result.to_csv, result.to_excel):
         with pytest.raises(UsageError, match="URL"):
             write("s3://bucket/x.xlsx")
-    with pytest.raises(UsageError, match="of a URL, and nothing is written there"):
+    with pytest.raises(UsageError, match="is a URL, which cannot be written"):
         replace_file("s3:/bucket/x", b"")
-    with pytest.raises(UsageError, match="of a URL, and nothing is written there"):
+    with pytest.raises(UsageError, match="is a URL, which cannot be written"):
         replace_files(tmp_path.__class__("s3:/bucket"), {"x": b""})
     assert names(tmp_path) == []
     assert RunResult.load(result.save("s3:b")).record.equals(result.record)

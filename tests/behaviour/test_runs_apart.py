@@ -58,12 +58,12 @@ def test_five_runs_of_a_strategy_are_told_apart_by_their_parameters(ran, call):
         "run",
         "strategy",
         "series",
-        "parameters",
+        "settings",
         "return",
         "CAGR",
         "Sharpe",
         "drawdown",
-        "kept",
+        "saved",
     ]
 
 

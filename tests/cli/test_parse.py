@@ -49,7 +49,7 @@ def test_a_bad_line_is_named_by_its_file_and_number_with_those_after_it(tmp_path
         (b"", "no series in the file"),
         (b"\xff\xfe", "no series in the file"),
         (b"# AAPL/1day\n", "no series in the file"),
-        (b"AAPL/1day\xff\n", "is no text"),
+        (b"AAPL/1day\xff\n", "is not a text file"),
         (b"A\0A\0P\0L\0", "is not a text file (it has zero bytes)"),
     ],
 )

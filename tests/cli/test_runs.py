@@ -43,7 +43,7 @@ def test_pictures_are_of_one_run(runs, call):
     code, _, err = call("report", "runs", "--png", "pictures")
 
     assert code == 2
-    assert "runs is a folder of runs, and --png is of one run" in err
+    assert "--png draws the figures of one run, and runs is a folder of runs" in err
 
 
 def test_a_page_of_several_runs_is_not_printed_without_a_browser(runs, call, monkeypatch):

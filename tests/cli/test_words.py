@@ -229,3 +229,20 @@ def test_a_table_of_many_rows_looks_as_rich_would_have_it(folded, capsys):
 
     body = by_rich[2:]
     assert plain == [*by_rich[:2], *body * 300]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["run", "x", "IBM/1day", "--cash", "lots"], "'--cash': 'lots' is not a number."),
+        (["run", "x", "IBM/1day", "--jobs", "1.5"], "'--jobs': '1.5' is not a whole number."),
+        (["run", "x", "IBM/1day", "--jobs", "0"], "'--jobs': 0 is below the minimum of 1."),
+        (["show", "--port", "70000"], "'--port': 70000 is above the maximum of 65535."),
+        (["runs", "list"], "'ACTION': 'list' is not one of 'ls', 'show'"),
+    ],
+)
+def test_a_value_that_an_option_does_not_take_is_named_in_plain_words(call, words, said):
+    code, _, err = call(*words)
+
+    assert code == 2
+    assert said in " ".join(err.replace("│", " ").split())

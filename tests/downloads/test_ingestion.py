@@ -282,9 +282,9 @@ def test_other_values_are_a_conflict_until_they_are_accepted(tmp_path):
         (frame(), {"benchmark": "SPY/1day"}, "the benchmark SPY/1day is not among the frames; give its bars too"),
         ({"AAPL/1day": frame()}, {"benchmark": "SPY/1day"}, "the benchmark SPY/1day is not among the frames"),
         (yahoo("AAPL", "MSFT"), {}, r'of AAPL, MSFT; write a dict .*: \{"AAPL/1day": frame, "MSFT/1day": frame\}'),
-        (frame(), {"store": "data/bars"}, "leave store out, or put the frame there first"),
+        (frame(), {"store": "data/bars"}, "leave store out, or import the frame"),
         ("AAPL/1day", {}, "store is None; write a store or its folder, such as data/bars, or a frame"),
-        ("AAPL/1day", {"store": "data/bars", "tz": "UTC"}, "tz='UTC' is the zone of times in a frame"),
+        ("AAPL/1day", {"store": "data/bars", "tz": "UTC"}, "tz='UTC' is the time zone of a frame"),
     ],
 )
 def test_a_run_says_what_to_write_where_a_frame_is_not_enough(given, options, said):
@@ -318,7 +318,7 @@ def test_a_week_under_way_is_left_out_and_said(tmp_path):
     report = backtest.ingest(frame(mondays), "AAPL/1week", store)
 
     assert [f"{moment:%m-%d}" for moment in store.read("AAPL/1week")["time"].to_pylist()] == ["03-08", "03-15"]
-    assert "1 weeks that are not over left out: row 3" in report.series[0].notes
+    assert "1 unfinished weeks left out: row 3" in report.series[0].notes
 
 
 def test_what_takes_series_of_a_store_alone_says_how_a_frame_comes_there(tmp_path):

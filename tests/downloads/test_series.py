@@ -281,7 +281,7 @@ def test_answers_of_another_scale_each_time_end_with_an_error_and_the_next_downl
     again = fill(upstream, store, date(2024, 3, 28), since=date(2024, 1, 31), series=MINUTES)
 
     assert (first.status, first.exit_code) == ("partial", 3)
-    assert "another scale 3 times" in first.errors[0]
+    assert "changed scale 3 times" in first.errors[0]
     assert again.status == "complete"
     assert store.read(MINUTES).equals(upstream.read(MINUTES))
 

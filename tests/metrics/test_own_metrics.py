@@ -81,8 +81,8 @@ def test_any_number_is_taken(value):
         ([own(lambda run: 1), own(lambda run: 2, label="Other")], "the name of a metric, 'mine', is that of another"),
         ([own(lambda run: 1, name="my metric")], "the name of a metric is 'my metric'; write a word"),
         ([own(lambda run: 1, label=" ")], "is empty"),
-        ([own(lambda run: 1, format="percents")], "there are percent, .*did you mean percent"),
-        ([own(lambda run: 1, group="mine")], "there are return, risk"),
+        ([own(lambda run: 1, format="percents")], "choose from percent, .*did you mean percent"),
+        ([own(lambda run: 1, group="mine")], "choose from return, risk"),
         ([own(lambda run: 1, definition=None)], "the definition of a metric is None"),
         (["sharpe"], r"a metric is 'sharpe'; write a list of rows, such as Metric\("),
         (UP, "metrics is an object of type Metric; write a list of rows"),
@@ -101,12 +101,14 @@ def test_a_report_shows_it_among_the_numbers_and_keeps_it_for_machines(tmp_path)
     folder = RUN.report(tmp_path / "own", metrics=[UP, LATEST, undefined]).parent
 
     text, numbers = (folder / "index.html").read_text("utf-8"), json.loads((folder / "metrics.json").read_text("utf-8"))
-    assert text.index("Of your own") < text.index('data-metric="up_sessions"')
-    assert text.index('data-metric="total_return"') < text.index('data-metric="latest"') < text.index("Of your own")
+    assert text.index("Your own metrics") < text.index('data-metric="up_sessions"')
+    assert (
+        text.index('data-metric="total_return"') < text.index('data-metric="latest"') < text.index("Your own metrics")
+    )
     assert "Sessions with r &gt; 0 / N." in text
     assert "its function returned an infinite number" in text
     assert (numbers["stats"]["up_sessions"], numbers["undefined"]["mine"]) == (0.75, "infinite")
-    assert "Of your own" not in page(RUN)  # the run itself has no other numbers than before
+    assert "Your own metrics" not in page(RUN)  # the run itself has no other numbers than before
 
 
 @pytest.mark.slow

@@ -291,7 +291,7 @@ def test_a_host_that_is_not_known_is_not_said_to_have_nobody_listening(gateway_b
     (finding,) = of_source("ib://dcotor.test:4002")
 
     assert (finding.what, finding.state) == ("source", "problem")
-    assert finding.detail.startswith("no host 'dcotor.test' is known here")
+    assert finding.detail.startswith("unknown host 'dcotor.test'")
     assert "spelling" in finding.fix
 
 

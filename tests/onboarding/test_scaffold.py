@@ -221,6 +221,6 @@ def test_a_name_that_cannot_be_imported_is_refused_with_one_that_can(tmp_path, n
 
 def test_an_unknown_template_is_refused_with_those_that_exist(tmp_path):
     with pytest.raises(
-        UsageError, match=r"no template 'pair'; there are trend \(.*pairs.*rotation.*did you mean pairs\?"
+        UsageError, match=r"no template 'pair'; choose from trend \(.*pairs.*rotation.*did you mean pairs\?"
     ):
         scaffold(tmp_path / "gold", "pair")

@@ -172,11 +172,11 @@ def test_attribution_adds_up_to_the_change_of_equity_on_the_page(text):
 @pytest.mark.slow
 @pytest.mark.usefixtures("few_figures")
 def test_refused_orders_are_listed_and_others_are_not(text):
-    shown = words(page(result_of([100.0, 101.0], statuses=["Completed", "Margin", "Rejected"])))
+    made = page(result_of([100.0, 101.0], statuses=["Completed", "Margin", "Rejected"]))
 
-    assert re.search(r"Orders that were refused .* 2 AAPL/1day .* Margin 3 AAPL/1day .* Rejected", shown)
-    assert "Refused orders" in shown
-    assert "Orders that were refused" not in words(text)
+    assert re.search(r"Rejected orders .* 2 AAPL/1day .* Margin 3 AAPL/1day .* Rejected", words(made))
+    assert '<a href="#refused">Rejected orders</a>' in made
+    assert 'id="refused"' not in text
 
 
 @pytest.mark.slow
@@ -204,7 +204,7 @@ def test_the_page_shows_each_option_of_the_run_in_a_row_of_its_own(tmp_path):
     spec = replace(result_of([1.0, 1.0]).spec, brokerage=Brokerage(slippage="5bp", volume_cap=0.1))
     page = write_report(replace(result_of([1.0, 1.0]), spec=spec), tmp_path).read_text("utf-8")
 
-    asked = re.search(r"What was asked.*?</table>", page, re.DOTALL)[0]
+    asked = re.search(r"Settings.*?</table>", page, re.DOTALL)[0]
     cells = re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", asked)
     assert cells[cells.index("slippage") + 1] == "5bp"
     assert cells[cells.index("volume cap") + 1] == "0.1"
@@ -240,7 +240,7 @@ def test_a_benchmark_that_begins_later_has_no_numbers_for_the_time_before():
 
     assert "buy and hold 0.00" in early
     assert "buy and hold" not in late
-    assert "Buying and holding SPY/1day since 2024-01-13 would have made it" in late
+    assert "Buying and holding SPY/1day since 2024-01-13 would have ended at" in late
 
 
 @pytest.mark.slow
@@ -261,7 +261,7 @@ def row_of(text, name):
 def test_the_verdict_and_its_reasons_come_first_then_numbers_with_their_intervals(text, result):
     head = text.split("<h2>")[0]
 
-    assert "Too short to tell." in head
+    assert "Inconclusive: track record too short." in head
     assert "Fewer than 30 closed trades: 1." in head
     low, high = (METRICS["sharpe"].text(end).replace("-", "−") for end in result.validity.intervals.intervals["sharpe"])
     assert f'<dd class="range">{low} to {high}</dd>' in head
@@ -281,7 +281,7 @@ def test_a_number_that_is_not_defined_says_why(text):
     _, shown, _, definition = row_of(text, "cagr")
 
     assert shown == "– (under a year)"
-    assert definition.endswith("Not defined here: annual growth is not given for less than a year.")
+    assert definition.endswith("Not defined here: growth is not annualised for less than a year.")
 
 
 def test_the_page_shows_the_run_at_other_costs(text):
@@ -297,7 +297,7 @@ def test_the_page_shows_the_run_at_other_costs(text):
 @pytest.mark.slow
 @pytest.mark.usefixtures("few_figures")
 def test_a_run_without_costs_has_no_break_even():
-    assert "There is no break-even: no costs were paid" in words(page(result_of([101.0, 102.0])))
+    assert "No break-even: no costs were paid" in words(page(result_of([101.0, 102.0])))
 
 
 @pytest.mark.slow
@@ -305,7 +305,7 @@ def test_a_run_without_costs_has_no_break_even():
 def test_the_validity_of_a_run_is_kept_with_its_numbers(tmp_path, result):
     numbers = json.loads((write_report(result, tmp_path).parent / "metrics.json").read_text(encoding="utf-8"))
 
-    assert numbers["validity"]["verdict"]["words"] == "too short to tell"
+    assert numbers["validity"]["verdict"]["words"] == "inconclusive: track record too short"
     assert numbers["validity"]["intervals"]["intervals"]["cagr"] == [None, None]
     assert numbers["undefined"] == result.stats.reasons
 
@@ -319,4 +319,4 @@ def test_of_very_many_trades_the_weightiest_are_shown():
 
     nets = re.findall(r'<td class="number">([\d.]+)</td><td class="number">[\d.]+.%</td></tr>', text)
     assert nets == ["0.00"] * 1999 + ["10.00"]
-    assert "Of 2,003 trades these are the 2,000 that moved the most money; trades.parquet has all" in words(text)
+    assert "The 2,000 of 2,003 trades with the largest profit or loss; trades.parquet has all" in words(text)

@@ -65,7 +65,7 @@ def test_runs_are_compared(served, runs):
     RUN.save(runs / "b c")
 
     assert ask(served, "/compare?run=a%2Ffirst&run=b%20c") == (200, "first beside b c")
-    assert ask(served, "/compare?run=a%2Ffirst&run=none") == (500, "nothing is kept as none; go back to /index.html\n")
+    assert ask(served, "/compare?run=a%2Ffirst&run=none") == (500, "nothing is saved as none; go back to /index.html\n")
 
 
 @pytest.mark.parametrize("path", ["/a/first/spec.json", "/../secret/index.html", "/a/first/../../x/index.html", "/a"])

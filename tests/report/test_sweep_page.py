@@ -34,7 +34,7 @@ def shown():
     best = result_of(EQUITY, [fill(0, 1, 10.0), fill(3, -1, 12.0)], params={"fast": 4, "slow": 10, "size": 7})
     return ShownSweep(
         trials, [2, 3, 4, 1, 0], "sharpe", best, "best/index.html", 9, 0.625, 0.41, 0.25,
-        Verdict("too short to tell", ("5 sessions",)), Figure(), [("grid", "fast <2>")],
+        Verdict("inconclusive: track record too short", ("5 sessions",)), Figure(), [("grid", "fast <2>")],
     )  # fmt: skip
 
 

@@ -256,7 +256,7 @@ OTHER_CLOSES = result_of([100.0, 101.0, 102.0], closes=[1.0, 2.0, 3.0], strategy
         ([plain(), ADDS], {}, "adds cash"),
         ([plain(), OTHER_CLOSES], {}, "other closes of AAPL/1day"),
         ([plain(), plain("Two", slippage="impact:0.1")], {}, "needs bars"),
-        ([plain(), plain("Two")], {"weights": "vol", "rebalance": "never"}, "by volatility need a rebalancing"),
+        ([plain(), plain("Two")], {"weights": "vol", "rebalance": "never"}, "by volatility need rebalancing"),
         ([plain(), plain("Two")], {"weights": {"x": 0.5}}, "no run 'x'"),
         ([plain(), plain("Two")], {"weights": "missing.csv"}, "cannot be read"),
         ([plain(), plain("Two")], {"weights": 5}, "write .equal., .vol., a dict"),

@@ -172,7 +172,7 @@ def test_what_cannot_be_made_again_is_refused_with_its_reason(tmp_path):
     result = ran(costs="bp:1")
     other = replace(result, record=result.record.slice(0, 100))
 
-    with pytest.raises(UsageError, match="run again as it was, it returns"):
+    with pytest.raises(UsageError, match="run again with the same settings, it returns"):
         run_at_costs(other, [2], store=SAMPLE)
     with pytest.raises(UsageError, match="frame"):
         run_at_costs(replace(result, manifest={"frame": True}), [2], store=SAMPLE)

@@ -206,7 +206,7 @@ def test_the_command_shows_orders_position_and_that_nothing_was_placed(asked, sa
 
     told = json.loads(document)
     assert code == 0
-    assert f"SmaCross would order at the open of {row['closed']:%Y-%m-%d}:" in out
+    assert f"SmaCross would place these orders at the open of {row['closed']:%Y-%m-%d}:" in out
     assert f"{row['size']:,.10g}" in out
     assert "no position; equity 100,000.00 USD" in out
     assert "No orders were placed." in err
@@ -225,7 +225,7 @@ def test_the_command_warns_once_the_open_after_the_last_bar_is_over(sample, caps
             main(words, clock=lambda now=now: now)
         said.append(capsys.readouterr().err)
 
-    assert ["open has passed" in one for one in said] == [False, True]
+    assert ["open has already passed" in one for one in said] == [False, True]
 
 
 def test_the_command_says_where_there_is_no_order(asked, sample):
@@ -237,4 +237,4 @@ def test_the_command_says_where_there_is_no_order(asked, sample):
     code, out, _ = asked(quiet)
 
     assert code == 0
-    assert out.startswith("SmaCross would order nothing at the open of 2003-")
+    assert out.startswith("SmaCross would place no orders at the open of 2003-")

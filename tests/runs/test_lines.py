@@ -494,7 +494,7 @@ def test_a_frame_of_lines_is_of_the_bars_of_one_series(two_frames):
     assert list(lines.to_frame(DAYS).columns.get_level_values("plot")) == ["SMA (2)", "SMA (1)", "SMA (1)"]
     assert len(lines.to_frame("ABC/1min")) == 12
     assert list(lines.to_frame()["Value (None)"].columns) == ["value"]
-    with pytest.raises(UsageError, match="no series MSFT/1day; there are ABC/1min, ABC/1day"):
+    with pytest.raises(UsageError, match="no series MSFT/1day; choose from ABC/1min, ABC/1day"):
         lines.to_frame("MSFT/1day")
 
 

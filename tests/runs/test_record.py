@@ -235,8 +235,8 @@ def test_the_plot_of_a_run_is_a_figure_of_matplotlib_with_units_on_its_axes():
 def test_a_notebook_shows_the_verdict_above_the_numbers():
     shown = result_of([100.0, 104.0])._repr_html_()
 
-    assert "<b>Too short to tell.</b><br><small>2 sessions are less than a year" in shown
-    assert shown.index("Too short") < shown.index("Total return")
+    assert "<b>Inconclusive: track record too short.</b><br><small>2 sessions are less than a year" in shown
+    assert shown.index("Inconclusive") < shown.index("Total return")
 
 
 def test_a_printed_run_names_strategy_and_series():

@@ -185,7 +185,7 @@ def test_a_column_that_has_the_name_just_so_goes_before_those_that_nearly_have_i
 @pytest.mark.parametrize(
     ("head", "extra", "said"),
     [
-        ("signal,x", "signl", "no column 'signl' to keep; there are date, .*; did you mean signal?"),
+        ("signal,x", "signl", "no column 'signl' to keep; choose from date, .*; did you mean signal?"),
         ("Signal,SIGNAL", "signal", "may be 'Signal' or 'SIGNAL'"),
         ("signal,signal", "signal", "may be 'signal' or 'signal'"),
         ("RSI 14,x", "rsi_14,rsi14", "are the same column of .*, 'RSI 14'; name it once"),
@@ -217,9 +217,9 @@ def test_a_name_that_cannot_be_meant_is_refused_with_what_to_write(tmp_path, hea
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        ("buy", "something else than numbers in the extra column signal .*'buy'"),
-        ("1.5%", "something else than numbers"),
-        ("True", "something else than numbers"),
+        ("buy", "values other than numbers in the extra column signal .*'buy'"),
+        ("1.5%", "values other than numbers"),
+        ("True", "values other than numbers"),
         ("inf", "signal not finite at 2024-01-02"),
         ("-inf", "signal not finite"),
         ("1e999", "signal"),
@@ -258,7 +258,7 @@ def test_a_column_of_parquet_that_has_no_numbers_is_refused(tmp_path, column):
     frame = pa.table({"date": ["2024-01-02", "2024-01-03", "2024-01-04"], **dict.fromkeys("ohlc", [1.0] * 3)})
     pq.write_table(frame.append_column("signal", column), tmp_path / "a.parquet")
 
-    with pytest.raises(BadBars, match="something else than numbers in the extra column signal"):
+    with pytest.raises(BadBars, match="values other than numbers in the extra column signal"):
         bars_of(tmp_path / "a.parquet", DAILY, extra=["signal"])
 
 
@@ -351,7 +351,7 @@ def test_daily_bars_are_stamped_with_their_dates(tmp_path, stamps, tz):
         (DAILY, ["2024-01-02", ""], BadBars, "no time in line 3"),
         (DAILY, ["soon"], BadBars, "'soon' as a time"),
         (MINUTES, ["2024-01-02", "2024-01-03"], BadBars, "dates without times of day"),
-        (MINUTES, ["94668480000000000000000"], BadBars, "neither seconds, milliseconds"),
+        (MINUTES, ["94668480000000000000000"], BadBars, "neither YYYYMMDD nor seconds, milliseconds"),
         (MINUTES, ["2024-01-02 09:30:00 Mars/Base"], BadBars, "Mars/Base"),
     ],
 )
@@ -408,7 +408,7 @@ def test_prices_that_are_none_are_refused(tmp_path, row, said):
 
 @pytest.mark.parametrize("row", ["2024-01-02,10,12,9", "2024-01-02,10,12,9,11,12"])
 def test_a_row_with_other_fields_than_the_head_is_refused(tmp_path, row):
-    with pytest.raises(UsageError, match="as many fields a row"):
+    with pytest.raises(UsageError, match="the same number of fields"):
         bars_of(csv_file(tmp_path, "date,open,high,low,close", "2024-01-01,1,1,1,1", row), DAILY)
 
 

@@ -105,9 +105,9 @@ def test_no_file_is_told_from_a_damaged_one(tmp_path):
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (b"", "no JSON"),
-        (b"\xff", "no JSON"),
-        (b'{"a": 1', "no JSON"),
+        (b"", "not valid JSON"),
+        (b"\xff", "not valid JSON"),
+        (b'{"a": 1', "not valid JSON"),
         (b"[NaN]", "NaN"),
         (b"[-Infinity]", "-Infinity"),
         (b"[1e999]", "1e999, which is too large"),

@@ -108,7 +108,7 @@ def test_a_series_of_a_later_format_is_refused_with_what_to_do(store):
     path = store.folder(DAILY) / "manifest.json"
     path.write_bytes(hashed(path.read_bytes().replace(b'"format": 3', b'"format": 4')))
 
-    with pytest.raises(BadStore, match="format 4, this version knows 3; install a newer ib-backtest"):
+    with pytest.raises(BadStore, match="format 4, but this version reads formats up to 3; install a newer ib-backtest"):
         store.read(DAILY)
 
 

@@ -316,7 +316,7 @@ def test_of_two_who_publish_at_once_the_second_is_refused(store, made, bucket, t
 
     bucket.intercept = meddle
 
-    with pytest.raises(Conflict, match="somebody else just now"):
+    with pytest.raises(Conflict, match="by somebody else; run"):
         publish(store, bucket.url())
 
     assert bucket.objects[f"store/{AAPL}/manifest.json"] == swapped

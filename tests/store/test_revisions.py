@@ -96,7 +96,7 @@ def test_an_unknown_revision_is_refused_with_those_that_exist(tmp_path):
     store.write(DAILY, days(2, 5), daily(2, 5))
     store.write(DAILY, days(2, 5), daily(2, 5, close=11.5), revise=True)
 
-    with pytest.raises(NoBars, match="no revision 2; there are: 1"):
+    with pytest.raises(NoBars, match="no revision 2; choose from 1"):
         store.read(DAILY, revision=2)
 
 

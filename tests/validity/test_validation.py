@@ -186,7 +186,7 @@ def test_no_multiple_of_no_costs_and_none_of_a_loss_breaks_even():
 def test_a_long_and_good_run_holds_so_far():
     found = verdict(run_of(0.001, 1500))
 
-    assert found.words == "holds so far"
+    assert found.words == "no red flags"
     assert "95 % CI" in found.reasons[-1]
 
 
@@ -195,9 +195,9 @@ def test_a_long_and_good_run_holds_so_far():
     [
         ("loses money", run_of(-0.001)),
         ("earns less than cash", run_of(0.0001, risk_free=0.2)),
-        ("too short to tell", run_of(0.001, 100)),
-        ("too short to tell", run_of(0.0003, 1000)),
-        ("too short to tell", run_of(0.002, 1000, fills=[fill(0, 1, 10.0), fill(1, -1, 11.0)])),
+        ("inconclusive: track record too short", run_of(0.001, 100)),
+        ("inconclusive: track record too short", run_of(0.0003, 1000)),
+        ("inconclusive: track record too short", run_of(0.002, 1000, fills=[fill(0, 1, 10.0), fill(1, -1, 11.0)])),
         ("does nothing", result_of([100.0] * 300)),
         ("every order was refused", result_of([100.0] * 300, statuses=["Margin"] * 7)),
         ("no order was filled", result_of([100.0] * 300, statuses=["Canceled", "Margin", "Rejected"])),
@@ -227,7 +227,7 @@ def test_a_position_that_was_bought_in_parts_is_one_trade_of_thirty():
         in verdict(run_of(0.002, 1000, fills=[*parts[:40], fill(50, -9, 11.0)])).reasons
     )
     assert "fewer than 30 closed trades: 29" in verdict(run_of(0.002, 1000, fills=parts + turns)).reasons
-    assert verdict(run_of(0.002, 1000, fills=[*parts, *turns, fill(90, -1, 10.0)])).words == "holds so far"
+    assert verdict(run_of(0.002, 1000, fills=[*parts, *turns, fill(90, -1, 10.0)])).words == "no red flags"
 
 
 @pytest.mark.parametrize(("mean", "likely"), [(0.01, "0.999"), (-0.01, "0.001")])
@@ -251,20 +251,20 @@ def test_one_of_many_trials_is_deflated():
 
     alone, chosen = verdict(run_of(0.001, 1500)), verdict(run_of(0.001, 1500), trials)
 
-    assert alone.words == "holds so far"
+    assert alone.words == "no red flags"
     assert chosen.words.startswith("best of 400 trials: deflated Sharpe 0.")
 
 
 def test_what_looks_ahead_is_believed_nothing_else():
     found = verdict(run_of(0.001, 1500), looks_ahead=["bar 2010-01-07: buy"])
 
-    assert found.words == "looks ahead"
+    assert found.words == "look-ahead bias"
     assert "bar 2010-01-07" in found.reasons[0]
-    assert str(found).startswith("Looks ahead.\n- 1 decision depends on later bars, the first: ")
+    assert str(found).startswith("Look-ahead bias.\n- 1 decision depends on later bars, the first: ")
 
 
 def test_a_run_of_one_day_is_too_short():
-    assert verdict(result_of([101.0], days=[day(0)])).words == "too short to tell"
+    assert verdict(result_of([101.0], days=[day(0)])).words == "inconclusive: track record too short"
 
 
 def test_all_there_is_to_say_is_json():

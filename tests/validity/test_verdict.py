@@ -91,7 +91,7 @@ def test_too_short_to_tell_says_how_long_it_takes():
     result = run_of(returns)
     found, t = verdict(result), alpha_test(result.account.returns, result.account.benchmark).t
 
-    assert found.words == "too short to tell"
+    assert found.words == "inconclusive: track record too short"
     assert 0 < t < 2
     assert f"{COUNT * (2.326348 / t) ** 2:,.0f} sessions to tell this from luck at 99 %; the run has 2,520" in str(
         found

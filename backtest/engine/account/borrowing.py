@@ -89,7 +89,8 @@ class StoredFees:
             currency = series.instrument.currency
             if currency not in _COLLATERAL:
                 raise UsageError(
-                    f"what IB charges a fee on is not known for {series.short} in {currency}, only for "
+                    f"the amount that IB charges a borrow fee on is unknown for {series.short} in {currency}, and "
+                    "only known for "
                     f"{' and '.join(_COLLATERAL)}; write a rate: --borrow 0.01"
                 )
         return cls({series.short: _dated_fees(table) for series, table in tables.items()})

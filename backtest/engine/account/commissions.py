@@ -346,7 +346,7 @@ def costs_named(text: str) -> Costs:
             f"{fee} a contract, a point of which is worth {multiplier}, with a margin of {margin}",
             _made(PerContract, commission=fee, mult=multiplier, margin=margin),
         )
-    raise UsageError(f"no costs {text!r}; there are {', '.join(COSTS)}, or {example}{did_you_mean(text, COSTS)}")
+    raise UsageError(f"no costs {text!r}; choose from {', '.join(COSTS)}, or {example}{did_you_mean(text, COSTS)}")
 
 
 def costs_of(given: Any) -> Costs:
@@ -462,7 +462,7 @@ def _made_alone(kind: type[Any]) -> Any:
             return kind()
         except TypeError as error:
             raise UsageError(
-                f"{kind.__name__} cannot be made without arguments ({said(error)}); give one that is made"
+                f"{kind.__name__} cannot be created without arguments ({said(error)}); pass an instance"
             ) from error
 
 
@@ -480,8 +480,8 @@ def _source_hash(kind: type[Any]) -> str:
 def _commission_named(text: str, found: re.Match[str]) -> Costs:
     if not text.startswith(_OURS):
         raise UsageError(
-            f"the costs {text} were those of a class of yours, of which a record has the name and the parameters only; "
-            f"give the commission itself again: costs={found[1]}(...)"
+            f"the costs {text} belong to your own class, of which the record only has the name and the parameters; "
+            f"pass the commission itself again: costs={found[1]}(...)"
         )
     try:
         return replace(_of_commission(_OWN[found[1]](**json.loads(found[2]))), name=text)

@@ -75,7 +75,7 @@ def _terms(series: Series, costs: Costs, rules: dict[str, float], store: Reader)
         if kind in FUTURE_KINDS:
             many, by_costs = "50", ", or by --costs futures:FEE:MULTIPLIER:MARGIN"
         raise UsageError(
-            f"what a point of {series.short} is worth is not known, as its bars came without contract details; name "
+            f"the value of a point of {series.short} is unknown, because its bars came without contract details; name "
             f"the multiplier with the bars (backtest import FILE {series.quoted} --multiplier {many}), or in the "
             f"spelling ({series.instrument}+multiplier={many}/{series.size}){by_costs}"
         )
@@ -110,12 +110,12 @@ def _check_margins(rules: dict[str, float], series: Sequence[Series], costs: Cos
         return
     futures = {one.short for one in series if one.instrument.kind in FUTURE_KINDS}
     if not futures:
-        raise UsageError("a margin is what a future binds, and there is none among the series; leave it out")
+        raise UsageError("a margin only applies to futures, and none of the series is one; leave it out")
     if unknown := sorted({*rules} - futures - {""}):
-        raise UsageError(f"a margin is given for {unknown[0]}, which is no future of the run; there are "
+        raise UsageError(f"a margin is given for {unknown[0]}, which is not a future of the run; choose from "
                          f"{', '.join(sorted(futures))}")  # fmt: skip
     if is_own(costs) or per_contract(costs) is not None:
-        raise UsageError(f"the costs {costs.name} say what margin a contract binds; leave out the other one")
+        raise UsageError(f"the costs {costs.name} include a margin per contract; leave --margin out")
 
 
 def trade_by(model: Any, terms: Terms) -> Any:

@@ -48,7 +48,7 @@ class KnownRates:
         closes = arrays.numbers(bars["close"])
         if not (closes > 0).all():
             raise BadBars(
-                f"{leg.series.short} has a close that is no rate of exchange ({closes[~(closes > 0)][0]}); see: "
+                f"{leg.series.short} has a close that is not a valid exchange rate ({closes[~(closes > 0)][0]}); see: "
                 f"backtest verify {leg.series.quoted}"
             )
         self.leg, self.bars = leg, bars
@@ -384,7 +384,7 @@ def _what_to_download(store: Reader, currency: str, base: str, moments: _Moments
             f"among the frames{why}; {put_frames_into_a_store(pair)}"
         )
     return (
-        f"money in {currency} cannot be converted to {base}: {store.name} lacks their rate of exchange from {since} to "
+        f"money in {currency} cannot be converted to {base}: {store.name} lacks the exchange rate from {since} to "
         f"{until}{why}; run: {' and '.join(lines)}; or import rates as such a series"
     )
 

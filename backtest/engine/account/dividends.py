@@ -223,7 +223,7 @@ def _check_given(given: Any) -> None:
                 return
         words = (NO_DIVIDENDS, DERIVED, *(f"{DERIVED}:{one}" for one in CONVENTIONS))
         raise UsageError(
-            f"no file of dividends {given:.80}; name a file with lines date,amount,currency; without one "
+            f"no file of dividends {given:.80}; name a file with lines date,amount,currency, or "
             f"{there_are(given, words)}"
         )
 
@@ -232,7 +232,7 @@ def _check_can_pay(series: Series) -> None:
     if series.prices == "ADJUSTED_LAST":
         plain = replace(series, prices="TRADES").quoted
         raise UsageError(
-            f"{series.short} has its dividends in its prices already, which would count twice; run on {plain}, or "
+            f"{series.short} has prices that already include dividends, which would count twice; run on {plain}, or "
             "leave out --dividends"
         )
     if series.size.daily and series.size.period != "session":
@@ -293,7 +293,7 @@ def derive(
         Unfitting: the ratio falls, or neither convention makes the amounts round.
     """
     if not (np.isfinite(traded) & np.isfinite(adjusted) & (traded > 0) & (adjusted > 0)).all():
-        raise Unfitting("a price is not above zero, of which no ratio is known")
+        raise Unfitting("a price is not above zero, so the ratio is undefined")
     starts, low, high = _levels(days, traded, adjusted)
     at = starts[1:]
     if not len(at):
@@ -599,7 +599,8 @@ def _series_of_row(row: Mapping[str, Any], stocks: Sequence[Series], where: str)
     if not word:
         if len(stocks) != 1:
             raise UsageError(
-                f"{where} does not say of which of {len(stocks)} series it is; add a column named series, such as IBM"
+                f"{where} does not say which of the {len(stocks)} series it belongs to; add a column named series, "
+                "such as IBM"
             )
         return stocks[0]
     wanted = Series.parse(word if "/" in word else f"{word}/1day").instrument

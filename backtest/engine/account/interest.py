@@ -124,17 +124,19 @@ def check_interest(given: Any, cash_rate: float, series: Sequence[Series] = (), 
     if not given:
         return
     if cash_rate:
-        raise UsageError(f"interest {given} and a rate of {cash_rate} on idle cash are two ways to earn; leave out one")
+        raise UsageError(f"interest {given} and a rate of {cash_rate} on idle cash both pay on cash; leave out one")
     if not isinstance(given, BenchmarkRates | str):
         raise UsageError(f"interest is {given!r:.80}; write ib, or the path of a file of date,percent")
     benchmark_rates(given)
     if currency not in ("", "USD"):
-        raise UsageError(f"IB's interest is known here for accounts in USD, not in {currency}; write: --cash-rate 0.02")
+        raise UsageError(
+            f"IB's interest rates are only known for accounts in USD, not in {currency}; set a rate: --cash-rate 0.02"
+        )
     for one in series:
         if one.instrument.currency != "USD" or one.instrument.kind != "STK":
             raise UsageError(
-                f"IB's interest is known here for accounts in USD with stocks, and {one.short} is "
-                f"{one.instrument.kind} in {one.instrument.currency}; write a rate of your own: --cash-rate 0.02"
+                f"IB's interest rates are only known for stocks in USD, and {one.short} is "
+                f"{one.instrument.kind} in {one.instrument.currency}; set a rate: --cash-rate 0.02"
             )
 
 
@@ -216,7 +218,7 @@ def _read(path: Path) -> BenchmarkRates:
             "such as 2003-01-01,1.24"
         ) from error
     if twice := [day for (day, _), (following, _) in itertools.pairwise(rows) if day == following]:
-        raise UsageError(f"{path} has two rates of {twice[0]}; write one a date")
+        raise UsageError(f"{path} has two rates of {twice[0]}; write one per date")
     if not rows or not all(math.isfinite(rate) for _, rate in rows):
-        raise UsageError(f"{path} has no rates, or one that is no number; write lines of date,percent")
+        raise UsageError(f"{path} has no rates, or one that is not a number; write lines of date,percent")
     return BenchmarkRates(path.name if path.is_absolute() else path.as_posix(), *zip(*rows, strict=True))

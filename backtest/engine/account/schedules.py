@@ -278,7 +278,7 @@ def schedule_of(instrument: Instrument, plan: str = _FIXED) -> Schedule:
     if plan == _TIERED:
         known = f"US stocks; {known}"
     raise UsageError(
-        f"what IB charges for {instrument} is not known here; {plan} knows {known}. "
+        f"IB's commission for {instrument} is unknown; {plan} covers {known}. "
         f"{_FOR_A_FUTURE if instrument.kind in FUTURE_KINDS else _FOR_OTHERS}"
     )
 
@@ -299,9 +299,9 @@ def row_of(costs: Costs, series: Series) -> Schedule | None:
     """
     one, costs = series.instrument, costs.of if isinstance(costs, CostsTimes) else costs
     if costs.name == _STOCKS_ONLY and not _is_us_stock(one):
-        raise UsageError(f"{costs.name} is what IB charges for US stocks, and {series.short} is none; write ib-fixed")
+        raise UsageError(f"{costs.name} only covers US stocks, and {series.short} is not one; write ib-fixed")
     if costs.name == "ib-forex" and one.kind != "CASH":
-        raise UsageError(f"ib-forex is what IB charges for currencies, and {series.short} is none; write ib-fixed")
+        raise UsageError(f"ib-forex only covers currencies, and {series.short} is not one; write ib-fixed")
     if costs.name == "ib-forex":
         row = schedule_of(one)
         return None if row.make is IbForex else row
@@ -342,7 +342,9 @@ def check_products(series: Sequence[Series], costs: Costs) -> None:
         if kind in _NO_MODEL and not (costs.name in _BOTH and _is_known(one.instrument, costs.name)):
             raise UsageError(f"{one.short} is {_NO_MODEL[kind]}, which is not modelled here; {_OWN_MODEL}")
         if kind not in FUTURE_KINDS and costs.name.startswith("futures:"):
-            raise UsageError(f"the costs {costs.name} are of futures, and {one.short} is none; write ib-fixed or bp:5")
+            raise UsageError(
+                f"the costs {costs.name} are for futures, and {one.short} is not one; write ib-fixed or bp:5"
+            )
         costs_for(costs, one)
 
 

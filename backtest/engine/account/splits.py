@@ -61,7 +61,9 @@ def splits_of(series: Sequence[Series], asked: str, store: Reader) -> dict[Serie
     for one in series:
         own = rules.get(one.short, rules.get("", ()))
         if own and not counts_adjusted_shares(one):
-            raise UsageError(f"splits are given for {one.short}, whose prices no split rescales; leave them out")
+            raise UsageError(
+                f"splits are given for {one.short}, whose prices are not adjusted for splits; leave them out"
+            )
         rows, whence = (own, "--splits") if own else (recorded_splits(store, one), "the store")
         if rows:
             found[one] = Splits(tuple(rows), whence)

@@ -66,8 +66,8 @@ def code_of_others(explain: Callable[[BaseException], str]) -> Iterator[None]:
             raise StrategyError(text + (f"; it also replaced {replaced}" if replaced else "")) from error
         if replaced := _put_back():
             raise StrategyError(
-                f"the code of the strategy replaced {replaced}, which each other strategy of this process would get, "
-                "too; derive a class of its own from it"
+                f"the strategy's code replaced {replaced}, which would affect every other strategy in this process; "
+                "derive a class from it instead"
             )
 
 

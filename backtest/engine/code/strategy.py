@@ -210,7 +210,7 @@ def _file(text: str, below: Path) -> tuple[str, Path]:
 
 def _module(path: Path, space: ImportSpace) -> ModuleType:
     if path.suffix != ".py":
-        raise UsageError(f"{path} is no Python file; a strategy's file ends in .py")
+        raise UsageError(f"{path} is not a Python file; a strategy's file ends in .py")
     name = f"{STRATEGY_MODULE}{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
     with code_of_others(partial(_why_not_loaded, path)):
         module = space.load(name, path)

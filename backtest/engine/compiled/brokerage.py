@@ -43,7 +43,7 @@ def check_broker(cerebro: Any) -> None:
     if broker.p.filler is not None and any(smallest_size(data) != 1 for data in cerebro.datas):
         raise NotCompiled("a volume cap on what is traded in parts of a unit is not compiled")
     if len({str(_charges(broker.getcommissioninfo(data), data)) for data in cerebro.datas}) > 1:
-        raise NotCompiled("costs that differ from series to series are not compiled")
+        raise NotCompiled("costs that differ between series are not compiled")
 
 
 def constants_of(cerebro: Any) -> dict[str, Any]:

@@ -84,5 +84,5 @@ class Loop:
         if self.asked != "compiled" or self.backend:
             return
         self.why_not = self.why_not or why_not or "something beside the strategy acts at each bar"
-        if not self.why_not.startswith("it does something odd"):
+        if not self.why_not.startswith("it does something unexpected"):
             raise UsageError(f"the run cannot be compiled: {self.why_not}; leave out --engine compiled")

@@ -47,7 +47,7 @@ def walk_one(strategy: Any, backend: str) -> tuple[Walked | None, str]:
     except NotCompiled as error:
         return None, sentence(cls, error)
     if done.flags[0]:
-        return None, "it does something odd in a bar"
+        return None, "it does something unexpected in a bar"
     return _walked(done), ""
 
 

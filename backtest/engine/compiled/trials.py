@@ -189,7 +189,7 @@ class _Bench(bt.Cerebro):
             vars(made).clear()  # it and the functions that it made refer to each other
 
     def _runnext(self, runstrats: list[Any]) -> None:
-        raise NotCompiled("it goes bar by bar")
+        raise NotCompiled("it runs bar by bar")
 
 
 def _shape(own: Mapping[str, Any], params: Any) -> Any:
@@ -462,7 +462,7 @@ def _together(
             for name in accounts:
                 getattr(found, name)[place] = np.moveaxis(getattr(done, name), -1, 0)
         for number in np.flatnonzero(done.flags).tolist():
-            left[numbers[number]] = "it does something odd in a bar"
+            left[numbers[number]] = "it does something unexpected in a bar"
         if "orders" in recorded:
             trial, rows = done.order_rows()
             tables["orders"].append((place[trial], rows))

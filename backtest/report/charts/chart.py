@@ -264,10 +264,11 @@ def _notes(result: Measured, bars: list[SeriesBars], step: int) -> Iterator[str]
     for reason in sorted(why):
         names = [name for name, one in zip(result.series, bars, strict=True) if one.why_closes == reason]
         yield (
-            f"Of {few(names)} the closes are drawn and no candles, for {reason}; to have them, name the store: "
+            f"The chart shows closes instead of candles for {few(names)}, because {reason}; for candles, name the "
+            "store: "
             "backtest report RUN --store FOLDER"
         )
     if step > 1:
-        yield f"The run has {len(result.record):,} bars, too many for a page: on the chart each is made of {step:,}."
+        yield f"The run has {len(result.record):,} bars, too many for a page: each bar on the chart combines {step:,}."
     if why_not := result.lines.why_not:
         yield f"The chart has no indicator lines: {why_not}."

@@ -50,7 +50,8 @@ def checked(path: Path) -> Library:
     if hashlib.sha256(content).hexdigest() not in _KNOWN:
         versions = ", ".join(_KNOWN.values())
         return Library(
-            "", f"the script of {PACKAGE} is none of the versions {versions} of lightweight-charts; install the package"
+            "", f"the script of {PACKAGE} is not one of the versions {versions} of lightweight-charts; install the "
+            "package"
             " again, or a release of it that brings one of these"
         )  # fmt: skip
     return Library(content.decode())

@@ -238,7 +238,7 @@ class WalkForward:
         """The outcome, in a few sentences."""
         drift = ", ".join(f"{name} {share:.2f}" for name, share in self.drift.items()) or "nothing was chosen"
         return (
-            f"{'Anchored' if self.anchored else 'Rolling'} walk forward, {len(self.steps)} steps, "
+            f"{'Anchored' if self.anchored else 'Rolling'} walk-forward, {len(self.steps)} steps, "
             f"{len(self.returns):,} {self.unit} out of sample: return {self.stats.text('total_return')}, "
             f"Sharpe {self.stats.text('sharpe')}, efficiency {_number(self.efficiency)}. "
             f"Parameter drift per step: {drift}.{self._in_cash}"
@@ -247,7 +247,7 @@ class WalkForward:
     @property
     def _in_cash(self) -> str:
         count = sum(step.cash for step in self.steps)
-        return f" Steps in cash, as no parameters traded in the window before: {count:,}." if count else ""
+        return f" Steps in cash, because no parameters traded in sample: {count:,}." if count else ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return it for JSON: None where a number is not defined."""
@@ -264,8 +264,8 @@ class WalkForward:
 
     def _repr_html_(self) -> str:
         shown = ("sharpe", "total_return")
-        heads = ["Chosen in", "Tested in", *self.values, *(f"{METRICS[name].label}, {where}" for where in
-                 ("in sample", "out of sample") for name in shown)]  # fmt: skip
+        numbers = [f"{METRICS[name].label}, {where}" for where in ("in sample", "out of sample") for name in shown]
+        heads = ["In-sample window", "Out-of-sample window", *self.values, *numbers]
         rows = [
             [
                 str(step.train), str(step.test), *map(in_words, step.params.values()),

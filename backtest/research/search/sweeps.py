@@ -220,7 +220,7 @@ class Sweep:
                 return cls(folder, asked, done, _ratios(kept.values()), run)
         raise BadStore(
             f"the sweep in {folder} has {len(done):,} of {len(asked['keys']):,} trials and was stopped before its end; "
-            "let it come there: backtest sweep ... --resume"
+            "finish it: backtest sweep ... --resume"
         )
 
     @property
@@ -293,8 +293,8 @@ class Sweep:
     def verdict(self) -> Verdict:
         """The verdict on the best trial, with its reasons."""
         found = verdict(self.best_run, self.ratios.tolist())
-        overfits = found.words == "holds so far" and self.overfitting > 0.5
-        words = "overfits, as the best is more often below the median than above it where it was not chosen"
+        overfits = found.words == "no red flags" and self.overfitting > 0.5
+        words = "overfitted: out of sample, the best trial is more often below the median than above"
         return Verdict(words if overfits else found.words, (*found.reasons, *self._more_reasons()))
 
     def to_frame(self) -> pd.DataFrame:
@@ -716,8 +716,8 @@ def _check_same(before: dict[str, Any], now: dict[str, Any], folder: Path) -> No
     # As JSON keeps them: a tuple is a list there.
     changed = [said.get(name, name) for name in names if _as_json(before.get(name)) != _as_json(now[name])]
     raise UsageError(
-        f"the sweep in {folder} was another: {', '.join(changed) or 'the condition'} differ; leave out --resume to "
-        "begin this one beside it, whose trials then count together with the others"
+        f"the sweep in {folder} has other settings: {', '.join(changed) or 'the condition'} differ; leave out --resume "
+        "to begin this one beside it, whose trials then count together with the others"
     )
 
 

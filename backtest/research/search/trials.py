@@ -132,7 +132,7 @@ class Trials:
                 left = set(wanted) - set(self.blocks)
                 self.blocks |= _blocks_of({key: returns for key, returns in rows if key in left})
         if lost := len(set(wanted) - set(self.blocks)):
-            raise DamagedStore(f"{lost:,} trials are gone from {self.folder}; sweep again to rerun them")
+            raise DamagedStore(f"{lost:,} trials are missing from {self.folder}; sweep again to rerun them")
         return {key: self.blocks[key] for key in wanted}
 
     def read(self, keys: Iterable[str] | None = None, returns: bool = False) -> dict[str, Trial]:

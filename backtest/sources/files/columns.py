@@ -201,7 +201,7 @@ def _unclear(
     if adjusted:
         cure = f"to take {', '.join(map(repr, adjusted))}, which the vendor has adjusted: --adjusted"
     elif missing == ["open", "high", "low"]:
-        cure = "closes alone make no bars; get a file that has them, or write the close into them yourself"
+        cure = "bars need open, high, low and close; use a file that has them, or copy the close into them"
     return UsageError(f"{table.what} has the columns {shown}: {'; '.join(what)}; {cure}")
 
 

@@ -123,7 +123,7 @@ class _Room:
         """Enter an archive."""
         self.depth += 1
         if self.depth > _DEEPEST:
-            raise UsageError(f"{what} holds archives in one another; unpack it, and name the file with bars")
+            raise UsageError(f"{what} contains nested archives; unpack it, and name the file with bars")
 
 
 def _of_bytes(data: bytes, what: str, known_words: Callable[[str], int], room: _Room) -> LinesOfFile | ColumnsOfFile:
@@ -136,7 +136,7 @@ def _of_bytes(data: bytes, what: str, known_words: Callable[[str], int], room: _
                 with opened(io.BytesIO(data)) as packed:
                     inner = room.unpacked(packed, what)
             except (OSError, EOFError, zlib.error, lzma.LZMAError, ValueError) as error:
-                raise UsageError(f"{what} cannot be unpacked by {name} ({error}); get it again") from error
+                raise UsageError(f"{what} cannot be unpacked by {name} ({error}); download it again") from error
             return _of_bytes(inner, what, known_words, room)
     if data.startswith(b"PK\x03\x04"):
         return _of_zip(data, what, known_words, room)
@@ -178,7 +178,7 @@ def _of_zip(data: bytes, what: str, known_words: Callable[[str], int], room: _Ro
             with archive.open(chosen[0]) as packed:
                 inner = room.unpacked(packed, what)
     except (zipfile.BadZipFile, RuntimeError, NotImplementedError, zlib.error, EOFError, OSError, ValueError) as error:
-        raise UsageError(f"{what} cannot be unpacked as zip ({error}); get it again, or unpack it") from error
+        raise UsageError(f"{what} cannot be unpacked as zip ({error}); download it again, or unpack it") from error
     return _of_bytes(inner, what, known_words, room)
 
 
@@ -206,7 +206,7 @@ def _of_parquet(data: bytes, what: str) -> ColumnsOfFile:
 def _check_rows(rows: int, data: bytes, what: str) -> None:
     if rows > _FEW_ROWS + len(data) * _ROWS_FOR_A_BYTE:
         raise UsageError(
-            f"{what} says that its {len(data):,} bytes are {rows:,} rows, which bars never are; write it again"
+            f"{what} says that its {len(data):,} bytes are {rows:,} rows, which is impossible for bars; write it again"
         )
 
 

@@ -401,7 +401,7 @@ def _extra_numbers(table: Table, place: int, name: str, mark: str) -> Any:
         return _without_nan(column.cast(pa.float64()))
     except pa.ArrowException as error:
         raise BadBars(
-            f"{table.what} has something else than numbers in the extra column {name} ({error}); write such as 1.5, or "
+            f"{table.what} has values other than numbers in the extra column {name} ({error}); write such as 1.5, or "
             "nothing where there is none, or do not keep it"
         ) from error
 
@@ -573,12 +573,12 @@ def _at_openings(
     if ends and not options.stamped:
         raise UsageError(
             f"{what} has the times at which bars end, by the name of the column; --stamped close moves them to their "
-            "opening, --stamped open takes them for it"
+            "opening, --stamped open reads them as the opening"
         )
     if not options.stamped and (why := _doubt(found.bars, series, hours)):
         raise UsageError(
             f"{what} may stamp bars with their end: {why}; say which: --stamped close moves them to their opening, "
-            "--stamped open takes the times for it"
+            "--stamped open reads the times as the opening"
         )
     if options.stamped != "close":
         return found

@@ -95,7 +95,7 @@ def parsed_table(content: LinesOfFile | ColumnsOfFile, what: str) -> Table:
         return Table(what, names, columns, places, symbols=list(content.symbols), how=content.how)
     lines, numbers = _filled(content)
     if not lines:
-        raise UsageError(f"{what} is empty; name a file with a bar a {content.unit}")
+        raise UsageError(f"{what} is empty; name a file with one bar per {content.unit}")
     lines, numbers, asked = _without_mark(lines, numbers)
     lines = _unwrapped(lines)
     delimiter = asked or _delimiter_of(lines)
@@ -406,7 +406,7 @@ def _ragged(lines: list[str], delimiter: str, fields: int, what: str, unit: str,
         if len(cells) != fields:
             raise UsageError(
                 f"{what} has {len(cells)} fields in {unit} {numbers[n]:,} ({line.strip()[:60]!r}) where others have "
-                f"{fields}; write as many fields a row, or take it out"
+                f"{fields}; give each row the same number of fields, or remove it"
             )
         rows.append(cells)
     return [pa.chunked_array([pa.array(column, pa.string())]) for column in zip(*rows, strict=True)]

@@ -98,7 +98,7 @@ def within_years(column: Any, what: str) -> Any:
     a_day = 1 if days else 86_400 * _A_SECOND[column.type.unit]
     found = pc.min_max(column.cast(pa.int32() if days else pa.int64())).as_py()
     if found["min"] is not None and not _FIRST_DAY * a_day <= found["min"] <= found["max"] < _AFTER_DAYS * a_day:
-        raise BadBars(f"{what} has a time before the year 1 or after 9999; take it out")
+        raise BadBars(f"{what} has a time before the year 1 or after 9999; remove it")
     if not days and column.type.unit == "ns":  # which Python has not; what is finer is refused where it is read
         with suppress(pa.ArrowException):
             column = column.cast(pa.timestamp("us", column.type.tz))
@@ -185,7 +185,7 @@ def moments_of(columns: list[Any], what: str, where: Where, day_first: bool | No
     for column in columns:
         empty = _is_blank(column) if is_text(column) else column.is_null()
         if (row := empty.index(True).as_py()) >= 0:
-            raise BadBars(f"{what} has no time in {where(row)}; fill it in or take it out")
+            raise BadBars(f"{what} has no time in {where(row)}; fill it in or remove it")
     if len(columns) == 2:
         days, clocks = map(_values_of, columns)
         return _read_texts([f"{_day_text(day)} {_clock_text(clock)}" for day, clock in zip(days, clocks, strict=True)],
@@ -465,15 +465,15 @@ def _read_numbers(texts: list[str], what: str, where: Where) -> Written:
         days_of = [
             datetime.combine(_EXCEL, _MIDNIGHT) + timedelta(seconds=round(float(one) * 86_400)) for one in values
         ]
-        return Written([*days_of], "days as Excel counts them")
+        return Written([*days_of], "days as Excel serial numbers")
     unit = next((name for name, size in _UNITS.items() if _SANE[0] * size <= high <= _SANE[1] * size), "")
     if not unit and high < _SANE[0]:
         unit = "seconds"
     if not unit or low < -_SANE[0] * 7 * _UNITS[unit]:
         row = values.index(high if not unit else low)
         raise BadBars(
-            f"{what} has {texts[row]} as a time in {where(row)}, which is neither seconds, milliseconds, microseconds "
-            "nor nanoseconds since 1970 nor YYYYMMDD; write such as 2024-03-28 09:30:00"
+            f"{what} has {texts[row]} as a time in {where(row)}, which is neither YYYYMMDD nor seconds, milliseconds, "
+            "microseconds or nanoseconds since 1970; write such as 2024-03-28 09:30:00"
         )
     size = _UNITS[unit]
     return Written([_EPOCH + timedelta(microseconds=_micro(value, size)) for value in values], f"{unit} since 1970")

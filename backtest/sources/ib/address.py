@@ -129,7 +129,7 @@ def why_no_connection(address: GatewayAddress, error: BaseException, seconds: fl
     if isinstance(error, socket.gaierror | UnicodeError):
         said = getattr(error, "strerror", None) or error
         return (
-            f"no host {address.host!r} is known here ({said}); check its spelling, whether the container or the "
+            f"unknown host {address.host!r} ({said}); check its spelling, whether the container or the "
             "machine runs, and whether this machine is in its network; an IP address needs no look-up"
         )
     if isinstance(error, ConnectionRefusedError):
@@ -148,7 +148,7 @@ def why_no_connection(address: GatewayAddress, error: BaseException, seconds: fl
 
 
 WITHOUT_A_GATEWAY = (
-    "; without one, bars come from a file of yours: backtest import FILE AAPL/1day, or those of the sample: backtest "
+    "; without one, import a file of your own: backtest import FILE AAPL/1day, or use the sample: backtest "
     "demo --store data/bars"
 )
 
@@ -164,7 +164,7 @@ def _check_host(host: str) -> None:
         raise UsageError(f"{wrong}; write a name or an IP address, such as 127.0.0.1")
     address = _ip(host)
     if address and address.is_unspecified:
-        raise UsageError(f"{wrong}: a program listens on it, and is reached at another; write such as 127.0.0.1")
+        raise UsageError(f"{wrong}: programs listen on it, but cannot be reached at it; write such as 127.0.0.1")
     if address:
         return
     if re.fullmatch(r"[0-9.]+", host):

@@ -75,21 +75,21 @@ _BY_TEXT = (
 )  # fmt: skip
 _PASSING = re.compile("query failed|disconnect", re.IGNORECASE)
 _ADVICE: dict[type[SourceError], str] = {
-    NoData: "IB has no such bars on that route",
-    TooLong: "IB does not serve as much at once; ask for less",
-    PacingViolation: "too many requests came in ten minutes, those of other programs of this login among them; "
+    NoData: "IB has no such bars for that exchange",
+    TooLong: "IB does not serve that much at once; request less",
+    PacingViolation: "too many requests within ten minutes, including those of other programs on this login; "
     "wait, then run this again",
-    Busy: "other programs of this login have requests open, too; close them, or run this again later",
+    Busy: "other programs on this login have open requests too; close them, or run this again later",
     NoPermission: "this login may not see these prices; subscribe to the market data in IB's Client Portal, "
     "then run this again",
-    OtherSession: "another login of the same user has the market data; log out there, then run this again",
+    OtherSession: "another session of the same user has the market data; log out there, then run this again",
     BadRequest: "the request can never be served as it is; ask for another kind of price, bar size or time",
     AmbiguousContract: "several instruments fit; name one by a qualifier, such as +primary=NASDAQ, +multiplier=5000 or "
     "+conid=265598",
-    UnknownContract: "IB knows no such instrument; check symbol, kind, exchange and currency",
-    NoConnection: "another program has this client id; name another one, such as ib://127.0.0.1:4002?client_id=7",
-    LinkLost: "TWS or IB Gateway is not connected; stored bars stay, run this again to resume",
-    Refused: "IB often sends this temporarily; stored bars stay, run this again to resume",
+    UnknownContract: "IB has no such instrument; check symbol, kind, exchange and currency",
+    NoConnection: "another program is using this client id; choose another, such as ib://127.0.0.1:4002?client_id=7",
+    LinkLost: "TWS or IB Gateway is not connected; stored bars are kept, run this again to resume",
+    Refused: "IB often sends this temporarily; stored bars are kept, run this again to resume",
 }
 
 

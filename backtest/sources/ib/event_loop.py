@@ -83,4 +83,4 @@ async def _end(last: Callable[[], object]) -> None:
 
 def _log_noise(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     # Garbage on the socket makes the library fail inside the loop's callbacks, which closes the socket.
-    _log.warning("the gateway sent what cannot be read", extra={"reason": repr(context.get("exception"))})
+    _log.warning("the gateway sent an unreadable message", extra={"reason": repr(context.get("exception"))})

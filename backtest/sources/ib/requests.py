@@ -49,7 +49,7 @@ def refuse_impossible(series: Series, span: Span, now: datetime) -> None:
     """Raise UsageError for bars that IB never serves, before any request."""
     kind = series.instrument.kind
     if kind in _NO_DAYS and series.size.daily:
-        raise UsageError(f"IB has no daily bars of {kind}: {series.short} cannot be had; use 8hours or smaller")
+        raise UsageError(f"IB has no daily bars of {kind}: {series.short} are not available; use 8hours or smaller")
     oldest = oldest_small_bar(now)
     if series.size.seconds <= SMALL_BAR_SECONDS and span.start < oldest:
         raise UsageError(

@@ -319,7 +319,7 @@ class GatewaySession:
                 raise link_lost()
             if not answer.done():
                 socket.hang_up()
-                raise Unanswered(f"the gateway did not tell its time in {self.patience.connect:g} s; restart it")
+                raise Unanswered(f"the gateway did not report its time within {self.patience.connect:g} s; restart it")
             moment: datetime = answer.result().astimezone(UTC)
             return moment
 
@@ -369,7 +369,7 @@ class GatewaySession:
 
     def _check_stopped(self) -> None:
         if self._stopped:
-            raise Stopped("stopped on request, before it was sent; stored bars stay, run this again to resume")
+            raise Stopped("stopped on request, before it was sent; stored bars are kept, run this again to resume")
 
     # --- connecting
 
@@ -483,7 +483,7 @@ class GatewaySession:
     def _out_of_patience(self, why: str) -> NoConnection:
         return NoConnection(
             f"{why}, and that for {self.patience.outage:g} s; look at TWS or IB Gateway, then run this again: "
-            "what is stored stays"
+            "stored bars are kept"
         )
 
 
@@ -495,7 +495,7 @@ def _identity(client: Any) -> str:
 
 def link_lost() -> LinkLost:
     """Return the error of a request that was lost on its way."""
-    return LinkLost("the connection to the gateway broke; stored bars stay, run this again to resume")
+    return LinkLost("the connection to the gateway broke; stored bars are kept, run this again to resume")
 
 
 def _future() -> asyncio.Future[Any]:

@@ -407,7 +407,7 @@ class IbSource(Source):
         advice = " TWS or IB Gateway should be restarted." if self._silences >= _SILENCES else ""
         return Unanswered(
             f"{error} in {seconds:.0f} s, which does not mean that there are none; "
-            f"stored bars stay, run this again to resume.{advice}"
+            f"stored bars are kept, run this again to resume.{advice}"
         )
 
     def _violated(self, number: int) -> None:

@@ -109,7 +109,7 @@ def verify_series(root: Path, key: str) -> SeriesAudit:
         if series.key != key:
             raise UsageError(f"it is spelled {series.key}")
     except UsageError as error:
-        return SeriesAudit(key, (Finding("names", "damage", f"{root / key} is named as no series is: {error}"),))
+        return SeriesAudit(key, (Finding("names", "damage", f"{root / key} is not named like a series: {error}"),))
     for _ in range(_TRIES):
         before = _bytes_if_any(root / key / "manifest.json")
         verdict = _verified(root / key, series)
@@ -170,7 +170,7 @@ def read_plain(path: Path, limit: int) -> bytes:
     try:
         return read_file(path, limit)
     except FileNotFoundError:
-        raise DamagedStore(f"{path} is lost") from None
+        raise DamagedStore(f"{path} is missing") from None
     except OSError as error:
         raise unreadable(path, error) from error
 
@@ -213,7 +213,7 @@ def _check_mark(root: Path) -> Iterator[Finding]:
     except BadStore:
         if os.path.lexists(root / MARK) or not _series_keys(root):
             raise
-        yield Finding("files", "damage", f"{root / MARK} is lost", path=MARK)
+        yield Finding("files", "damage", f"{root / MARK} is missing", path=MARK)
     except DamagedStore as error:
         yield Finding("files", "damage", str(error), path=MARK)
 
@@ -225,11 +225,16 @@ def _strangers(root: Path, keys: list[str]) -> Iterator[Finding]:
         for name in sorted([*files, *folders]):
             path = Path(folder, name)
             if path.is_symlink():
-                yield Finding("files", "damage", f"{path} is a symbolic link; a store has none", path=_of(root, path))
+                yield Finding(
+                    "files",
+                    "damage",
+                    f"{path} is a symbolic link, which a store must not contain",
+                    path=_of(root, path),
+                )
             elif name in files and name.startswith(TEMPORARY):
                 yield Finding("files", "note", f"{path} was left by a writer that was killed", path=_of(root, path))
             elif name in files and name != ".lock" and path not in (root / MARK, root / ATTRIBUTES):
-                yield Finding("files", "warn", f"{path} is none of the store's", path=_of(root, path))
+                yield Finding("files", "warn", f"{path} does not belong to the store", path=_of(root, path))
         folders[:] = [name for name in folders if _is_strange(_of(root, Path(folder, name)), keys)]
     for error in hidden:
         path = Path(str(error.filename))
@@ -290,7 +295,7 @@ def _ledger(folder: Path, manifest: Manifest, bars: pa.Table) -> Iterator[Findin
     unknown = np.flatnonzero(~sessions_inside(manifest.coverage, stamps, stamps))
     if len(unknown):
         first = bars["time"][int(unknown[0])].as_py()
-        text = f"{len(unknown):,} bars from {first:%Y-%m-%d} on are not noted as asked for; a download will ask again"
+        text = f"{len(unknown):,} bars from {first:%Y-%m-%d} on are not recorded as requested; a download repeats them"
         yield Finding("ledger", "warn", text, first, len(unknown), str(folder / "manifest.json"))
 
 
@@ -313,13 +318,15 @@ def _unlisted(folder: Path, manifest: Manifest | None) -> Iterator[Finding]:
         if isinstance(path, Finding):
             yield path
         elif path.is_symlink():
-            yield Finding("files", "damage", f"{path} is a symbolic link; a store has none", path=str(path))
+            yield Finding(
+                "files", "damage", f"{path} is a symbolic link, which a store must not contain", path=str(path)
+            )
         elif path.name.startswith(TEMPORARY):
             yield Finding("files", "note", f"{path} was left by a writer that was killed", path=str(path))
         elif path.name in _FOLDERS and path.is_dir():
             yield from _unlisted_in(path, listed.get(path.name))
         elif path.name not in ("manifest.json", ".lock"):
-            yield Finding("files", "warn", f"{path} is none of the store's", path=str(path))
+            yield Finding("files", "warn", f"{path} does not belong to the store", path=str(path))
 
 
 def _unlisted_in(folder: Path, listed: set[str] | None) -> Iterator[Finding]:
@@ -327,13 +334,15 @@ def _unlisted_in(folder: Path, listed: set[str] | None) -> Iterator[Finding]:
         if isinstance(path, Finding):
             yield path
         elif path.is_symlink() and not (listed and path.name in listed):
-            yield Finding("files", "damage", f"{path} is a symbolic link; a store has none", path=str(path))
+            yield Finding(
+                "files", "damage", f"{path} is a symbolic link, which a store must not contain", path=str(path)
+            )
         elif folder.name == "quarantine" or listed is None or path.name in listed:
             continue
         elif path.name.startswith(TEMPORARY) or SEGMENT.fullmatch(path.name):
             yield Finding("files", "note", f"{path} was left by a writer that was killed", path=str(path))
         else:
-            yield Finding("files", "warn", f"{path} is none of the store's", path=str(path))
+            yield Finding("files", "warn", f"{path} does not belong to the store", path=str(path))
 
 
 def _inside(folder: Path) -> Sequence[Path | Finding]:
@@ -358,7 +367,7 @@ def _quarantine(
     place = folder / "quarantine"
     for name in manifest.aside:
         if not os.path.lexists(place / name):
-            yield Finding("files", "damage", f"{place / name} is lost", path=str(place / name))
+            yield Finding("files", "damage", f"{place / name} is missing", path=str(place / name))
     for path in _inside(place) if place.is_dir() else []:
         if isinstance(path, Finding):
             yield path
@@ -369,7 +378,7 @@ def _quarantine(
         elif path.name.startswith(TEMPORARY):
             yield Finding("files", "note", f"{path} was left by a writer that was killed", path=str(path))
         elif not path.name.endswith((DAMAGED, UNLISTED)) and not path.is_symlink():
-            yield Finding("files", "warn", f"{path} is none of the store's", path=str(path))
+            yield Finding("files", "warn", f"{path} does not belong to the store", path=str(path))
 
 
 def _put_aside(
@@ -382,7 +391,7 @@ def _put_aside(
     except DamagedStore as error:
         yield _damage(error, path)
         return
-    reason, span = str(note.get("reason", "(no reason is given)")), _span(note)
+    reason, span = str(note.get("reason", "(no reason given)")), _span(note)
     answer = _believable(path, data, series, hours)
     if answer is None or bars is None or not len(answer):
         if span is None or span.minus(manifest.coverage):
@@ -423,11 +432,11 @@ def _taken_out(path: Path, series: Series, manifest: Manifest) -> Iterator[Findi
         first, last = (datetime.fromisoformat(segment[name]) for name in ("first", "last"))
         count = int(segment["rows"])
     except (DamagedStore, ValueError, KeyError, TypeError):
-        yield Finding("files", "warn", f"{path} is none of the store's", path=str(path))
+        yield Finding("files", "warn", f"{path} does not belong to the store", path=str(path))
         return
     if not any(span.start <= first and last < span.end for span in manifest.coverage):
         text = (
-            f"{count:,} bars were damaged and taken out, {first:%Y-%m-%d} to {last:%Y-%m-%d}; run: "
+            f"{count:,} bars were damaged and removed, {first:%Y-%m-%d} to {last:%Y-%m-%d}; run: "
             f"backtest download {series.quoted} --since {first:%Y-%m-%d} --until {last:%Y-%m-%d}"
         )
         yield Finding("taken out", "damage", text, first, count, str(path))

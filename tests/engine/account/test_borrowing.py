@@ -114,7 +114,7 @@ def test_without_stored_fees_the_series_to_download_is_named(tmp_path):
 
 
 def test_a_currency_whose_collateral_is_not_known_is_refused():
-    with pytest.raises(UsageError, match="not known for SAP-STK-IBIS-EUR/1day in EUR, only for USD and CAD"):
+    with pytest.raises(UsageError, match="unknown for SAP-STK-IBIS-EUR/1day in EUR, and only known for USD and CAD"):
         StoredFees.of({Series.parse("SAP-STK-IBIS-EUR/1day"): table_of([flat(WEEKS[0], 1.0)])})
 
 

@@ -135,7 +135,7 @@ def test_a_file_and_a_frame_are_taken_in_with_a_multiplier(tmp_path):
 def test_a_future_without_a_multiplier_is_refused(tmp_path, costs):
     store = kept(Store(tmp_path), ES, CLOSES)
 
-    with pytest.raises(UsageError, match=r"what a point of ES-FUT-CME-USD-202403/1day is worth is not known.*--multip"):
+    with pytest.raises(UsageError, match=r"the value of a point of ES-FUT-CME-USD-202403/1day is unknown.*--multip"):
         run(Steps, ES, store=store, params={"at": "1:1"}, costs=costs)
 
 
@@ -143,9 +143,9 @@ def test_a_future_without_a_multiplier_is_refused(tmp_path, costs):
     ("asked", "said"),
     [
         ({"costs": "futures:2.25:5:15000"}, "take a point of ES.* for 5, and its contract details for 50"),
-        ({"costs": "futures:2.25:50:15000", "margin": 9_000}, "say what margin a contract binds"),
+        ({"costs": "futures:2.25:50:15000", "margin": 9_000}, "include a margin per contract"),
         ({"costs": "none", "margin": -1}, "must be above 0"),
-        ({"costs": "none", "margin": "AAPL/1day=15000"}, "AAPL/1day, which is no future of the run"),
+        ({"costs": "none", "margin": "AAPL/1day=15000"}, "AAPL/1day, which is not a future of the run"),
         ({"costs": "none", "margin": "much"}, "is not a number"),
     ],
 )
@@ -155,7 +155,7 @@ def test_terms_that_cannot_be_are_refused(store, asked, said):
 
 
 def test_a_margin_is_of_futures_and_a_spelled_multiplier_is_the_stored_one(tmp_path, store):
-    with pytest.raises(UsageError, match="there is none among the series"):
+    with pytest.raises(UsageError, match="none of the series is one"):
         run(Steps, "AAPL/1day", store=kept(store, "AAPL/1day", CLOSES), params={"at": "1:1"}, margin=15_000)
     other = ES.replace("/", "+multiplier=5/")
     with pytest.raises(UsageError, match="names the multiplier 5, and its stored contract details have 50"):

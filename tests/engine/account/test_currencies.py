@@ -141,7 +141,7 @@ def test_a_pair_is_left_that_ends_too_early(store):
 def test_a_close_that_is_no_rate_is_refused(store):
     put(store, "EUR-CASH-IDEALPRO-USD/1day", 0.0)
 
-    with pytest.raises(BadBars, match="has a close that is no rate of exchange"):
+    with pytest.raises(BadBars, match="has a close that is not a valid exchange rate"):
         conversion_rates(store, "EUR", "USD", MOMENTS)
 
 

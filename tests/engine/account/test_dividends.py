@@ -248,7 +248,7 @@ def test_an_intraday_series_is_paid_what_its_days_say():
 
 
 def test_adjusted_prices_are_refused_as_they_would_count_twice():
-    with pytest.raises(UsageError, match="IBM/1day/ADJUSTED_LAST has its dividends in its prices already"):
+    with pytest.raises(UsageError, match="IBM/1day/ADJUSTED_LAST has prices that already include dividends"):
         derived("IBM/1day/ADJUSTED_LAST")
 
 
@@ -359,7 +359,7 @@ def test_a_file_that_cannot_be_meant_is_refused_with_the_line(tmp_path, text, sa
 def test_several_series_need_a_column_of_their_names(tmp_path):
     path = file_of(tmp_path, "date,amount,currency\n2003-05-07,0.16,USD\n")
 
-    with pytest.raises(UsageError, match="does not say of which of 2 series"):
+    with pytest.raises(UsageError, match="does not say which of the 2 series"):
         read(path, "IBM/1day", "MSFT/1day")
 
 

@@ -115,11 +115,11 @@ def test_a_file_that_has_none_is_refused(tmp_path, text):
 @pytest.mark.parametrize(
     ("given", "rate", "series", "said"),
     [
-        ("ib", 0.02, (), "two ways to earn"),
+        ("ib", 0.02, (), "both pay on cash"),
         ("nowhere.csv", 0.0, (), "no benchmark rates can be read from nowhere.csv"),
         (object(), 0.0, (), "write ib, or the path"),
-        ("ib", 0.0, ("SAP-STK-IBIS-EUR/1day",), "known here for accounts in USD with stocks"),
-        ("ib", 0.0, ("ES-FUT-CME-USD-202403/1day",), "known here for accounts in USD with stocks"),
+        ("ib", 0.0, ("SAP-STK-IBIS-EUR/1day",), "only known for stocks in USD"),
+        ("ib", 0.0, ("ES-FUT-CME-USD-202403/1day",), "only known for stocks in USD"),
     ],
 )
 def test_what_cannot_be_asked_is_refused(given, rate, series, said):
@@ -191,7 +191,7 @@ def test_a_file_whose_rates_begin_after_the_run_is_refused(store):
         run(Trades, "AAPL/1day", store=store, interest=late)
     begun = run(Trades, "AAPL/1day", store=store, interest=late, start="2024-02-01")
     outside = {"interest": begun.manifest["interest"] | {"outside": {"after": "2026-02"}}}
-    told = "Days after 2026-02, of which no benchmark rate is known, had the last one."
+    told = "Days after 2026-02, for which no benchmark rate is known, used the last known rate."
     assert told not in begun.stats.basis
     assert told in replace(begun, manifest=begun.manifest | outside).stats.basis
 

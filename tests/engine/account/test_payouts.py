@@ -265,7 +265,7 @@ def test_adjusted_prices_with_dividends_are_refused():
 
 
 def test_a_benchmark_of_adjusted_prices_is_refused_too():
-    with pytest.raises(UsageError, match="IBM/1day/ADJUSTED_LAST has its dividends"):
+    with pytest.raises(UsageError, match="IBM/1day/ADJUSTED_LAST has prices that already include dividends"):
         run(
             "strategies/buy_and_hold.py", "IBM/1day", store=SAMPLE, dividends="derived",
             benchmark="IBM/1day/ADJUSTED_LAST",

@@ -79,12 +79,12 @@ def test_each_row_says_where_it_is_from_and_how_far_that_is_to_be_trusted():
     "name", ["VOLV.B-STK-SFB-SEK", "D05-STK-SGX-SGD", "EUR-CASH-IDEALPRO-GBP", "SPX-IND-CBOE-USD", "ENI-STK-BVME-EUR"]
 )
 def test_a_product_whose_schedule_is_not_known_is_refused_with_those_that_are(name):
-    with pytest.raises(UsageError, match=r"is not known here; ib-fixed knows US stocks; .*Canada.*bp:5"):
+    with pytest.raises(UsageError, match=r"is unknown; ib-fixed covers US stocks; .*Canada.*bp:5"):
         schedule_of(Series.parse(f"{name}/1day").instrument)
 
 
 def test_a_future_whose_exchange_fee_is_not_known_is_refused_with_those_that_are():
-    with pytest.raises(UsageError, match=r"ZC-FUT-CBOT-USD-202612 is not known here; .*CME: ES, NQ.*futures:FEE"):
+    with pytest.raises(UsageError, match=r"ZC-FUT-CBOT-USD-202612 is unknown; .*CME: ES, NQ.*futures:FEE"):
         schedule_of(Series.parse("ZC-FUT-CBOT-USD-202612/1day").instrument)
 
 
@@ -95,12 +95,12 @@ def test_tiered_pricing_that_nobody_quotes_is_refused_with_those_that_are():
 
 @pytest.mark.parametrize(("costs", "name"), [("ib-fixed-fees", "SAP-STK-IBIS-EUR"), ("ib-fixed-fees", "EUR-CASH")])
 def test_costs_of_us_stocks_are_refused_for_all_else(costs, name):
-    with pytest.raises(UsageError, match=f"{costs} is what IB charges for US stocks"):
+    with pytest.raises(UsageError, match=f"{costs} only covers US stocks"):
         costs_for(costs_named(costs), Series.parse(f"{name}/1day"))
 
 
 def test_costs_of_currencies_are_refused_for_shares():
-    with pytest.raises(UsageError, match="ib-forex is what IB charges for currencies, and AAPL/1day is none"):
+    with pytest.raises(UsageError, match="ib-forex only covers currencies, and AAPL/1day is not one"):
         costs_for(costs_named("ib-forex"), Series.parse("AAPL/1day"))
 
 
@@ -142,7 +142,7 @@ def test_several_currencies_without_their_rates_are_refused(store):
 
 @pytest.mark.parametrize("costs", ["ib-fixed-fees", "ib-forex"])
 def test_a_future_does_not_pay_like_a_share(store, costs):
-    with pytest.raises(UsageError, match=f"{costs} is what IB charges for .*, and ES-FUT-CME-USD-202403/1day is none"):
+    with pytest.raises(UsageError, match=f"{costs} only covers .*, and ES-FUT-CME-USD-202403/1day is not one"):
         run(RoundTrip, "ES-FUT-CME-USD-202403/1day", store=store, costs=costs)
 
 
@@ -182,7 +182,7 @@ def test_rates_that_could_not_be_confirmed_are_told(store):
 
 
 def test_costs_of_futures_are_refused_for_shares(store):
-    with pytest.raises(UsageError, match=r"futures:2\.25:50:15000 are of futures, and AAPL/1day is none"):
+    with pytest.raises(UsageError, match=r"futures:2\.25:50:15000 are for futures, and AAPL/1day is not one"):
         run(RoundTrip, "AAPL/1day", store=store, costs="futures:2.25:50:15000")
 
 

@@ -116,7 +116,7 @@ def test_splits_of_several_series_are_named(store):
         run(Steps, ["AAPL/1day", "MSFT/1day"], **asked, splits=[("2000-06-21", 2)])
     with pytest.raises(UsageError, match="for MSFT/1day, which is not in the run"):
         run(Steps, "AAPL/1day", **asked, splits=rows)
-    with pytest.raises(UsageError, match="EUR-CASH/1day, whose prices no split rescales"):
+    with pytest.raises(UsageError, match="EUR-CASH/1day, whose prices are not adjusted for splits"):
         run(Steps, "EUR-CASH/1day", **asked, splits=[("2000-06-21", 2)])
 
 

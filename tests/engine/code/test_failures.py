@@ -438,7 +438,7 @@ def test_a_bar_after_the_present_one_is_said_to_be_read(store):
 
     shown = told(Ahead, store)
 
-    assert "close[1] is the next bar, not known yet; close[0] is the present one, close[-1] the one before" in shown
+    assert "close[1] is the next bar, not known yet; close[0] is the current one, close[-1] the previous one" in shown
     assert "further back" not in shown
 
 
@@ -531,7 +531,7 @@ def test_a_sizer_of_ones_own_beside_size_is_refused_in_words(store):
         def next(self):
             self.buy()
 
-    with pytest.raises(UsageError, match="the size asked for had no say"):
+    with pytest.raises(UsageError, match="the requested size had no effect"):
         run(Own, "AAPL/1day", store=store, size=10)
 
 

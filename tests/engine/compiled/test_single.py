@@ -84,7 +84,7 @@ class Stumbles(bt.Strategy):
 def test_a_run_in_which_something_is_odd_is_made_by_the_event_engine_as_if_nothing_had_been(sample):
     compiled, event, loop = both(sample, Stumbles, PAIR[:1])
 
-    assert loop.words == "event engine: it does something odd in a bar"
+    assert loop.words == "event engine: it does something unexpected in a bar"
     assert differing(compiled, event) == []
     assert len(event.orders_table) > 20
 
@@ -125,7 +125,7 @@ def test_the_engine_is_told_and_none_is_where_there_is_nothing_to_choose(sample)
 
     assert run(f"{ROOT}/strategies/sma_cross.py", PAIR, engine="event", **asked).made_by == "event engine"
     assert run(f"{ROOT}/strategies/sma_cross.py", PAIR, **asked).made_by == ""
-    with pytest.raises(UsageError, match="there are compiled, event"):
+    with pytest.raises(UsageError, match="choose from compiled, event"):
         run(f"{ROOT}/strategies/sma_cross.py", PAIR, engine="numba", **asked)
 
 

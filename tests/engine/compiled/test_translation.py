@@ -161,4 +161,4 @@ class Hoards(bt.Strategy):
 def test_a_trial_whose_list_of_orders_grows_too_long_is_left_to_the_event_engine():
     outcomes = run_trials(Hoards, [{}], feeds(1)(), set_up_of("none"))
 
-    assert (outcomes.why_not, outcomes.left) == ("", {0: "it does something odd in a bar"})
+    assert (outcomes.why_not, outcomes.left) == ("", {0: "it does something unexpected in a bar"})

@@ -171,7 +171,7 @@ def test_a_name_without_bars_that_is_allowed_is_told(small):
 
     assert found.manifest["universe"]["absent"] == ["N004/1day"]
     assert "N004-STK-SMART-USD/1day/TRADES/rth" not in found.spec.series
-    assert any("12 names of the universe 1 have no bars (N004/1day)" in note for note in notes_of(found))
+    assert any("12 members of the universe, 1 have no bars (N004/1day)" in note for note in notes_of(found))
     assert "member-days are missing" in str(found.validity.verdict)
 
 

@@ -93,7 +93,7 @@ def test_a_small_run_is_shown_without_its_bars_and_says_so():
     assert "open.0" not in columns
     assert columns["trade.net"].tolist() == [11.0]  # 2 * (16 - 10) - 1
     assert chart.about["series"] == [{"name": "AAPL/1day", "bars": False}]
-    assert "the closes are drawn and no candles, for the run does not say which bars it saw" in chart.notes[0]
+    assert "because the run does not say which bars it saw" in chart.notes[0]
 
 
 def test_dividends_of_a_trade_are_on_the_chart_where_there_are_any():
@@ -142,7 +142,7 @@ def test_beyond_half_a_million_bars_several_are_one_and_it_is_said():
 
     assert (whole.about["rows"], whole.about["step"]) == (500_000, 1)
     assert (coarse.about["rows"], coarse.about["step"]) == (250_001, 2)
-    assert any("500,001 bars, too many for a page: on the chart each is made of 2." in note for note in coarse.notes)
+    assert any("500,001 bars, too many for a page: each bar on the chart combines 2." in note for note in coarse.notes)
     columns = unpacked(coarse.about["columns"], coarse.columns)
     assert columns["equity"][:3].tolist() == [101.0, 103.0, 105.0]  # the last of each two
 

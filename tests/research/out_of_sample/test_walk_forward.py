@@ -245,7 +245,7 @@ def test_a_walk_forward_that_cannot_be_read_says_why(market, tmp_path):
 
     with pytest.raises(BadStore, match=r"steps\[0\].train.first"):
         load_with('"first": "2024-01-02"', '"first": "2024-01-32"')
-    with pytest.raises(BadStore, match="1 of its 8 trials are gone"):
+    with pytest.raises(BadStore, match="1 of its 8 trials are missing"):
         load_with(json.loads(text)["steps"][0]["outside"], "0" * 16)
     with pytest.raises(BadStore, match="no metric 'luck'"):
         load_with('"rank": "total_return"', '"rank": "luck"')

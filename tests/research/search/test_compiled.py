@@ -177,7 +177,7 @@ def test_few_trials_are_made_one_by_one_unless_asked_for(sample, tmp_path):
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        ({"engine": "numba"}, "there are compiled, event"),
+        ({"engine": "numba"}, "choose from compiled, event"),
         ({"engine": "compiled", "borrow": "0.01"}, "borrow of the broker is not compiled; leave out --engine"),
         ({"engine": "compiled", "account": "reg-t"}, "account of the broker is not compiled; leave out --engine"),
     ],

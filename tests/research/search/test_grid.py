@@ -63,7 +63,7 @@ def test_what_is_no_comparison_is_refused(word):
 
 
 def test_a_condition_on_a_name_that_is_not_in_the_grid_is_refused():
-    with pytest.raises(UsageError, match="'c', which is not in the grid; there are a, b"):
+    with pytest.raises(UsageError, match="'c', which is not in the grid; choose from a, b"):
         points({"a": [1], "b": [2]}, condition_of(["a<c"]))
 
 

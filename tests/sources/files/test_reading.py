@@ -591,11 +591,11 @@ BOMBS = {
     "a stream of Arrow": (lambda: arrow(WIDE, streamed), MANY),
     "rows without bytes": (
         lambda: arrow(pa.table({"time": pa.nulls(5_000_000)}), pyarrow.feather.write_feather),
-        "bytes are 5,000,000 rows, which bars never are",
+        "bytes are 5,000,000 rows, which is impossible for bars",
     ),
-    "archives in one another": (
+    "nested archives": (
         lambda: gzip.compress(gzip.compress(gzip.compress(gzip.compress(lines(HEAD, DAILY).encode())))),
-        "holds archives in one another",
+        "contains nested archives",
     ),
 }
 

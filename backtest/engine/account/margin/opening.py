@@ -89,7 +89,7 @@ def with_margin(record: pa.Table, rules: CashAccount | MarginAccount) -> pa.Tabl
 def _rates(table: MarginTable, series: Series, terms: Terms, model: Any) -> Rates:
     if series.instrument.kind in FUTURE_KINDS:
         if model.stocklike:
-            raise UsageError(f"what a contract of {series.short} requires is not known; write --margin 15000")
+            raise UsageError(f"the margin of one {series.short} contract is unknown; write --margin 15000")
         money = float(model.margin if terms.margin is None else terms.margin)
         return table.of(series) or Rates(money, money, money, money, by_contract=True)
     if not model.stocklike or model.get_leverage() != 1:

@@ -144,7 +144,7 @@ def _check_product(table: MarginTable, series: Series, brokerage: Brokerage, cos
         charged = costs is not None and (per_contract(costs) is not None or is_own(costs))
         if charged or series.short in rules or "" in rules:
             return
-        raise UsageError(f"what a contract of {series.short} requires is not known; write --margin 15000")
+        raise UsageError(f"the margin of one {series.short} contract is unknown; write --margin 15000")
     others = " and futures with --margin" if table.name == REG_T else ""
     raise UsageError(
         f"account {table.name} has rules for US stocks in USD{others} only, and {series.short} is {kind} on "

@@ -115,7 +115,7 @@
 
     summary(trial) {
       const rank = this.rankOf.get(trial), { metrics } = this.about;
-      const place = rank ? `rank ${number(rank, 0)} of ${number(this.about.order.length, 0)}` : "without a rank";
+      const place = rank ? `rank ${number(rank, 0)} of ${number(this.about.order.length, 0)}` : "not ranked";
       return `${this.words(trial)}: ${metrics[this.about.rank].label} ${this.own(trial, this.about.rank)}, ${place}`;
     }
 
@@ -272,7 +272,7 @@
       const { metrics, best, order } = this.about, trial = this.selected, { error } = this.trials[trial];
       const rank = this.rankOf.get(trial);
       this.at("name").textContent = this.words(trial);
-      this.at("place").textContent = rank ? `Rank ${number(rank, 0)} of ${number(order.length, 0)}.` : error ? `It failed: ${error}` : "It has no rank.";
+      this.at("place").textContent = rank ? `Rank ${number(rank, 0)} of ${number(order.length, 0)}.` : error ? `Failed: ${error}` : "Not ranked.";
       this.at("numbers").replaceChildren(...metrics.map(({ label, name }, n) => {
         const row = element("tr", {}, element("td", {}, label));
         row.dataset.metric = name;

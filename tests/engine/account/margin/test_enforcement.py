@@ -140,7 +140,7 @@ def fallen(tmp_path_factory):
 
 
 def test_money_that_is_borrowed_without_interest_is_told(fallen, flat):
-    assert "Borrowed money, 12,500.00 USD at most, cost no interest; see --interest." in fallen.stats.basis
+    assert "No interest was charged on borrowed money, 12,500.00 USD at most; see --interest." in fallen.stats.basis
     for account, interest in (("reg-t", "ib"), ("backtrader", "")):
         assert "Borrowed" not in trade(flat, {1: 20}, account, interest=interest).stats.basis
     assert "Borrowed" not in trade(flat, {1: 20}, "reg-t").stats.basis

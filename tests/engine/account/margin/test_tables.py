@@ -50,14 +50,16 @@ def test_a_future_is_known_by_its_margin_and_in_no_cash_account():
     check("reg-t", ES, margin="15000")
     check("reg-t", ES, costs="futures:2.25:50:15000")
 
-    with pytest.raises(UsageError, match=r"what a contract of ES-FUT\S+ requires is not known; write --margin 15000"):
+    with pytest.raises(UsageError, match=r"the margin of one ES-FUT\S+ contract is unknown; write --margin 15000"):
         check("reg-t", ES)
     with pytest.raises(UsageError, match="cash has rules for US stocks in USD only, and"):
         check("cash", ES, margin="15000")
 
 
 def test_a_word_that_there_is_not_is_answered_with_the_right_one():
-    with pytest.raises(UsageError, match=r"no account 'regt'; there are backtrader, cash, reg-t; did you mean reg-t\?"):
+    with pytest.raises(
+        UsageError, match=r"no account 'regt'; choose from backtrader, cash, reg-t; did you mean reg-t\?"
+    ):
         margin_table("regt")
     with pytest.raises(UsageError, match="account is 5; write one of backtrader, cash, reg-t, or the path"):
         margin_table(5)
@@ -135,7 +137,7 @@ def test_a_line_that_cannot_be_meant_is_refused(tmp_path, lines, said):
      ("product,initial_long,initial_long\nSTK,0.5,0.6\n", "a.csv", "the column initial_long is there twice"),
      ("[STK]\ninitial_long = [1]\n", "a.toml", r"has \[1\] as initial_long of STK; write a share of the value"),
      ("[STK]\ninitial_long = true\n", "a.toml", "has True as initial_long of STK; write a share of the value"),
-     ("STK = 1\n", "a.toml", "no rates can be read"), ("[STK]\nlong = 1\n", "a.toml", "says long of STK; there are")],
+     ("STK = 1\n", "a.toml", "no rates can be read"), ("[STK]\nlong = 1\n", "a.toml", "says long of STK; choose from")],
 )  # fmt: skip
 def test_a_file_of_something_else_is_refused(tmp_path, text, name, said):
     with pytest.raises(UsageError, match=said):

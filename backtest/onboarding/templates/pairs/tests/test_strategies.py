@@ -1,4 +1,4 @@
-"""The rule on made-up prices that show it, and the results on stored bars against a baseline."""
+"""Test the rule on made-up prices, and compare the results on stored bars with a baseline."""
 
 import backtrader as bt
 import pandas as pd
@@ -6,7 +6,7 @@ import pytest
 from my_strategy import MyStrategy, hedge
 
 SECOND = [10, 12, 11, 13, 10, 12, 11, 13]
-FIRST = [20.1, 23.9, 22.1, 25.9, 20.1, 23.9, 22.1, 25.9]  # twice the second, but for a tenth
+FIRST = [20.1, 23.9, 22.1, 25.9, 20.1, 23.9, 22.1, 25.9]  # twice the second, give or take 0.1
 
 
 def feed(closes):
@@ -44,5 +44,5 @@ def test_it_leaves_the_pair_alone_when_the_spread_is_narrow():
     assert shares([*FIRST, 22.1, 22.1], [*SECOND, 11, 11]) == [0, 0]
 
 
-def test_it_does_what_its_baseline_says(backtest_regression):
+def test_results_match_the_baseline(backtest_regression):
     backtest_regression.check("strategies/my_strategy.py", "AAPL/1day", "MSFT/1day")

@@ -1,4 +1,4 @@
-"""The rule on made-up prices that show it, and the results on stored bars against a baseline."""
+"""Test the rule on made-up prices, and compare the results on stored bars with a baseline."""
 
 import backtrader as bt
 import pandas as pd
@@ -25,7 +25,7 @@ def test_it_holds_what_rose_most():
     assert [size > 0 for size in held] == [False, True, False]
 
 
-def test_it_goes_over_to_another_that_rose_more():
+def test_it_switches_to_a_series_that_rose_more():
     first, second = [10, 11, 12, 12, 12, 12, 12], [10, 10, 10, 11, 12, 13, 13]
 
     held = shares(first, second, lookback=2, skip=0, every=3, hold=1)
@@ -33,5 +33,5 @@ def test_it_goes_over_to_another_that_rose_more():
     assert [size > 0 for size in held] == [False, True]
 
 
-def test_it_does_what_its_baseline_says(backtest_regression):
+def test_results_match_the_baseline(backtest_regression):
     backtest_regression.check("strategies/my_strategy.py", "AAPL/1day", "GOOG/1day", "IBM/1day", "MSFT/1day")

@@ -1,4 +1,4 @@
-"""The rule on made-up bars that show it, and the results on stored bars against a baseline."""
+"""Test the rule on made-up bars, and compare the results on stored bars with a baseline."""
 
 import backtrader as bt
 import pandas as pd
@@ -6,7 +6,7 @@ from my_strategy import MyStrategy
 
 
 def values_held(closes, **params):
-    """Return what the shares held are worth at each close; each bar opens at its close."""
+    """Return the value of the position at each close; each bar opens at its close."""
     days = pd.bdate_range("2024-01-01", periods=len(closes))
     bars = pd.DataFrame(dict.fromkeys(["open", "high", "low", "close"], closes) | {"volume": 1000}, index=days)
     cerebro = bt.Cerebro()
@@ -18,12 +18,12 @@ def values_held(closes, **params):
 
 
 def test_it_holds_from_the_bar_after_a_rise_to_the_bar_after_a_fall():
-    closes = [100, 101, 102, 101, 100, 100]  # above its average of two bars when it has risen: at 101 and 102
+    closes = [100, 101, 102, 101, 100, 100]  # above the average of two bars after each rise: at 101 and 102
 
     held = [value > 0 for value in values_held(closes, fast=1, slow=2)]
 
     assert held == [False, False, True, True, False, False]
 
 
-def test_it_does_what_its_baseline_says(backtest_regression):
+def test_results_match_the_baseline(backtest_regression):
     backtest_regression.check("strategies/my_strategy.py", "IBM/1day")
