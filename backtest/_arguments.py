@@ -26,7 +26,7 @@ _LARGEST = 1 << 28  # bytes of a file of what a user says: dividends, splits, ra
 
 
 def shown(value: object) -> str:
-    """Return a value as a message names it: short, and with its type where the value alone does not tell it."""
+    """Return a value for a message: short, and with its type if the value alone does not show that."""
     if value is None or isinstance(value, bool):
         return repr(value)
     text = repr(value) if isinstance(value, str | int | float | list | tuple | dict) else ""
@@ -39,7 +39,7 @@ def shown(value: object) -> str:
 
 def refuse(name: str, value: object, example: str, cause: BaseException | None = None) -> NoReturn:
     """
-    Raise the error of an argument that cannot be meant.
+    Raise the error about an invalid argument.
 
     Args:
         example: how it is written, such as "write 0.02 for 2 %".
@@ -52,7 +52,7 @@ def refuse(name: str, value: object, example: str, cause: BaseException | None =
 
 def number(value: Any, name: str, example: str = "write a number, such as 100000") -> float:
     """
-    Return a finite number that was given as one, or as text such as "1e5".
+    Return a finite number, given as such or as text such as "1e5".
 
     Raises:
         UsageError: it is not one.
@@ -69,7 +69,7 @@ def number(value: Any, name: str, example: str = "write a number, such as 100000
 
 def whole(value: Any, name: str, least: int = 0, example: str = "") -> int:
     """
-    Return a whole number that was given as one, or as text such as "10".
+    Return a whole number, given as such or as text such as "10".
 
     Raises:
         UsageError: it is not one, or below the least.
@@ -83,7 +83,7 @@ def whole(value: Any, name: str, least: int = 0, example: str = "") -> int:
 
 def seed_of(value: Any) -> int:
     """
-    Return the seed of what is drawn at random.
+    Return a random seed.
 
     Raises:
         UsageError: it is not a whole number from 0 on.
@@ -93,7 +93,7 @@ def seed_of(value: Any) -> int:
 
 def truth(value: Any, name: str) -> bool:
     """
-    Return a truth; a number or a text is none, since "False" would be taken for true.
+    Return a boolean; numbers and texts are refused, since "False" would count as true.
 
     Raises:
         UsageError: it is neither True nor False.
@@ -105,7 +105,7 @@ def truth(value: Any, name: str) -> bool:
 
 def word(value: Any, name: str, known: Iterable[str]) -> str:
     """
-    Return one of the words that exist.
+    Return one of the known words.
 
     Raises:
         UsageError: there is no such word; the text has them all, and the nearest.
@@ -130,7 +130,7 @@ def text(value: Any, name: str, example: str) -> str:
 
 def path(value: Any, name: str, example: str = "write the path of a folder") -> Path:
     """
-    Return a path that was given as one or as text.
+    Return a path, given as such or as text.
 
     Raises:
         UsageError: it is not one, is empty, is a URL, or is one that no disk takes.
@@ -146,7 +146,7 @@ def path(value: Any, name: str, example: str = "write the path of a folder") -> 
 
 def bytes_of(path: Path) -> bytes:
     """
-    Return what a file holds that the user named; a link may lead to it.
+    Return the content of a file that the user named; the name may be a link.
 
     Raises:
         OSError: it cannot be read, is not a regular file, such as a pipe or a device without an end, or is too large.
@@ -173,7 +173,7 @@ def text_of(path: Path) -> str:
 
 def rows_of(path: Path) -> list[list[str]]:
     """
-    Return the cells of each line of a CSV file that the user named, without lines that are empty.
+    Return the cells of each line of a CSV file that the user named, without empty lines.
 
     Raises:
         OSError: as `bytes_of`.
@@ -187,13 +187,13 @@ def rows_of(path: Path) -> list[list[str]]:
 
 
 def is_url(value: Any) -> bool:
-    """Return whether a text begins as a URL does, with more than a drive's letter before the colon: s3://BUCKET."""
+    """Return whether a text begins like a URL, with more than a drive letter before the colon: s3://BUCKET."""
     return isinstance(value, str) and re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", value) is not None
 
 
 def instance(value: Any, name: str, kind: type[_T], example: str) -> _T:
     """
-    Return an object that must be of a type.
+    Return an object, which must have a type.
 
     Raises:
         UsageError: it is of another.
@@ -205,7 +205,7 @@ def instance(value: Any, name: str, kind: type[_T], example: str) -> _T:
 
 def mapping(value: Any, name: str, example: str) -> dict[str, Any]:
     """
-    Return values by name; of None, none.
+    Return values by name; none for None.
 
     Raises:
         UsageError: it is not a mapping, or a name is not a text.
@@ -219,7 +219,7 @@ def mapping(value: Any, name: str, example: str) -> dict[str, Any]:
 
 def several(value: Any, name: str, example: str) -> list[Any]:
     """
-    Return the items of a list or of anything else that can be gone through; a text is one item, and so refused.
+    Return the items of an iterable; a text is one item, and so refused.
 
     Raises:
         UsageError: it cannot be gone through.
@@ -231,7 +231,7 @@ def several(value: Any, name: str, example: str) -> list[Any]:
 
 def function(value: Any, name: str, example: str) -> Callable[..., Any]:
     """
-    Return something that can be called.
+    Return a callable.
 
     Raises:
         UsageError: it cannot.

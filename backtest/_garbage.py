@@ -17,7 +17,7 @@ _before = (0, 0, 0)
 @contextmanager
 def seldom_collected() -> Iterator[None]:
     """
-    Let collections wait: each walks what is kept, such as modules, orders and trades.
+    Delay collections: each of them walks everything that stays, such as modules, orders and trades.
 
     They came to nearly half of a run with many orders. Not off altogether: strategies make cycles too (each data frame
     is one), and these must go now and then. Where blocks overlap, the last one to end restores the thresholds.

@@ -17,12 +17,12 @@ def html_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def html_lines(*texts: str) -> str:
-    """Return a paragraph of small letters for each text that is not empty."""
+    """Return a paragraph in small type for each text that is not empty."""
     return "".join(f"<p><small>{_escaped(text)}</small></p>" for text in texts if text)
 
 
 def in_notebook() -> bool:
-    """Return whether a notebook's kernel runs this process, and not a script, a test or IPython's prompt."""
+    """Return whether this process is a notebook's kernel, not a script, a test or IPython's prompt."""
     ipython = sys.modules.get("IPython")
     running = ipython.get_ipython() if ipython is not None else None
     return hasattr(running, "kernel")
@@ -30,7 +30,7 @@ def in_notebook() -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """How far some work has come, for a bar."""
+    """The progress of some work, for a bar."""
 
     done: float
     total: int
@@ -41,7 +41,7 @@ class Done:
 @contextmanager
 def progress_bar(tell: Callable[[Any], None] | None, what: str) -> Iterator[Callable[[Any], None] | None]:
     """
-    Yield the callable that reports progress: the caller's own, or a bar in a notebook; else None.
+    Yield the callable that reports progress: the caller's own, or a bar in a notebook; otherwise None.
 
     The bar takes records such as `Done`, and is drawn with the first.
     """

@@ -25,7 +25,7 @@ from backtest._system import write_anything
 @contextmanager
 def process_pool(jobs: int) -> Iterator[Executor]:
     """
-    Yield a pool of so many processes; when an error leaves the block, what they are doing is not waited for.
+    Yield a process pool; if an error leaves the block, their current work is not waited for.
 
     So Ctrl-C ends a command at once, however long an item takes.
     """
@@ -42,7 +42,7 @@ def process_pool(jobs: int) -> Iterator[Executor]:
 
 
 def spawned(function: Callable[..., Any], arguments: tuple[Any, ...]) -> SpawnProcess:
-    """Begin a function in a process of its own, which knows nothing of the script that runs here, and ends with us."""
+    """Start a function in its own process, which does not know the running script, and ends with us."""
     process = _Process(target=_work_alone, args=(function, arguments), daemon=True)
     process.start()
     return process

@@ -17,7 +17,7 @@ def bundled(name: str) -> Path:
 
 
 def installed_version(name: str) -> str:
-    """Return the version of an installed package; "" where it is not there, or half there without its metadata."""
+    """Return the version of an installed package; "" if it is missing or has no metadata."""
     from importlib.metadata import PackageNotFoundError, version
 
     try:
@@ -28,7 +28,7 @@ def installed_version(name: str) -> str:
 
 @cache  # hundreds of files, which a process does not change
 def own_source() -> str:
-    """Return the SHA-256 of the package's own code, whatever the ends of its lines."""
+    """Return the SHA-256 of the package's own code, independent of line ends."""
     digest = hashlib.sha256()
     for name, path in _sources(str(Path(__file__).parent), ""):
         digest.update(f"{name}\n".encode() + Path(path).read_bytes().replace(b"\r\n", b"\n"))

@@ -6,19 +6,19 @@ from collections.abc import Iterable
 
 
 def did_you_mean(word: str, known: Iterable[str], most: int = 1) -> str:
-    """Return "; did you mean sma_cross?", or nothing where no word is near; capital letters count as small ones."""
+    """Return "; did you mean sma_cross?", or nothing if no name is close; capitals count as lower case."""
     near = nearest(word, known, most)
     return f"; did you mean {' or '.join(near)}?" if near else ""
 
 
 def there_are(word: str, known: Iterable[str]) -> str:
-    """Return all words that exist, and the one that was probably meant: "choose from a, bc; did you mean a?"."""
+    """Return all known names, with the one that was probably meant: "there are a, bc; did you mean a?"."""
     known = list(known)
     return f"choose from {', '.join(known)}{did_you_mean(word, known)}"
 
 
 def nearest(word: str, known: Iterable[str], most: int) -> list[str]:
-    """Return the words that are most like a word, the nearest first."""
+    """Return the names most like a word, the closest first."""
     import difflib
 
     by_small = {one.lower(): one for one in known}

@@ -38,7 +38,7 @@ _NO_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)  # a sys
 
 def take_lock(handle: IO[Any], *, wait: bool = True) -> bool:
     """
-    Lock an open file for this process alone until it is closed; the system frees it with the process, never stale.
+    Lock an open file for this process until it is closed; the system frees the lock with the process, never stale.
 
     Not `filelock`: it asks again and again, so that of eight writers some wait for seconds while others pass. The
     kernel of Linux and macOS lets them in as they came. Windows has no such call for a file; there it is asked for.
@@ -81,13 +81,13 @@ def opened_through_links(path: str, flags: int) -> int:
 
 
 def set_blocking(descriptor: int, blocking: bool) -> None:
-    """Say whether reads and writes wait, where a file may be opened that does not: on Windows none is."""
+    """Set whether reads and writes wait, for files opened without waiting; Windows has none."""
     if sys.platform != "win32":
         os.set_blocking(descriptor, blocking)
 
 
 def put_in_place(source: Path, target: Path) -> None:
-    """Put a file in place of another, at once; on Windows as soon as nobody has that one open."""
+    """Replace a file by another at once; on Windows as soon as nobody has it open."""
     patiently(lambda: source.replace(target))
 
 
@@ -98,7 +98,7 @@ def remove_file(path: Path, *, missing_ok: bool = False) -> None:
 
 def patiently(do: Callable[[], _T]) -> _T:
     """
-    Return what a call returns that opens, replaces or removes a file; on Windows it is tried again for `PATIENCE`.
+    Return the result of a call that opens, replaces or removes a file; on Windows retry it for `PATIENCE`.
 
     Windows refuses a file that another process has open, or is replacing at that instant, with the error by which it
     refuses what one has no right to. Linux and macOS never do.
@@ -107,7 +107,7 @@ def patiently(do: Callable[[], _T]) -> _T:
 
 
 def tried_again(do: Callable[[], _T], seconds: float) -> _T:
-    """Return what a call returns once it is not refused for lack of rights; after the seconds raise the refusal."""
+    """Return the result of a call once it is not refused for lack of permission; then raise the refusal."""
     until, pause = time.monotonic() + seconds, _FIRST_PAUSE
     while True:
         try:
@@ -120,7 +120,7 @@ def tried_again(do: Callable[[], _T], seconds: float) -> _T:
 
 
 def sync(descriptor: int) -> None:
-    """Wait until what was written to an open file is on the disk; also out of the disk's own memory, on macOS."""
+    """Wait until what was written to an open file is on the disk; on macOS also out of the disk's cache."""
     if sys.platform == "darwin":
         import fcntl
 
@@ -135,7 +135,7 @@ def sync(descriptor: int) -> None:
 
 
 def sync_names(folder: Path) -> None:
-    """Wait until the names in a folder are on the disk; Windows has no such call, and writes them in their order."""
+    """Wait until the names in a folder are on the disk; Windows has no such call, and writes them in order."""
     if sys.platform == "win32":
         return
     handle = os.open(folder, os.O_RDONLY)
@@ -146,7 +146,7 @@ def sync_names(folder: Path) -> None:
 
 
 def take_rights(handle: IO[Any], model: Path) -> None:
-    """Give an open file the rights of another one, where a system keeps them and lets us."""
+    """Give an open file the permissions of another one, if the system has them and lets us."""
     if sys.platform != "win32":
         with contextlib.suppress(OSError):
             mode = model.lstat().st_mode
@@ -169,7 +169,7 @@ def add_name(path: Path, second: Path) -> bool:
 
 
 def is_link(path: Path) -> bool:
-    """Return whether a path leads elsewhere: it is a symbolic link, or a junction of Windows."""
+    """Return whether a path is a symbolic link, or a junction of Windows."""
     try:
         status = path.lstat()
     except (FileNotFoundError, NotADirectoryError):
@@ -185,7 +185,7 @@ def leads_elsewhere(status: os.stat_result) -> bool:
 
 
 def one_word(text: str) -> str:
-    """Return a text as the shell at hand takes it for one word: sh's way, or that of cmd and PowerShell."""
+    """Return a text quoted as one word for the current shell: sh, or cmd and PowerShell."""
     if sys.platform == "win32":
         return text if re.fullmatch(r"[\w./:\\+=-]+", text) else f'"{text}"'
     import shlex
@@ -194,7 +194,7 @@ def one_word(text: str) -> str:
 
 
 def write_anything(*streams: Any) -> None:
-    """Have streams write in another way what their encoding lacks; it would end the command, or fail a strategy."""
+    """Let streams replace characters that their encoding lacks, instead of raising an error."""
     import codecs
 
     codecs.register_error(_STANDING_IN, _stand_in)
@@ -212,14 +212,14 @@ def _stand_in(error: UnicodeError) -> tuple[str, int]:
 
 
 def stop_signals() -> list[int]:
-    """Return the signals by which people and services stop a program: Ctrl-C, SIGTERM, and Ctrl-Break of Windows."""
+    """Return the signals that stop a program: Ctrl-C, SIGTERM, and Ctrl-Break of Windows."""
     if sys.platform == "win32":
         return [signal.SIGINT, signal.SIGTERM, signal.SIGBREAK]
     return [signal.SIGINT, signal.SIGTERM]
 
 
 def end_family(process: subprocess.Popen[bytes]) -> None:
-    """End a process that leads a session of its own, and those that it started."""
+    """End a process that leads its own session, and those that it started."""
     if sys.platform == "win32":
         import subprocess
 
@@ -230,7 +230,7 @@ def end_family(process: subprocess.Popen[bytes]) -> None:
 
 
 def kind_of_disk(folder: Path) -> str:
-    """Return what kind of disk a folder is on, or would be: such as ext4, NTFS or nfs; "" where that is not known."""
+    """Return the kind of disk that holds a folder, such as ext4, NTFS or nfs; "" if unknown."""
     there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     if sys.platform == "win32":
         import ctypes
@@ -252,7 +252,7 @@ def _kind_in(mounts: str, folder: Path) -> str:
 
 
 def free_memory() -> int | None:
-    """Return how many bytes of memory a process may still take, on macOS how many there are; None if not known."""
+    """Return how many bytes of memory a process may still use, on macOS the installed memory; None if unknown."""
     if sys.platform == "win32":
         return _free_of_windows()
     if sys.platform == "linux":
@@ -285,19 +285,19 @@ COPIES = hasattr(os, "fork")  # whether a process can be copied
 
 
 def copied() -> int:
-    """Return 0 in a copy of this process, and in this one the copy's number; only where there are `COPIES`."""
+    """Return 0 in a copy of this process, and its number in this one; only on systems with `COPIES`."""
     if sys.platform == "win32":
         raise OSError("Windows copies no process")
     return os.fork()
 
 
 def is_administrator() -> bool:
-    """Return whether this process has all rights, as root on Linux, which the sandbox of a browser refuses."""
+    """Return whether this process has all permissions, as root on Linux, with which browsers refuse a sandbox."""
     return sys.platform != "win32" and os.geteuid() == 0
 
 
 def is_running(number: int) -> bool:
-    """Return whether there is a process of this number; true where that cannot be known."""
+    """Return whether a process with this number exists; True if that cannot be known."""
     if sys.platform == "win32":
         return _is_open(number)
     try:

@@ -16,12 +16,12 @@ _OWN = {getattr(_STOCK, name).__code__ for name in ("next", "_execute", "_get_va
 
 
 class Interest(float):
-    """Money that the account earned, and that is a return, though Backtrader's `add_cash` pays it in."""
+    """Money that the account earned, which counts as a return although Backtrader's `add_cash` pays it in."""
 
 
 class CashFlows:
     """
-    What came into the cash of a broker other than by trading, and with which bar.
+    Cash that a broker received other than by trading, and the bar of each amount.
 
     A broker whose `cash` is set tells it by `heard`. What `add_cash` announces comes in with the broker's next bar,
     after its fills; what is set comes in after the bar at which it is. So each flow counts from the end of its bar on.
@@ -42,26 +42,26 @@ class CashFlows:
         return _nobody, ()  # a copy of the broker tells nobody
 
     def begin_bar(self) -> None:
-        """Take note, in Backtrader's loops, that the broker is about to try a bar's orders."""
+        """Note, in Backtrader's loops, that the broker is about to process a bar's orders."""
         if self._begun < 0:  # a timer or next_open may have set cash before, which nobody heard
             self._amounts[0] += self._broker.cash - self._known
             _hear(self._broker)
         self._begun = self._bar()
 
     def heard(self, cash: float) -> None:
-        """Take note of cash that is about to be set, unless Backtrader's own trading does."""
+        """Note cash that is about to be set, unless Backtrader's own trading sets it."""
         if sys._getframe(2).f_code not in _OWN:
             self._set(cash - self._broker.cash)
 
     def added(self, amount: float) -> None:
-        """Take note of money that comes in as it was announced."""
+        """Note money that arrives as announced."""
         if _is_called_by(_STOCK.next.__code__):
             self._amounts[self._bar()] += amount
         else:  # somebody asked for the value of one data, by which the broker takes it at once
             self._set(amount)
 
     def book(self) -> None:
-        """Give the recorder the flows by bars, if there are any, and the equity after what was set."""
+        """Pass the flows by bar, if any, and the equity after each to the recorder."""
         bars = len(self._recorder.stamps)
         worths = {bar: worth for bar, worth in self._worths.items() if bar < bars}
         if worths:

@@ -24,7 +24,7 @@ def extremes_of(
     fills: pa.Table, orders: pa.Table, feeds: Sequence[Any], series: list[Series], at_close: bool
 ) -> Extremes:
     """
-    Return what tells the lowest and the highest price of round trips.
+    Return the data for the lowest and the highest price of round trips.
 
     Seen are the prices of both fills and of all bars between them. Of its own bar, a fill at the open sees all, and
     one at the close nothing; one within it, by a limit or a stop, sees the close after it, or the open before it: in
@@ -52,7 +52,7 @@ class Filled:
 
 
 def phases_without_closes(market: np.ndarray) -> np.ndarray:
-    """Return when in its bar each fill was, if it is known that none was at a close; `market` is of what orders."""
+    """Return when within its bar each fill was, if none was at a close; `market` marks market orders."""
     return np.where(market, _AT_OPEN, _WITHIN)
 
 
@@ -69,7 +69,7 @@ def _phases(fills: pa.Table, orders: pa.Table, at_close: bool) -> np.ndarray:
 def extremes_between_fills(
     filled: Filled, feeds: Sequence[Any], series: list[Series], entries: np.ndarray, exits: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the lowest and the highest price of round trips, by the places of their fills: see `extremes_of`."""
+    """Return the lowest and the highest price of round trips, by the positions of their fills: see `extremes_of`."""
     prices, times, phases = filled.price, filled.time, filled.phase
     by_dates = all(one.size.daily for one in series)
     lowest = np.minimum(prices[entries], prices[exits])

@@ -37,7 +37,7 @@ class OpenOrder:
 def watched_to_the_end(
     strategy: Strategy, series: list[Series], tell: Callable[[tuple[OpenOrder, ...]], object]
 ) -> Strategy:
-    """Return a strategy that tells of its open orders when its last bar is over, before its own `stop`."""
+    """Return a strategy that reports its open orders after its last bar, before its own `stop`."""
     own: Any = strategy.cls
 
     def stop(self: Any) -> None:

@@ -30,7 +30,7 @@ _FILLS = ("_fill", "_fill_gt", "_fill_lt")
 
 def plotted_lines(strategy: Any, series: list[Series], begins: float = 0.0) -> pa.Table:
     """
-    Return the lines that `cerebro.plot()` would draw of a strategy that ran on these series.
+    Return the lines that `cerebro.plot()` would draw for a strategy that ran on these series.
 
     They are those of the strategy's own indicators and observers, not of indicators inside these; without those whose
     `plotinfo` says plot=False or plotskip, and those on a series or an indicator that is not drawn. Bars up to
@@ -230,7 +230,7 @@ class _Clocks:
         self._known: dict[int, bytes] = {}
 
     def number_of(self, mover: Any) -> int:
-        """Return the number of the clock of a feed or the strategy, a new one if none is equal."""
+        """Return the clock number of a feed or the strategy, a new one if none is equal."""
         stamps = _values(mover.lines.datetime, len(mover))
         number = self._numbers.setdefault(self._key(mover), len(self._stamps))
         if number == len(self._stamps):
@@ -239,7 +239,7 @@ class _Clocks:
         return number
 
     def find(self, mover: Any) -> int | None:
-        """Return the number of the clock of a feed or the strategy; None if no line is on it."""
+        """Return the clock number of a feed or the strategy; None if no line is on it."""
         return self._numbers.get(self._key(mover))
 
     def values(self, line: Any, clock: int) -> np.ndarray:
@@ -248,11 +248,11 @@ class _Clocks:
         return _values(line, left_out + len(self._stamps[clock]))[left_out:]
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return what the layout says of the clocks."""
+        """Return the layout's description of the clocks."""
         return [{"column": f"time.{number}", "rows": len(stamps)} for number, stamps in enumerate(self._stamps)]
 
     def series(self, places: dict[int, int]) -> list[dict[str, Any]]:
-        """Return what the layout says of the series."""
+        """Return the layout's description of the series."""
         return [
             {
                 "key": series.key,
@@ -274,7 +274,7 @@ class _Clocks:
         return columns
 
     def padded(self, values: np.ndarray) -> np.ndarray:
-        """Return values with NaN after them, as many as the longest clock has bars."""
+        """Return values padded with NaN to the length of the longest clock."""
         lacking = self._longest - len(values)
         return np.concatenate([values, np.full(lacking, np.nan)]) if lacking else values
 

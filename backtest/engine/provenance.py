@@ -44,7 +44,7 @@ _SECONDS = 10  # that git may take, such as on a disk behind a network
 
 
 def describe(spec: RunSpec, bars: Mapping[Series, pa.Table], store: Reader, costs: Costs) -> dict[str, Any]:
-    """Return the manifest of a run as JSON values, without its code; what there is nothing to say of is left out."""
+    """Return the manifest of a run as JSON values, without its code; empty entries are omitted."""
     found = {
         "series": {one.key: _bars(table) for one, table in bars.items()},
         "store": {one.key: _stored(store, one) for one in bars},
@@ -59,7 +59,7 @@ def describe(spec: RunSpec, bars: Mapping[Series, pa.Table], store: Reader, cost
 
 
 def describe_rates(told: Mapping[str, Any], bars: Mapping[Series, pa.Table], store: Reader) -> dict[str, Any]:
-    """Return what the manifest says of rates of exchange, the bars whose closes counted among its series."""
+    """Return the manifest's entry on exchange rates, which includes the bars that were used."""
     return {
         "currencies": dict(told),
         "series": {one.key: _bars(table) for one, table in bars.items()},
@@ -68,7 +68,7 @@ def describe_rates(told: Mapping[str, Any], bars: Mapping[Series, pa.Table], sto
 
 
 def describe_code(strategy: Strategy, params: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the manifest says of a strategy's code; after the run, which may import more while it lasts."""
+    """Return the manifest's entry on a strategy's code; after the run, which may import more."""
     home, modules = source_file(strategy), module_files(strategy, params)
     code = [file for file in (home, *modules.values()) if file and file.is_file()]
     found = {
@@ -82,7 +82,7 @@ def describe_code(strategy: Strategy, params: Mapping[str, Any]) -> dict[str, An
 
 def module_files(strategy: Strategy, params: Mapping[str, Any] | None = None) -> dict[str, Path]:
     """
-    Return the modules that a strategy imports, straight or through others, and that no package brought.
+    Return the modules that a strategy imports, directly or indirectly, without those of packages.
 
     Those that it will import only while it runs are among them, as far as its text names them; and so are those of
     classes and functions among its parameters.
@@ -103,7 +103,7 @@ def module_files(strategy: Strategy, params: Mapping[str, Any] | None = None) ->
 
 def module_hashes(strategy: Strategy, params: Mapping[str, Any] | None = None) -> dict[str, str]:
     """
-    Return the SHA-256 of each of `module_files`: of the source that was loaded, where it was.
+    Return the SHA-256 of each of `module_files`: of the loaded source, if there is one.
 
     Of a parameter that was typed at a prompt or in a notebook there is one by its own name.
     """
@@ -133,7 +133,7 @@ def _modules_named(params: Mapping[str, Any]) -> list[str]:
 
 
 def source_file(strategy: Strategy) -> Path | None:
-    """Return the file that defines a strategy; None for one that was typed at a prompt."""
+    """Return the file that defines a strategy; None for one typed at a prompt."""
     if strategy.space and strategy.space.home:
         return Path(str(strategy.space.home.__file__))
     file = getattr(sys.modules.get(strategy.cls.__module__), "__file__", None)
@@ -141,7 +141,7 @@ def source_file(strategy: Strategy) -> Path | None:
 
 
 def describe_costs(row: Costs) -> dict[str, Any]:
-    """Return what costs say of themselves, its dates among it, and the rates that it charges."""
+    """Return the description of costs, with their date and rates."""
     words = {key: value for key, value in asdict(row).items() if isinstance(value, str | int | float)}
     return {**words, "rates": rates(row.make())}
 
@@ -157,7 +157,7 @@ def _by_product(spec: RunSpec, costs: Costs) -> dict[str, Any]:
 
 
 def rates(commission: Any) -> dict[str, Any]:
-    """Return the parameters of a commission of Backtrader's, as far as they are numbers or texts."""
+    """Return the parameters of a Backtrader commission that are numbers or texts."""
     every = commission.p._getkwargs() if hasattr(commission, "p") else {}
     return {key: value for key, value in sorted(every.items()) if isinstance(value, str | int | float)}
 
@@ -277,7 +277,7 @@ def _status(root: Path, files: tuple[str, ...], state: tuple[tuple[int, int], ..
 
 
 def git(root: Path, *words: str) -> bytes:
-    """Return what git prints in a folder; nothing where it fails, or is not installed."""
+    """Return the output of git in a folder; nothing if it fails or is not installed."""
     import subprocess
 
     # A repository's own settings could name programs to start; and a question must not write the index.

@@ -40,7 +40,7 @@ _OFF = 1e-6  # ticks
 
 class Recorder(bt.Analyzer):
     """
-    Takes equity, cash, positions and closes after each bar, and every order.
+    Records equity, cash, positions and closes after each bar, and every order.
 
     An order that is over becomes a row of numbers at once: Backtrader's own takes seven kilobytes.
     """
@@ -49,7 +49,7 @@ class Recorder(bt.Analyzer):
     flows: np.ndarray | None = None  # money that the strategy added with each bar, if it added or took out any
 
     def start(self) -> None:
-        """Begin with nothing."""
+        """Start empty."""
         self._alive: dict[int, Any] = {}
         self._over = _OrderRows(self.p.ticks)
         self.stamps: Any = array("d")
@@ -59,7 +59,7 @@ class Recorder(bt.Analyzer):
         self.closes: list[Any] = [array("d") for _ in self.datas]
 
     def notify_order(self, order: Any) -> None:
-        """Keep the newest state of an order."""
+        """Store the latest state of an order."""
         if order.status <= _PARTIAL:  # alive
             self._alive[order.ref] = order
         else:
@@ -84,7 +84,7 @@ class Recorder(bt.Analyzer):
             closes.append(data.close[0] if len(data) and hasattr(data.lines, "close") else float("nan"))
 
     def since(self, row: int) -> Balances:
-        """Return what the account was after each bar from a row on."""
+        """Return the state of the account after each bar from a row on."""
         sizes, closes = ([np.array(one[row:]) for one in every] for every in (self.positions, self.closes))
         return Balances(np.array(self.stamps[row:]), np.array(self.cash[row:]), sizes, closes)
 
@@ -105,7 +105,7 @@ class Recorder(bt.Analyzer):
 
     @property
     def first_order(self) -> int:
-        """The number that Backtrader, which counts on from run to run, gave to the first order; 0 without any."""
+        """The number that Backtrader, which counts across runs, gave to the first order; 0 without any."""
         return self._over.first
 
 
@@ -119,7 +119,7 @@ class _OrderRows:
         self._orders, self._fills = array("d"), array("d")
 
     def add(self, order: Any) -> None:
-        """Add an order and its fills, if it is not there."""
+        """Add an order and its fills, if it is not included yet."""
         ref, created, filled = order.ref, order.created, order.executed
         if ref in self._refs:
             return
@@ -233,19 +233,19 @@ def _is_off(order: Any, tick: float) -> bool:
 
 
 def is_kind(exectype: Any) -> bool:
-    """Return whether an order can be of a kind; Backtrader numbers them, and compares the numbers."""
+    """Return whether an order can have a kind; Backtrader numbers them, and compares the numbers."""
     return isinstance(exectype, Real) and exectype in range(len(bt.Order.ExecTypes))
 
 
 def unknown_kind(exectype: Any) -> str:
-    """Return what is wrong with a kind of order that there is not."""
+    """Return the error about an unknown kind of order."""
     kinds = ", ".join(f"bt.Order.{name}" for name in bt.Order.ExecTypes)
     return f"exectype={_arguments.shown(exectype)} is not an order type, which would never be filled; there are {kinds}"
 
 
 @dataclass(frozen=True, slots=True)
 class SessionClock:
-    """The series whose sessions a run is measured by, and its hours: see `periods.clock_of`."""
+    """The series whose sessions measure a run, and its hours: see `periods.clock_of`."""
 
     series: Series
     hours: Hours
@@ -254,7 +254,7 @@ class SessionClock:
 
 class KnownRows:
     """
-    The columns of an account that rest on the bars alone, as the last run had them.
+    The columns of an account that depend on the bars alone, cached from the last run.
 
     Runs on the same bars mostly have the same rows: whoever makes many of them keeps one of these.
     """
@@ -263,7 +263,7 @@ class KnownRows:
         self._last: tuple[np.ndarray, dict[str, Any]] = np.zeros(0), {}  # one thing, as runs may be in threads
 
     def of(self, stamps: np.ndarray, made: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """Return the columns for the stamps of the rows, made where the last run had others."""
+        """Return the columns for the rows' timestamps, computed if the last run had others."""
         known, columns = self._last
         if not columns or not np.array_equal(stamps, known):
             columns = made()

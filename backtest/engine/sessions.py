@@ -43,7 +43,7 @@ def know_any(datas: list[Any]) -> bool:
 
 def given(order: Any, at_the_close: bool) -> None:
     """
-    Let an order that was just given end with the session in which it can be filled, if its feed knows sessions.
+    Let a new order end with the session in which it can fill, if its feed knows sessions.
 
     Args:
         at_the_close: whether orders at the market are filled at the close of the bar in which they are given.
@@ -65,7 +65,7 @@ def given(order: Any, at_the_close: bool) -> None:
 
 def waits(order: Any, at_the_close: bool) -> bool:
     """
-    Return whether an order is not to be tried, as the present bar stands for a missing one.
+    Return whether an order must wait, since the current bar stands for a missing one.
 
     Args:
         at_the_close: see `given`: such an order is filled in the bar before, not in this one.
@@ -75,7 +75,7 @@ def waits(order: Any, at_the_close: bool) -> bool:
 
 
 def go_by_sessions(broker: Any, datas: list[Any]) -> None:
-    """Let a broker of Backtrader's own loops go by the sessions of feeds; that of a lean run does so itself."""
+    """Make a broker of Backtrader's own loops follow the feeds' sessions; that of a lean run does so itself."""
     if know_any(datas):
         kind: Any = type(broker)
         broker.__class__ = _of_sessions(kind)
@@ -112,14 +112,14 @@ def _of_sessions(kind: Any) -> Any:
 
 
 class SessionTimer(Timer):
-    """A timer of the start or the end of sessions, which goes off once in each, and again by `repeat` up to its end."""
+    """A timer at the start or the end of sessions, which goes off once in each, and again by `repeat` until its end."""
 
     _at = -1  # the session that it waits in
     _waits = False
     _target: datetime
 
     def check(self, dt: float) -> bool:
-        """Return whether it goes off at a bar of this stamp."""
+        """Return whether it goes off at a bar with this timestamp."""
         times: SessionTimes = self._tzdata._session_times()
         at = bisect_left(times.ends, dt - _MILLISECOND)
         if at == len(times.ends):
@@ -141,7 +141,7 @@ class SessionTimer(Timer):
 
 
 def time_by_sessions(timers: list[Any]) -> None:
-    """Let the timers of a run that are about sessions go by those of their feeds, where these know some."""
+    """Make the session timers of a run follow the sessions of their feeds, if these know some."""
     for timer in timers:
         if type(timer) is Timer and timer.p.when in _OF_SESSIONS and _knows_sessions(timer._tzdata):
             timer.__class__ = SessionTimer

@@ -335,7 +335,7 @@ def simulate_together(
     begins: datetime | None = None,
 ) -> Together:
     """
-    Make runs of which only the parameters differ at once, by the compiled engine.
+    Run simulations that differ only in their parameters at once, by the compiled engine.
 
     Args:
         specs: of the runs; whatever they have in common `shared` has from a run that the event engine made.
@@ -406,7 +406,7 @@ def _with_costs(fills: pa.Table, broker: Any, first: int, fees: np.ndarray | Non
 
 
 def memory_lacking(rows: int, free: int | None) -> str:
-    """Return what is to be said where a run on so many bars is likely to need more memory than is free; else ""."""
+    """Return the message if a run on this many bars is likely to need more memory than is free; otherwise ""."""
     needed = rows * _BYTES_PER_BAR
     if free is None or needed <= free:
         return ""

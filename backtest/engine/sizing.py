@@ -71,12 +71,12 @@ class _Sizer(bt.Sizer):
         return close * (1 + self._gaps.setdefault(data, _Gaps(slips)).largest(data))
 
     def exposure(self, data: Any) -> float:
-        """Return the share of the account that the position should be worth."""
+        """Return the fraction of the account that the position should have."""
         raise NotImplementedError
 
 
 class Shares(_Sizer):
-    """So many shares, whatever they cost."""
+    """A fixed number of shares, at any price."""
 
     params = (("amount", 1.0),)
 
@@ -86,22 +86,22 @@ class Shares(_Sizer):
 
 
 class Percent(_Sizer):
-    """So many percent of the account."""
+    """A percentage of the account."""
 
     params = (("amount", 95.0), ("cap", 1.0))
 
     def exposure(self, data: Any) -> float:
-        """Return the share."""
+        """Return the fraction."""
         return float(self.p.amount / 100)
 
 
 class Volatility(_Sizer):
-    """As much as moves the account with an annual volatility, by the returns of the last bars."""
+    """The size that gives the account an annual volatility, estimated from the latest bars."""
 
     params: Any = (("amount", 0.1), ("window", 60), ("bars_a_year", SESSIONS))  # or of each series, by its name
 
     def exposure(self, data: Any) -> float:
-        """Return the share; 0 while there are too few bars."""
+        """Return the fraction; 0 while there are too few bars."""
         returns = _past_returns(data, self.p.window)
         deviation = returns.std(ddof=1) if len(returns) > 1 else math.nan
         bars = self.p.bars_a_year
@@ -111,7 +111,7 @@ class Volatility(_Sizer):
 
 class Kelly(_Sizer):
     """
-    A fraction of what Kelly's rule would bet: mean over variance of the last bars' returns.
+    A fraction of the Kelly bet: mean over variance of the latest bars' returns.
 
     Source: Thorp (2006), "The Kelly Criterion in Blackjack, Sports Betting, and the Stock Market", section 7.
     """
@@ -119,7 +119,7 @@ class Kelly(_Sizer):
     params = (("amount", 0.5), ("window", 252))
 
     def exposure(self, data: Any) -> float:
-        """Return the share; 0 while there are too few bars, and where the mean is below 0."""
+        """Return the fraction; 0 while there are too few bars, or if the mean is below 0."""
         returns = _past_returns(data, self.p.window)
         variance = returns.var(ddof=1) if len(returns) > 1 else math.nan
         return float(self.p.amount * returns.mean() / variance) if variance > 0 else 0.0
@@ -160,7 +160,7 @@ _AT_MARKET = (bt.Order.Market, bt.Order.Close)
 
 
 def affordable(comminfo: Any, money: float, price: float, step: float = 1) -> float:
-    """Return the most that money pays at a price, the commission included, in whole steps: of shares whole ones."""
+    """Return the largest size that money pays for at a price, with commission, in whole steps."""
     if not (money > 0 and price > 0):
         return 0
     least, most = 0, int(money / comminfo.getoperationcost(step, price))
@@ -181,7 +181,7 @@ SIZERS = {"shares": Shares, "percent": Percent, "volatility": Volatility, "kelly
 
 @dataclass(frozen=True, slots=True)
 class Sizing:
-    """A sizer and its numbers; none where the strategy says how much itself."""
+    """A sizer and its numbers; none if the strategy sets sizes itself."""
 
     sizer: type[_Sizer] | None = None
     amount: float = 0.0
@@ -206,12 +206,12 @@ class Sizing:
 
     @property
     def by_the_year(self) -> bool:
-        """Whether the sizer needs to know how many bars of each series a year has."""
+        """Whether the sizer needs the number of bars per year of each series."""
         return self.sizer is Volatility
 
     def set_up(self, cerebro: Any, bars_a_year: Mapping[str, float] | None = None) -> None:
         """
-        Tell a Cerebro.
+        Set up a Cerebro.
 
         Args:
             bars_a_year: of each series by the name of its feed, for those `by_the_year`.
@@ -235,7 +235,7 @@ class Sizing:
 
     def check_asked(self, strategy: Any, name: str, orders: int) -> None:
         """
-        Refuse a run in which the sizer had no say.
+        Refuse a run in which the strategy never used the sizer.
 
         Raises:
             UsageError: there were orders, and none of them left its size open.

@@ -34,14 +34,14 @@ _LAST = date(2100, 1, 1)
 
 @dataclass(frozen=True, slots=True)
 class BarsBefore:
-    """Which bars a run reads before it begins."""
+    """The bars that a run reads before it begins."""
 
     begins: datetime  # the start of the run's own bars
     read: Span | Sessions  # what is read, a little more than it takes
     earliest: datetime | None = None  # bars before are left out; None for none
 
     def part(self, bars: pa.Table) -> pa.Table:
-        """Return the bars of a series that the run takes."""
+        """Return the bars of a series that the run uses."""
         if self.earliest is None:
             return bars
         times = arrays.numbers(bars["time"]).astype("datetime64[us]")
@@ -90,7 +90,7 @@ def _start(store: Reader, wanted: list[Series], span: Span | Sessions | None) ->
 
 def measured_from(wanted: list[Series], store: Reader, since: date, until: date) -> datetime:
     """
-    Return when the first of some sessions begins, by the series that measures a run: see `periods.clock_of`.
+    Return the start of the first session, by the series that measures a run: see `periods.clock_of`.
 
     Raises:
         UsageError: there is no session.
@@ -119,7 +119,7 @@ def window_begins() -> float:
 
 
 def gated(strategy: Strategy) -> Strategy:
-    """Return a strategy that is not called before the moment that `waiting` says."""
+    """Return a strategy that is not called before the moment that `waiting` sets."""
     own: Any = strategy.cls
     return replace(strategy, cls=_gated(own))
 
@@ -162,7 +162,7 @@ def _gated(strategy: Any) -> Any:
 
 
 class Cash(bt.Strategy):
-    """Trades nothing, where there is nothing to choose parameters by."""
+    """Trades nothing, for windows in which no parameters can be chosen."""
 
     def next(self) -> None:
         """Do nothing."""
@@ -170,7 +170,7 @@ class Cash(bt.Strategy):
 
 def check_orders(strategy: Any, orders: pa.Table, first: int, name: str) -> None:
     """
-    Refuse a run of a `gated` strategy with orders from before it began.
+    Refuse a run of a `gated` strategy with orders from before its start.
 
     An order bears the time of the last bar of its series, which may be from before; so its number is looked at, too.
 
@@ -192,7 +192,7 @@ def check_orders(strategy: Any, orders: pa.Table, first: int, name: str) -> None
 
 
 def without_first(record: pa.Table, first: int) -> pa.Table:
-    """Return the rows from the first on; what cash came in before, such as in `__init__`, came in with the first."""
+    """Return the rows from the first on; cash added before, such as in `__init__`, counts with the first."""
     rows = record.slice(first)
     if "flow" not in record.column_names:
         return rows
@@ -204,7 +204,7 @@ def without_first(record: pa.Table, first: int) -> pa.Table:
 
 def bars_waited(strategy: Any, own: type[Any], stamps: Any) -> int:
     """
-    Return how many bars passed until a strategy that ran was called for the first time, all of them if it was not.
+    Return how many bars passed before a strategy was first called, all of them if it never was.
 
     Args:
         own: its class as its author wrote it; of one that acts while it waits, or by timers, it is 0.
@@ -218,7 +218,7 @@ def bars_waited(strategy: Any, own: type[Any], stamps: Any) -> int:
 
 
 def stamp_of(moment: datetime) -> float:
-    """Return a moment as Backtrader counts time."""
+    """Return a moment in Backtrader's time format."""
     return float(bt.date2num(moment.astimezone(UTC).replace(tzinfo=None)))
 
 

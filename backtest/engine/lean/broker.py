@@ -42,7 +42,7 @@ _PLAIN = {float, int, type(None)}  # of which a history of floats can be made, t
 
 
 def is_still(model: Any) -> bool:
-    """Return whether a commission model leaves cash alone between fills, as that of a plain stock does."""
+    """Return whether a commission model leaves cash unchanged between fills, as that of a plain stock does."""
     if type(model) is Converted:  # as the model inside: the value moves with the rate, the cash does not
         return model.cash is None and is_still(model.inner)
     base = bt.CommInfoBase
@@ -108,7 +108,7 @@ class LeanBroker(_Stock):
     @classmethod
     def engage(cls, broker: Any, clock: Any, priced: bool, watched: bool = False, *, by_sessions: bool = False) -> None:
         """
-        Turn a broker into a lean one, in place, since strategies hold on to it.
+        Turn a broker into a lean one, in place, since strategies keep references to it.
 
         Args:
             clock: whose `at` is the step of the run.
@@ -130,7 +130,7 @@ class LeanBroker(_Stock):
         broker.restless |= any(broker.positions.values()) or bool(broker._cash_addition)
 
     def release(self) -> None:
-        """Be Backtrader's own broker again."""
+        """Become Backtrader's own broker again."""
         self.unsettle()
         for name in _OWN:
             self.__dict__.pop(name, None)
@@ -145,7 +145,7 @@ class LeanBroker(_Stock):
         return object.__new__, (_Stock,), {name: kept for name, kept in vars(self).items() if name not in _OWN}
 
     def unsettle(self) -> None:
-        """Go Backtrader's way from now on: somebody changes the account between fills."""
+        """Use Backtrader's own methods from now on: something changes the account between fills."""
         if self.restless:
             return  # Backtrader reckons at the end of a bar; here, cash to come would come too early
         if self.stale:
@@ -156,7 +156,7 @@ class LeanBroker(_Stock):
         self.restless = True
 
     def break_off(self) -> None:
-        """Leave everything as Backtrader does where an exception ends the work of a bar, which `next` was to do."""
+        """Leave everything as Backtrader does if an exception ends the work of a bar."""
         if self.restless:
             return
         if self.stale:
@@ -216,7 +216,7 @@ class LeanBroker(_Stock):
 
     def receive(self, money: float, after: bool) -> None:
         """
-        Take money that positions earned.
+        Add money that positions earned.
 
         Args:
             after: whether at a bar after its work was done; else before the next bar, at whose step it counts.
@@ -246,7 +246,7 @@ class LeanBroker(_Stock):
         return _Stock._get_value(self, datas, lever)
 
     def next(self) -> None:
-        """Do a bar's work: check what was submitted, try what is pending."""
+        """Process a bar: check submitted orders, try pending ones."""
         if self.p.filler is not None:
             self.unsettle()  # a strategy's idea in mid-run
         if self.restless:
@@ -369,11 +369,11 @@ class LeanBroker(_Stock):
         return self.submit(order, check=_checksubmit)
 
     def notify(self, order: Any) -> None:
-        """Keep a clone of an order as it is now, for its owner."""
+        """Store a clone of an order in its current state, for its owner."""
         self.notifs.append(clone(order))
 
     def submit(self, order: Any, check: Any = True) -> Any:
-        """Submit an order; one without a parent, and not kept for its children, at once."""
+        """Submit an order; at once if it has no parent and need not wait for children."""
         if self.by_sessions:
             given(order, self.p.coc)
         if order.parent is not None or not order.transmit or order.status != CREATED:
@@ -382,7 +382,7 @@ class LeanBroker(_Stock):
         return _Stock.transmit(self, order, check)
 
     def transmit(self, order: Any, check: Any = True) -> Any:
-        """Send an order, maybe again: each child that is transmitted sends its parent and those before it."""
+        """Send an order, possibly again: each transmitted child sends its parent and the children before it."""
         if order.status != CREATED:
             self.resent.add(order.ref)
         return _Stock.transmit(self, order, check)
@@ -514,7 +514,7 @@ class LeanBroker(_Stock):
         self.fills.append((self.step, data, position.size, position.price))
 
     def forget(self) -> None:
-        """Release orders that are over and reported: each takes seven kilobytes."""
+        """Release orders that are finished and reported: each takes seven kilobytes."""
         untold = {order.ref for order in self.notifs}
         self.orders[:] = [one for one in self.orders if one.status <= PARTIAL or one.ref in untold]
         for ref in [ref for ref, group in self._pchildren.items() if not group]:

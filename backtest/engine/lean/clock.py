@@ -13,13 +13,13 @@ from backtest.engine.lean.lines import Cursor
 
 
 def feed_stamps(data: Any) -> np.ndarray:
-    """Return the stamps of a preloaded feed, shape (bars,), in Backtrader's days."""
+    """Return the timestamps of a preloaded feed, shape (bars,), in Backtrader's days."""
     return np.frombuffer(data.lines.datetime.array)[: data.buflen()]
 
 
 class FeedClock:
     """
-    The steps of a run: stamps, and the cursors that move at each; feeds with equal stamps share a cursor.
+    The steps of a run: timestamps, and the cursors that advance at each; feeds with equal ones share a cursor.
 
     In Backtrader's loop feeds move first, then the broker works, then indicators move, then the strategy; each looks at
     what has moved before it. So each has cursors of its own: `cursor_of` a feed, `follower_of` a feed's cursor for
@@ -60,7 +60,7 @@ class FeedClock:
         self._moves = moves
 
     def movers(self) -> Iterator[tuple[tuple[Cursor, ...], tuple[Cursor, ...]]]:
-        """Yield the cursors of feeds that move, and those of the indicators over these, step by step."""
+        """Yield the cursors of feeds that advance, and of the indicators over these, step by step."""
         if len(self.cursors) == 1:
             return repeat(self._with_followers(self.cursors), self.steps)
         patterns = {}
@@ -74,7 +74,7 @@ class FeedClock:
         return tuple(cursors), tuple(self.follower_of[cursor] for cursor in cursors)
 
     def row(self, cursor: Cursor) -> Any:
-        """Return the row that a cursor stands at after each step, -1 before its first; a slice where they agree."""
+        """Return the row of a cursor after each step, -1 before its first; a slice where they agree."""
         rows = self.rows[cursor]
         return slice(None) if rows is None else rows
 

@@ -22,14 +22,14 @@ _PURE = {"builtins", "math", "functools", "operator", "_operator", "_functools",
 
 
 class Equivalents:
-    """The indicators of a strategy, taken in order, that leave the same either way, as do all that they read."""
+    """The indicators of a strategy, in order, that give the same values either way, as everything they read does."""
 
     def __init__(self, datas: list[Any]) -> None:
         self._known = {id(one) for data in datas for one in (data, data.lines, *data.lines.lines)}
         self._bars = min(data.buflen() for data in datas)
 
     def take(self, indicator: Any) -> bool:
-        """Return whether an indicator is one of them, and all below it; those after it may then read it."""
+        """Return whether an indicator and all below it belong to them; later ones may then read it."""
         known = set(self._known)
         if self._takes(indicator, None):
             return True

@@ -16,7 +16,7 @@ from backtrader.linebuffer import LineBuffer
 
 class Cursor:
     """
-    Where a group of lines stands: the index of their current bar, -1 before the first.
+    The position of a group of lines: the index of their current bar, -1 before the first.
 
     Attributes:
         release: gives the lines that grow back to Backtrader, which then appends the values that are still to come.
@@ -30,7 +30,7 @@ class Cursor:
         self.at = -1
 
     def step(self) -> None:
-        """Move to the next bar."""
+        """Advance to the next bar."""
         self.at += 1
 
 
@@ -105,7 +105,7 @@ _entered = 0
 @contextmanager
 def quick_indicators() -> Iterator[None]:
     """
-    Let indicators find value and length in one step instead of three, which reading them is most of.
+    Let indicators find value and length in one step instead of three, which is most of the cost of reading.
 
     They keep their classes, which strategies may ask for: it is `bt.Indicator` that has two methods of its own for as
     long as a lean run lasts. They do the same, for indicators of other runs too, and go with the last run.
@@ -184,7 +184,7 @@ def is_plain(line: Any) -> bool:
 
 class Coupling:
     """
-    Couples lines to cursors by giving them classes that read their place from one; `undo` takes all of it back.
+    Couples lines to cursors by classes that read their position from one; `undo` reverses it.
 
     Args:
         growing: whether the run is one bar by bar, in which lines grow, and the last bar has ticks like any other.
@@ -197,7 +197,7 @@ class Coupling:
         self._growing = growing
 
     def couple_feed(self, feed: Any, cursor: Cursor) -> None:
-        """Let a feed stand where the cursor stands; its tick_ attributes follow, read from the bar when asked for."""
+        """Make a feed follow the cursor, with its tick_ attributes, which are read from the bar on access."""
         tick = partial(_tick, last=self._growing)
         rows = {f"tick_{name}": row for row, name in enumerate(feed.getlinealiases()) if name != "datetime"}
         ticks = {name: property(tick(row)) for name, row in rows.items()}
@@ -206,7 +206,7 @@ class Coupling:
         self.couple(feed, cursor, {**ticks, "tick_last": property(tick(0))})
 
     def couple(self, owner: Any, cursor: Cursor, members: dict[str, Any] | None = None) -> None:
-        """Let all lines of a feed, an indicator or a strategy stand where the cursor stands."""
+        """Make all lines of a feed, an indicator or a strategy follow the cursor."""
         if isinstance(owner, LineBuffer):
             self._couple_line(owner, cursor)
             return
@@ -218,7 +218,7 @@ class Coupling:
         self._dress(owner, {}, {**_unnamed_lines(owner), **place})
 
     def couple_growing(self, indicator: Any, cursor: Cursor) -> None:
-        """Let an indicator that has all its values, and all below it, show those up to where the cursor stands."""
+        """Make an indicator that has all its values, and all below it, show those up to the cursor."""
         single = isinstance(indicator, LineBuffer)
         for line in [indicator] if single else indicator.lines.lines:
             self._lines.append((line, type(line)))

@@ -20,7 +20,7 @@ _DAY_END = time(23, 59, 59, 9999)  # how Backtrader ends the day of an order tha
 
 
 def clone(order: Any) -> Any:
-    """Return what `order.clone()` returns, without `copy`, which takes ten times as long: each notification is one."""
+    """Return the result of `order.clone()`, without `copy`, which takes ten times as long: each notification is one."""
     filled, kind = order.executed, type(order)
     if (kind is not BuyOrder and kind is not SellOrder) or type(filled) is not OrderData:
         return order.clone()
@@ -123,7 +123,7 @@ def _valid(valid: Any, data: Any) -> Any:
 
 
 def named_as_its_base(cls: Any) -> Any:
-    """Give a class the name of the one of Backtrader's that it stands in for: it is shown to users."""
+    """Give a class the name of the Backtrader class that it replaces, since users see it."""
     cls.__module__, cls.__name__, cls.__qualname__ = (
         getattr(cls.__base__, name) for name in ("__module__", "__name__", "__qualname__")
     )
@@ -133,7 +133,7 @@ def named_as_its_base(cls: Any) -> Any:
 @named_as_its_base
 class LeanPosition(Position):
     """
-    A position whose date and base of adjustment, which move with every bar, are worked out when somebody looks.
+    A position whose date and adjustment base, which change with every bar, are computed on access.
 
     It shows itself as the position that Backtrader would have there, and is pickled and copied as that one.
     """
@@ -180,7 +180,7 @@ _held = Position.__dict__["__dict__"].__get__
 
 
 def stock_position(position: Any) -> None:
-    """Make it one of Backtrader's own, in place: users may hold on to it."""
+    """Make it one of Backtrader's own, in place, since users may keep a reference."""
     if type(position) is not LeanPosition:
         return
     shown, held = position.__dict__, _held(position)

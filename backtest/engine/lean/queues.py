@@ -56,7 +56,7 @@ class QueueingBroker(LeanBroker):
         broker._inside = False
 
     def release(self) -> None:
-        """Be Backtrader's own broker again."""
+        """Become Backtrader's own broker again."""
         self._bring_back_all()
         super().release()
 
@@ -67,18 +67,18 @@ class QueueingBroker(LeanBroker):
 
     @property
     def pending(self) -> Any:
-        """All orders that wait; as whoever looks may keep them in view, none is parked from then on."""
+        """All waiting orders; once somebody reads them, no order is parked any more."""
         if not self._inside:
             self._bring_back_all()
             self._in_turn = False
         return self.__dict__["pending"]
 
     def has_due(self, feeds: Iterable[Cursor]) -> bool:
-        """Return whether orders that are parked are to be tried, as these feeds move."""
+        """Return whether parked orders are due when these feeds advance."""
         return self._is_changed() or not self.parked.keys().isdisjoint(feeds)
 
     def get_orders_open(self, safe: bool = False) -> list[Any]:
-        """Return the orders that wait, or copies of them."""
+        """Return the waiting orders, or copies of them."""
         waiting = self._in_order()
         return [order.clone() for order in waiting] if safe else waiting
 

@@ -11,12 +11,12 @@ import backtrader as bt
 
 
 def has_signals(strategy: Any) -> bool:
-    """Return whether a strategy trades by signals, and hears of its orders as Backtrader's does."""
+    """Return whether a strategy trades by signals, with Backtrader's own order notifications."""
     return isinstance(strategy, bt.SignalStrategy)
 
 
 def forget_finished(strategy: Any) -> None:
-    """Forget the order that keeps others from being given, once it is over, as `SignalStrategy._notify` does."""
+    """Forget a finished order, which blocks new ones, as `SignalStrategy._notify` does."""
     if strategy._sentinel is not None:
         for order in strategy._orderspending:
             if order == strategy._sentinel and not order.alive():
@@ -26,7 +26,7 @@ def forget_finished(strategy: Any) -> None:
 
 @contextmanager
 def lean_signals(strategy: Any) -> Iterator[None]:
-    """Let a strategy of signals decide the lean way within, where both it and its signals are Backtrader's own."""
+    """Let a signal strategy decide in the lean way, if it and its signals are Backtrader's own."""
     if not has_signals(strategy) or not _is_plain(strategy):
         yield
         return

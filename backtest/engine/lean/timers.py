@@ -11,7 +11,7 @@ _MARGIN = 1e-6  # days: more than a stamp is rounded by when it becomes a time
 
 
 class WatchedTimer:
-    """A timer, and the span of stamps for which its `check` would change nothing and say no."""
+    """A timer, and the span of timestamps in which its `check` would change nothing and return False."""
 
     __slots__ = ("_since", "_until", "timer")
 
@@ -19,7 +19,7 @@ class WatchedTimer:
         self.timer, self._since, self._until = timer, 0.0, 0.0
 
     def goes_off(self, stamp: float) -> bool:
-        """Return what `check` returns for a bar of this stamp."""
+        """Return the result of `check` for a bar with this timestamp."""
         if self._since <= stamp < self._until:
             return False
         gone: bool = self.timer.check(stamp)

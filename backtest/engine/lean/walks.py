@@ -21,7 +21,7 @@ _FEED_MOVES = ("advance", "_tick_nullify", "_tick_fill")
 
 def walk(indicator: Any) -> bool:
     """
-    Do what `preonce`, `oncestart` and `once` do of an indicator that Backtrader has only `next` of.
+    Do the work of `preonce`, `oncestart` and `once` for an indicator for which Backtrader has only `next`.
 
     Returns:
         Whether it was done: where feeds, indicator and all below it do not move in step, Backtrader's own way may

@@ -69,7 +69,7 @@ def with_bars(
     before: BarsBefore | None,
 ) -> list[Series]:
     """
-    Return the series that a run can be made on: without those of its universe that have no bar in its time.
+    Return the series of a run without the members of its universe that have no bar in its time.
 
     Raises:
         NoBars: none is left.
@@ -102,7 +102,7 @@ def _by_instrument(universe: Universe, store: Reader) -> dict[Instrument, tuple[
 @dataclass(frozen=True, slots=True)
 class Roster:
     """
-    Who belongs to the market of a run.
+    The members of a run's market.
 
     Attributes:
         bounds: of each series when it begins to belong and when it does not any more, in turns, as stamps of its bars.
@@ -125,7 +125,7 @@ def roster_of(
     before: BarsBefore | None,
 ) -> Roster:
     """
-    Return who belongs to the market of a run.
+    Return the members of a run's market.
 
     Args:
         missing: whether names without any bar are allowed, or refused.
@@ -237,7 +237,7 @@ def _refusal(counts: Mapping[str, Any], universe: Universe) -> str:
 
 class FinalSales:
     """
-    Sells what is held of names of a universe when their bars have ended, at the last close or what it was worth then.
+    Sells positions in a universe when their bars have ended, at the last close with the delisting return.
 
     A sale belongs to the last bar: it is made before anything else happens at the next one of the run, with the costs
     of an order for the close, and without slippage. Orders for the name that are open are cancelled.
@@ -258,7 +258,7 @@ class FinalSales:
         return [float(np.nextafter(stamp, np.inf)) for stamp, *_ in self._due]
 
     def pay(self, broker: Any, stamp: float, known: Any = None) -> None:
-        """Let the broker sell what has ended before the bar of a stamp, as the first thing of its work."""
+        """Let the broker sell ended positions before the bar of a timestamp, as its first work."""
         ended = []
         while self._done < len(self._due) and self._due[self._done][0] < stamp:
             ended.append(self._due[self._done][1:])
@@ -268,7 +268,7 @@ class FinalSales:
             broker._toactivate.append(_Ended(self, broker, ended))
 
     def sell(self, broker: Any, feed: Any, worth: float) -> None:
-        """Sell what is held of a feed, or buy back what is short."""
+        """Sell a long position in a feed, or cover a short one."""
         held = broker.positions[feed].size if feed in broker.positions else 0
         if not held:
             return
@@ -299,7 +299,7 @@ class _Ended:
         self._sales, self._broker, self._ended = sales, broker, ended
 
     def activate(self) -> None:
-        """Fill what was ordered for the last close, sell what is left, and cancel what cannot be filled any more."""
+        """Fill orders for the last close, sell the rest, and cancel what can no longer fill."""
         broker = self._broker
         if broker.p.coc:
             self._fill_at_the_close()

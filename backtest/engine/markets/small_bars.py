@@ -35,7 +35,7 @@ _STOPS = (bt.Order.Stop, bt.Order.StopLimit)
 
 def check_fill_bars(brokerage: Brokerage, series: Sequence[Series]) -> None:
     """
-    Refuse smaller bars that are none, or that do not go with the rest.
+    Refuse an invalid size of smaller bars, or settings that cannot be combined with them.
 
     Raises:
         UsageError: they are not smaller than the bars of the run, or another option has no meaning on them.
@@ -73,7 +73,7 @@ def _check_account(brokerage: Brokerage, series: Sequence[Series]) -> None:
 
 
 def small_series(brokerage: Brokerage, series: Sequence[Series], store: Reader, span: Any) -> dict[Series, Series]:
-    """Return the series of smaller bars of each that has some in a span; none where they are not asked for."""
+    """Return the series of smaller bars for each series that has some in a span; none if they are not requested."""
     found = {}
     for one in series if brokerage.fill_bars else ():
         small = store.named(_small(one, brokerage.fill_bars))
@@ -92,7 +92,7 @@ def _bars_of(store: Reader, series: Series, span: Span | Sessions | None) -> pa.
 
 class SmallBars(NamedTuple):
     """
-    The small bars of one series, by the bars that they are parts of.
+    The small bars of one series, grouped by the bars that contain them.
 
     Attributes:
         starts: place of the first small bar of each bar, and one more.
@@ -111,7 +111,7 @@ class SmallBars(NamedTuple):
 
 
 class SmallMarket(NamedTuple):
-    """The small bars of a run: by series, and as its manifest and its summary tell of them."""
+    """The small bars of a run, by series, and their description in manifest and summary."""
 
     bars: dict[Series, SmallBars]
     tables: dict[Series, pa.Table]  # of the small series
@@ -232,13 +232,13 @@ class _Walk:
         self._show([first] * 4 + [0.0])  # so that nobody sees the bar before it is over
 
     def show(self, place: int) -> None:
-        """Let the feed have a small bar in place of its own."""
+        """Give the feed a small bar instead of its own."""
         self._show([float(getattr(self.small, name)[place]) for name in _PRICES])
         self.feed._at_small = place
         self.at = place + 1
 
     def restore(self) -> None:
-        """Let the feed have its own bar again."""
+        """Give the feed its own bar again."""
         self._show(self._bar)
         for name, tick in zip(_PRICES, self._ticks, strict=True):
             setattr(self.feed, f"tick_{name}", tick)
@@ -252,7 +252,7 @@ class _Walk:
 
     @property
     def closes(self) -> np.ndarray:
-        """When the small bars of the bar at hand are over."""
+        """When the small bars of the current bar end."""
         return np.asarray(self.small.opened[self._part] + self.small.length)
 
     def prices_at(self, moments: np.ndarray) -> np.ndarray:
@@ -270,14 +270,14 @@ class _Walk:
         return float((self.small.close if is_over else self.small.open)[self._part][place])
 
     def skip(self, moment: int) -> None:
-        """Leave out the small bars that opened before a moment."""
+        """Skip the small bars that opened before a moment."""
         self.at = max(self.at, int(self._part.start + np.searchsorted(self.small.opened[self._part], moment)))
 
     def _close_before(self) -> float:
         return float(self.feed.close[-1]) if len(self.feed) > 1 else float(self.small.open[self._part][0])
 
     def next_touch(self, orders: Sequence[Any]) -> int | None:
-        """Return the place of the next small bar in which an order may be filled, or a trailing stop moves."""
+        """Return the position of the next small bar in which an order may fill, or a trailing stop moves."""
         places = [place for order in orders if (place := self._touch(order)) is not None]
         return min(places, default=None)
 
@@ -360,7 +360,7 @@ class _OnSmallBars:
         self._may_try, self._walks = None, {}
 
     def price_within(self, data: Any) -> float | None:
-        """Return the price of a feed that is known within the bar at hand, None where it has no small bars there."""
+        """Return the known price of a feed within the current bar, None if it has no small bars there."""
         walk = self._walks.get(id(data))
         return None if walk is None or self._now == -math.inf else walk.price(self._now)
 

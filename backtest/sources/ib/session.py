@@ -72,7 +72,7 @@ class _Socket:
 
     @property
     def accepted(self) -> bool:
-        """Whether somebody accepted the connection: the client begins to speak then, or finds it closed again."""
+        """Whether the connection was accepted: then the client begins to speak, or finds it closed again."""
         return bool(self.ib.client.conn.numBytesSent) or self._turned_away.done()
 
     def lose(self) -> None:
@@ -256,14 +256,14 @@ class GatewaySession:
         return False
 
     async def news(self, seconds: float, why: str) -> None:
-        """Return when something changed, at the latest after so many seconds; raise Stopped when asked to stop."""
+        """Return when something changed, or after the timeout; raise Stopped when asked to stop."""
         self._check_stopped()
         await self._any({self._news}, max(0.0, seconds), why)
         self._check_stopped()
 
     @contextlib.contextmanager
     def saying(self, why: str, seconds: float) -> Iterator[None]:
-        """Say why something takes long, once it takes longer than so many seconds."""
+        """Report why something takes long, once it takes longer than the given seconds."""
         timer = self._loop.call_later(seconds, self._say, why)
         try:
             yield
@@ -277,23 +277,23 @@ class GatewaySession:
         _log.warning("%s", why)
 
     async def pause(self, seconds: float, why: str) -> None:
-        """Return after so many seconds; raise Stopped when asked to stop."""
+        """Return after the given seconds; raise Stopped when asked to stop."""
         until = self.time() + seconds
         while (left := until - self.time()) > 0:
             await self.news(left, why)
 
     def tell(self) -> None:
-        """Wake whoever waits for news."""
+        """Wake everyone who waits for news."""
         news, self._news = self._news, _future()
         news.set_result(None)
 
     def stop(self) -> None:
-        """Let requests under way finish, and send no more."""
+        """Let open requests finish, and send no more."""
         self._stopped = True
         self.tell()
 
     def close(self) -> None:
-        """Hang up; what is under way is lost."""
+        """Disconnect; open requests are lost."""
         self._closed = True
         if self._reconnecting:
             self._reconnecting.cancel()
@@ -302,11 +302,11 @@ class GatewaySession:
         self._ended[self._where] = time.monotonic()
 
     def disbelief(self) -> float:
-        """Return the seconds for which "no such instrument" is not to be believed; 0 where it is."""
+        """Return for how many seconds "no such instrument" is not to be believed; 0 if it is."""
         return self.link.disbelief(self.time())
 
     def time(self) -> float:
-        """Return the seconds of a clock that never goes back."""
+        """Return the seconds of a monotonic clock."""
         return self._loop.time()
 
     async def _asked_time(self) -> datetime:
@@ -494,7 +494,7 @@ def _identity(client: Any) -> str:
 
 
 def link_lost() -> LinkLost:
-    """Return the error of a request that was lost on its way."""
+    """Return the error of a request that was lost with the connection."""
     return LinkLost("the connection to the gateway broke; stored bars are kept, run this again to resume")
 
 

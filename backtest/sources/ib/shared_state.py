@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 class State:
     """
-    The budget and the learnt steps of a gateway; without a file they live as long as the object.
+    The request budget and the learnt request lengths of a gateway; without a file they live with the object.
 
     Args:
         path: the file; None for none.
@@ -51,7 +51,7 @@ class State:
 
     def book(self, ask: Ask, now: float) -> float:
         """
-        Book a paced request and return 0, or return the seconds after which to try again.
+        Record a paced request and return 0, or return the seconds until the next attempt.
 
         Args:
             now: seconds since 1970: the programs that share the file have no other clock in common.
@@ -69,14 +69,14 @@ class State:
             return delay / self._scale
 
     def block(self, until: float) -> None:
-        """Let no paced request be sent before a time in seconds since 1970."""
+        """Send no paced request before a time in seconds since 1970."""
         with self._content(wait=True) as content:
             if content is not None:
                 content["blocked_until"] = max(until, self._blocked_until(content, until))
 
     def learnt(self, gateway: str, kind: str, size: str) -> tuple[str, float] | None:
         """
-        Return how much a request of a kind may ask for, and when that was learnt in seconds since 1970; None if never.
+        Return the learnt length of a kind of request, and when it was learnt in seconds since 1970; None if never.
 
         Version 0.1.0 kept its steps by bar size, for whatever gateway: those are as if learnt long ago.
         """
@@ -86,14 +86,14 @@ class State:
             return (step, at) if step else None
 
     def learn(self, gateway: str, kind: str, step: str, at: float) -> None:
-        """Keep how much a request of a kind may ask for, as learnt at a time in seconds since 1970."""
+        """Record the length of a kind of request, as learnt at a time in seconds since 1970."""
         with self._content(wait=True) as content:
             if content is not None:
                 learnt = content.get("learnt", {})
                 content["learnt"] = {**learnt, gateway: {**learnt.get(gateway, {}), kind: [step, at]}}
 
     def head(self, name: str, now: float) -> float | None:
-        """Return when a first bar starts, in seconds as `now`, where that was learnt in the last month."""
+        """Return the start of a first bar, in seconds as `now`, if it was learnt in the last month."""
         with self._content(wait=True) as content:
             head, learnt = (content or {}).get("heads", {}).get(name, (None, 0.0))
             return head if 0 <= now - learnt < _MONTH_SECONDS else None
