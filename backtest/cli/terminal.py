@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import errno
 import io
 import json
 import os
@@ -39,7 +40,21 @@ _LONGEST_CELL = 500  # characters of a cell of a table
 def say(text: str) -> None:
     """Print a message on stderr, or nowhere if that is closed."""
     if sys.stderr is not None:
-        print(harmless(shortened(text)), file=sys.stderr, flush=True)
+        with _unless_closed():
+            print(harmless(shortened(text)), file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _unless_closed() -> Iterator[None]:
+    """Do without a stream that is closed, by its object or, as a strategy can, by its descriptor."""
+    try:
+        yield
+    except ValueError:
+        if not sys.stderr.closed:
+            raise
+    except OSError as error:
+        if error.errno != errno.EBADF:
+            raise
 
 
 def give(text: str) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 import subprocess
 import sys
+from contextlib import redirect_stderr, suppress
 
 import pytest
 from places import ROOT
@@ -138,6 +140,18 @@ def test_a_name_that_is_no_utf_8_is_no_traceback(tmp_path):
 
 
 # --- at no length
+
+
+@pytest.mark.parametrize("close", [lambda stream: stream.close(), lambda stream: os.close(stream.fileno())])
+def test_nothing_is_said_where_stderr_was_closed(tmp_path, close):
+    stream = (tmp_path / "said").open("w")
+    with redirect_stderr(stream):
+        close(stream)
+        say("nobody hears it")
+
+    assert (tmp_path / "said").read_text() == ""
+    with suppress(OSError):
+        stream.close()
 
 
 def test_a_message_keeps_its_beginning_and_its_end():
