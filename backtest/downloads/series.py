@@ -121,6 +121,7 @@ class Filling:
         self._kept: list[Span] = []  # windows that brought bars
         self._comparing = False  # whether the window under way is one to compare
         self._late: list[Span] = []  # ends of windows for which the vendor may be late
+        self._quiet: list[Span] = []  # last days that were said to have no bar
         self._found: list[Span] = []  # holes, in a generation of what is stored
         self._looked_at = -1
         self._vague = False  # whether neither our calendar nor the source's knows the sessions
@@ -566,6 +567,7 @@ class Filling:
         if old and self._longer_than_a_day:
             end = bar_start(self._series, self._hours, old.end)
             old = Span(old.start, end) if old.start < end else None
+        self._quiet.extend(window.minus([old] if old else []))
         if old is not None:
             reason = "" if shut or gaps.BEFORE_HEAD in text else self._reason(old)
             self._write_empty(old, f"{text}; {reason}" if reason else text)
@@ -577,9 +579,13 @@ class Filling:
         unsure = self._vague or not gaps.has_calendar(self._hours)
         if unsure and gaps.may_be_holidays(self._series, self._hours, window):
             return gaps.NOT_KNOWN
+        return gaps.SELDOM if self._seldom_trades() else ""
+
+    def _seldom_trades(self) -> bool:
+        """Return whether sessions without a bar are usual in what is stored of the span."""
         assert self._wanted is not None  # _start has run
         stored = _stored(self._store, self._series, self._wanted)
-        return gaps.SELDOM if seldom_trades(self._series, self._hours, stored, self._wanted) else ""
+        return seldom_trades(self._series, self._hours, stored, self._wanted)
 
     def _write_empty(self, old: Span, text: str) -> None:
         contract = self._source.qualify(self._series.instrument)
@@ -894,8 +900,11 @@ class Filling:
         assert self._wanted is not None  # _start has run
         end, known = self._end(), gaps.has_calendar(self._hours)
         after = [end.after] if end else []
+        # The last days of what seldom trades are asked for again on the next night, and are no reason for an alarm.
+        quiet = [*self._quiet, *self._late]
+        quiet = quiet if quiet and self._seldom_trades() else []
         for gap in gaps.unanswered(self._wanted, self._answers()):
-            for part in gap.minus(after):
+            for part in gap.minus([*after, *quiet]):
                 if not known or trades_in(self._series, self._hours, part):
                     yield from self._source.windows(self._series, part)
         unconfirmed = gaps.unconfirmed(self._series, self._hours, self._wanted, self._answers())

@@ -290,7 +290,7 @@ def missing_stretches(series: Series, hours: Hours, bars: pa.Table, span: Span) 
             gone = np.ones(len(before), bool)
         elif stops[part] == rows[part]:
             gone &= others >= _WHOLE
-        elif not gone.any():
+        elif not gone.any() and others >= _HALF:  # of a few bars a session three stretches are all but those
             odd = [pair not in habits for pair in zip(before - starts[part], after - ends[part], strict=True)]
             gone = _gone(lengths[part], session, least, 1 - _FULL) & np.array(odd)
         missing += [Span(_moment(start), _moment(end)) for start, end in zip(before[gone], after[gone], strict=True)]

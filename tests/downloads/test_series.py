@@ -382,6 +382,21 @@ def test_what_came_late_is_stored_whenever_it_is_asked_for_again(upstream, store
     assert store.read(DAILY).equals(whole)
 
 
+@pytest.mark.slow
+def test_the_last_days_of_what_seldom_trades_are_no_alarm_and_are_asked_for_again(upstream, store):
+    whole = upstream.read(DAILY)
+    remove(upstream, *(moment.date() for moment in whole["time"].to_pylist() if moment.day % 3))
+
+    one_night, next_night = (nights(upstream, store, 0, until=date(2012, 6, day))[0] for day in (19, 20))
+    upstream.write(DAILY, Span.of_dates(FIRST, LAST), whole, revise=True)
+    mended = fill(upstream, store, date(2012, 6, 21))
+
+    assert (one_night[:2], next_night[:2]) == (("complete", 0), ("complete", 0))
+    assert next_night[2] > 0
+    assert mended.last == datetime(2012, 6, 21, tzinfo=UTC)
+    assert [bar.day for bar in store.read(DAILY)["time"].to_pylist()][-3:] == [19, 20, 21]
+
+
 # Sessions of the vendor's year that are not in its answers: before the first bar, between, and after the last.
 CUTS = [(3, 1), (3, 20), (100, 1), (100, 40), (249, 1), (230, 20)]
 

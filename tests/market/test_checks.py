@@ -470,6 +470,17 @@ def test_of_an_instrument_that_seldom_trades_no_stretch_is_missing(share, seed):
     assert missing_stretches(MINUTES, NYSE, thin, TEN) == []
 
 
+@pytest.mark.parametrize("share", [0.95, 0.985])
+def test_of_an_instrument_with_a_few_bars_a_session_no_stretch_is_missing(share):
+    """Between two bars, and beside them, lie three stretches: the rest is as good as whole, and says nothing."""
+    series, dates, chance = Series.parse("AAPL/5mins"), (date(2024, 4, 1), date(2024, 5, 31)), Random(1)
+    bars = minute_bars(series, *dates)
+
+    thin = bars.filter([chance.random() > share for _ in range(len(bars))])
+
+    assert missing_stretches(series, NYSE, thin, span_of_sessions(series, *dates)) == []
+
+
 def test_forty_minutes_here_and_there_are_missing_where_all_others_are_there():
     bars = without(
         minute_bars(MINUTES, *SPRING), *((f"{14 + n // 6}:{n % 6}1", f"{14 + n // 6}:{n % 6}2") for n in range(5, 38))
