@@ -875,8 +875,13 @@ def _notes(strategy: Any) -> Any:
 
 
 def _run(cerebro: _Cerebro, strategy: Strategy) -> Recorder:
-    (ran,) = cerebro.run()
-    recorder: Recorder = ran.analyzers.recorder
+    done = cerebro.run()
+    if not (isinstance(done, list) and len(done) == 1 and isinstance(done[0], bt.Strategy)):
+        raise StrategyError(
+            f"{strategy.name} did not run: Cerebro.run() returned {done!r:.80} in place of it; if its file replaces "
+            "functions of Backtrader, leave that out"
+        )
+    recorder: Recorder = done[0].analyzers.recorder
     if not len(recorder.stamps) and cerebro.stopped:
         where = f" {cerebro.stopped_at}" if cerebro.stopped_at else ""
         raise StrategyError(

@@ -389,6 +389,13 @@ def test_a_strategy_that_skips_itself_is_said_to(tmp_path, store):
     assert "asks to be left out of the run in __init__() at line 5 of mine.py: StrategySkipError: not today" in shown
 
 
+def test_a_file_that_replaces_the_run_of_backtrader_is_said_to(tmp_path, store, monkeypatch):
+    monkeypatch.setattr(bt.Cerebro, "run", bt.Cerebro.run)  # which is put back afterwards
+    text = "bt.Cerebro.run = lambda *ignored, **more: []\n\nclass S(bt.Strategy):\n    pass\n"
+
+    assert "did not run: Cerebro.run() returned [] in place of it" in told(file_of(tmp_path, text), store)
+
+
 @pytest.mark.parametrize("where", ["__init__", "start"])
 def test_a_run_that_is_stopped_before_its_first_bar_is_said_to_be(tmp_path, store, where):
     text = f"class S(bt.Strategy):\n    def {where}(self):\n        self.env.runstop()\n"
