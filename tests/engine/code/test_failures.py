@@ -386,7 +386,7 @@ def test_a_strategy_that_skips_itself_is_said_to(tmp_path, store):
 
     shown = told(file_of(tmp_path, text), store)
 
-    assert "asks to be left out of the run in __init__() at line 5 of mine.py: StrategySkipError: not today" in shown
+    assert "asked to be skipped in __init__() at line 5 of mine.py: StrategySkipError: not today" in shown
 
 
 def test_a_file_that_replaces_the_run_of_backtrader_is_said_to(tmp_path, store, monkeypatch):
