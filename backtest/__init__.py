@@ -10,7 +10,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from backtest._garbage import seldom_collected
+from . import _garbage
 
 if TYPE_CHECKING:
     from backtest.api import RunResult as RunResult
@@ -139,7 +139,7 @@ def __getattr__(name: str) -> Any:
     home = _HOMES.get(name) or _TYPES.get(name)
     if not home:
         raise AttributeError(f"module 'backtest' has no attribute {name!r}")
-    with seldom_collected():
+    with _garbage.seldom_collected():
         return getattr(import_module(f"backtest.{home}"), name)
 
 

@@ -144,7 +144,7 @@ def path(value: Any, name: str, example: str = "write the path of a folder") -> 
     refuse(name, value, example)
 
 
-def bytes_of(path: Path) -> bytes:
+def named_bytes(path: Path) -> bytes:
     """
     Return the content of a file that the user named; the name may be a link.
 
@@ -165,10 +165,10 @@ def text_of(path: Path) -> str:
     Return the text in a file that the user named, as UTF-8.
 
     Raises:
-        OSError: as `bytes_of`.
+        OSError: as `named_bytes`.
         UnicodeDecodeError: it is none.
     """
-    return bytes_of(path).decode("utf-8-sig")
+    return named_bytes(path).decode("utf-8-sig")
 
 
 def rows_of(path: Path) -> list[list[str]]:
@@ -176,7 +176,7 @@ def rows_of(path: Path) -> list[list[str]]:
     Return the cells of each line of a CSV file that the user named, without empty lines.
 
     Raises:
-        OSError: as `bytes_of`.
+        OSError: as `named_bytes`.
         ValueError: it is no text, or no CSV.
     """
     try:

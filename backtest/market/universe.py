@@ -141,7 +141,7 @@ def read_universe(file: str | Path) -> Universe:
     return _of_table(path.name, *_columns_of_file(path))
 
 
-def in_order(rows: Sequence[Membership]) -> tuple[Membership, ...]:
+def memberships_in_order(rows: Sequence[Membership]) -> tuple[Membership, ...]:
     """
     Return the memberships of one name in order of time.
 
@@ -217,7 +217,7 @@ def _columns_of_parquet(path: Path) -> tuple[list[str], list[tuple[Any, ...]]]:
     import pyarrow.parquet as pq
 
     try:
-        file = pq.ParquetFile(pa.BufferReader(_arguments.bytes_of(path)), pre_buffer=False)
+        file = pq.ParquetFile(pa.BufferReader(_arguments.named_bytes(path)), pre_buffer=False)
         if nested := [field.name for field in file.schema_arrow if pa.types.is_nested(field.type)]:
             raise ValueError(f"the column {nested[0][:_LONGEST_NAME]!r} has lists or records")
         rows, columns = file.metadata.num_rows, file.metadata.num_columns
@@ -378,4 +378,4 @@ def _made(name: str, rows: Sequence[Membership]) -> Universe:
         raise UsageError(f"the universe has no members{f' {name!r}' if name else ''}; {_EXAMPLE}")
     ordered = sorted(rows, key=lambda one: str(one.series.instrument))
     names = groupby(ordered, key=lambda one: one.series.instrument)
-    return Universe(name, tuple(chain.from_iterable(in_order(list(own)) for _, own in names)))
+    return Universe(name, tuple(chain.from_iterable(memberships_in_order(list(own)) for _, own in names)))

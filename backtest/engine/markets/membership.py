@@ -20,7 +20,7 @@ from backtest.market.hours import Hours
 from backtest.market.series import Instrument, Series, few
 from backtest.market.session_days import session_days
 from backtest.market.span import Sessions, Span
-from backtest.market.universe import Membership, Universe, in_order
+from backtest.market.universe import Membership, Universe, memberships_in_order
 from backtest.runs.spec import ALLOW
 from backtest.store.reader import Reader, bars_if_any, hours_in
 
@@ -96,7 +96,7 @@ def _by_instrument(universe: Universe, store: Reader) -> dict[Instrument, tuple[
     found: dict[Instrument, list[Membership]] = {}
     for rows in universe.by_instrument.values():
         found.setdefault(store.named(rows[0].series).instrument, []).extend(rows)
-    return {instrument: in_order(rows) for instrument, rows in found.items()}
+    return {instrument: memberships_in_order(rows) for instrument, rows in found.items()}
 
 
 @dataclass(frozen=True, slots=True)
