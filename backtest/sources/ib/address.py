@@ -7,12 +7,13 @@ import ipaddress
 import re
 import socket
 from dataclasses import dataclass
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from backtest.errors import UsageError
 
 PORTS = {7496: "TWS, live", 7497: "TWS, paper", 4001: "IB Gateway, live", 4002: "IB Gateway, paper"}
 _HOST, _PORT = "127.0.0.1", 7497
+_MOST_CLIENTS = 2**31 - 1  # an id is an int of Java
 _TOLD: set[GatewayAddress] = set()  # whose exposure was told in this process
 _EXAMPLE = "write such as ib://127.0.0.1:4002?client_id=7"
 
@@ -84,14 +85,14 @@ def parse_address(rest: str) -> tuple[GatewayAddress, int, str]:
         parts = urlsplit(text)
         if parts.path not in ("", "/") or parts.fragment:
             raise ValueError("nothing follows the port but ?client_id=N")
-        host, port = parts.hostname or _HOST, _PORT if parts.port is None else parts.port
-        query = {name: values[-1] for name, values in parse_qs(parts.query, strict_parsing=bool(parts.query)).items()}
-        client_id, limits = int(query.pop("client_id", "1")), query.pop("limits", "practical")
+        host, port = unquote(parts.hostname or _HOST), _PORT if parts.port is None else parts.port
+        query = _query(parts.query)
+        client_id, limits = _client_id(query.pop("client_id", "1")), query.pop("limits", "practical")
     except ValueError as error:
         raise UsageError(f"{text!r} is not a valid address ({error}); {_EXAMPLE}") from error
     if query:
         raise UsageError(
-            f"ib://{_HOST}:{_PORT}?{'=...&'.join(query)}=... means nothing; only client_id and limits can be given"
+            f"ib://{parts.netloc}?{'=...&'.join(query)}=... means nothing; only client_id and limits can be given"
         )
     return GatewayAddress(host, port), client_id, limits
 
@@ -156,6 +157,22 @@ WITHOUT_A_GATEWAY = (
 def elsewhere() -> str:
     """Return the settings that a gateway on another machine needs."""
     return "untick 'Allow connections from localhost only' there and add this machine to the trusted IPs"
+
+
+def _query(text: str) -> dict[str, str]:
+    """Return the values in a query by their names; raise ValueError where one is named twice or has no value."""
+    pairs = parse_qsl(text, keep_blank_values=True, strict_parsing=bool(text))
+    for name, value in pairs:
+        if not value or [other for other, _ in pairs].count(name) > 1:
+            raise ValueError(f"{name} has {'several values' if value else 'no value'}")
+    return dict(pairs)
+
+
+def _client_id(text: str) -> int:
+    number = int(text) if re.fullmatch("[0-9]{1,10}", text) else _MOST_CLIENTS + 1
+    if number > _MOST_CLIENTS:
+        raise ValueError(f"client_id {text!r} is not a number from 0 to {_MOST_CLIENTS}")
+    return number
 
 
 def _check_host(host: str) -> None:

@@ -45,6 +45,7 @@ def port():
         ("//192.168.1.20:4001/?client_id=3", "192.168.1.20", 4001, "192.168.1.20:4001"),
         ("//[::1]:4002", "::1", 4002, "[::1]:4002"),
         ("//[fe80::2%eth0]:4002", "fe80::2%eth0", 4002, "[fe80::2%eth0]:4002"),
+        ("//[fe80::2%25eth0]:4002", "fe80::2%eth0", 4002, "[fe80::2%eth0]:4002"),  # as RFC 6874 writes it
         ("//bücher.example:4002", "bücher.example", 4002, "bücher.example:4002"),
     ],
 )
@@ -75,7 +76,12 @@ def test_any_host_is_taken(rest, host, port, shown):
         ("//ib-gateway:port", "not a valid address"),
         ("//ib-gateway:4002/paper", "nothing follows the port"),
         ("//ib-gateway:4002#x", "nothing follows the port"),
-        ("//ib-gateway:4002?client=7", "means nothing"),
+        ("//ib-gateway:4002?client=7", "ib://ib-gateway:4002.client=... means nothing"),
+        ("//ib-gateway:4002?client_id=", "client_id has no value"),
+        ("//ib-gateway:4002?client_id=1&client_id=2", "client_id has several values"),
+        ("//ib-gateway:4002?client_id=-1", "from 0 to 2147483647"),
+        ("//ib-gateway:4002?client_id=2147483648", "from 0 to 2147483647"),
+        ("//ib-gateway:4002?client_id=one", "from 0 to 2147483647"),
     ],
 )
 def test_what_cannot_be_a_gateway_is_refused_before_anything_is_looked_up(hosts, rest, said):
