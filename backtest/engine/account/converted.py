@@ -24,11 +24,12 @@ class PresentRow:
         self.stamps = stamps
         self._known, self._last = _floats(stamps), len(stamps) - 1
         self._feeds, self._stamp, self._row = list(feeds), 0.0, 0
+        self._begun = False  # whether a feed alone has a bar, which is asked once
 
     def number(self) -> int:
         """Return the row of the newest bar that any feed shows."""
-        if len(self._feeds) == 1 and len(self._feeds[0]):
-            stamp = self._feeds[0].datetime[0]
+        if self._begun or (len(self._feeds) == 1 and len(self._feeds[0])):
+            self._begun, stamp = True, self._feeds[0].datetime[0]
         else:
             stamp = max([feed.datetime[0] for feed in self._feeds if len(feed)], default=0.0)
         if stamp != self._stamp:
@@ -133,7 +134,8 @@ class Converted(bt.CommInfoBase):
     def getvaluesize(self, size: float, price: float) -> Any:
         """Return the value of a size."""
         if self._plain:  # as Backtrader's own does, without the call
-            return size * price * self.factor
+            factor = self._factor
+            return size * price * (self.factor if factor is None else factor)
         if self._stocklike:
             return self.inner.getvaluesize(size, price) * self.factor
         return self.inner.getvaluesize(size, price * self._unit) * self._first
@@ -227,9 +229,10 @@ class Converting:
     def next(self) -> None:
         """Do a bar's work, and value the cash that is held by currency."""
         super().next()  # type: ignore[misc]
-        models: Any = self.comminfo.values()  # type: ignore[attr-defined]
-        for cash in {model.cash for model in models if type(model) is Converted and model.cash is not None}:
-            cash.end_bar(self)  # one for all
+        for model in self.comminfo.values():  # type: ignore[attr-defined]
+            if type(model) is Converted and model.cash is not None:
+                model.cash.end_bar(self)
+                return  # one for all
 
     def _pretend(self, order: Any, *rest: Any) -> Any:  # of a lean broker
         pretend: Any = super()._pretend  # type: ignore[misc]
