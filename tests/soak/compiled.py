@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 from apart import apart
 from compiled_check import backends_differ, differences, set_up_of
 from compiled_mutants import MUTANTS, mutated
-from compiled_random import Chance, Linked, case, compared
+from compiled_random import CLASSES, case, compared
 from compiled_strategies_of_tests import STRATEGIES, feeds
 
 SECONDS = 300.0
@@ -48,7 +48,7 @@ def main(words: list[str] | None = None) -> int:
     orders = fills = left = 0
     found = {}
     cases = range(asked.seed, asked.seed + asked.cases)
-    for seed, cls in product(cases, (Chance, Linked)):
+    for seed, cls in product(cases, CLASSES):
         wide = seed // 16 % 2 == 1  # on all clocks: dated costs, slippage and volume caps
         if asked.fast:
             outcomes, names = backends_differ(cls, *case(seed, asked.trials, bars=90, wide=wide))
@@ -61,7 +61,8 @@ def main(words: list[str] | None = None) -> int:
         found.update({(seed, cls.__name__, trial): said for trial, said in differing.items()})
     for (seed, name, trial), said in found.items():
         print(f"seed {seed}, {name}, trial {trial}: {said}")
-    print(f"{2 * asked.cases * asked.trials} trials, {orders} orders, {fills} fills, {left} left, {len(found)} differ")
+    trials = len(CLASSES) * asked.cases * asked.trials
+    print(f"{trials} trials, {orders} orders, {fills} fills, {left} left, {len(found)} differ")
     return int(bool(found))
 
 
@@ -89,7 +90,7 @@ def telling(number: int) -> str:
                 return f"{name} raises {type(error).__name__}"
             if outcomes.why_not or outcomes.left or differing:
                 return name
-        for seed, cls, wide in product(range(MOST), (Chance, Linked), (False, True)):
+        for seed, cls, wide in product(range(MOST), CLASSES, (False, True)):
             try:
                 outcomes, differing = compared(seed, 6, bars=60, cls=cls, wide=wide)
             except Exception as error:  # noqa: BLE001 - a wrong engine may well stumble

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import time, timedelta
 from typing import Any
 
 import backtrader as bt
@@ -162,6 +162,47 @@ class Linked(Chance):
             self.close(data=data)
         else:
             self.buy(data=data, size=size * 40)
+
+
+class Rings(Chance):
+    """Has timers, and looks when they ring at what has moved already and at what has not."""
+
+    params = (("week", 1),)
+
+    def __init__(self):
+        super().__init__()
+        self.rung = 0
+        self.add_timer(time(10), weekdays=[self.p.week, self.p.week + 2], weekcarry=True, name="week")
+        self.add_timer(bt.Timer.SESSION_START, monthdays=[3, 17], name="month", more=2)
+        self.add_timer(time(9, 30), repeat=timedelta(minutes=7), name="often")
+
+    def notify_timer(self, timer, when, *args, **kwargs):
+        self.rung += 1
+        if kwargs["name"] == "week":
+            self.state = (self.state + len(self) * 17) % MANY
+            if len(self) > 2:
+                today = self.data.datetime.date(0).day
+                self.state = (self.state + self.datetime.date(0).day * 3 + today + int(self.datetime[0])) % MANY
+            self.trade(self.datas[0])
+        elif kwargs["name"] == "month":
+            for data in self.datas:
+                if len(data) > 4:
+                    self.act(data)
+            self.state = (self.state + kwargs["more"] * len(self.datas[0])) % MANY
+        elif self.rung % 5 == 0:
+            self.trade(self.datas[-1])
+
+    def trade(self, data):
+        if len(data) > 4 and len(self) > 4:
+            if data.close[0] > self.average[data][0]:
+                self.buy(data=data, size=3)
+            else:
+                self.sell(data=data, size=2 + self.rung % 3)
+            if self.average[data][-1] < self.average[data][0]:
+                self.act(data)
+
+
+CLASSES = (Chance, Linked, Rings)
 
 
 def feeds_of(seed: int, clock: str, count: int, bars: int = BARS) -> Callable[[], list[Any]]:

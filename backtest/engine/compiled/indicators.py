@@ -76,23 +76,48 @@ class Market:
         found = {**self.columns, "ends": self.session_ends() if closes else np.zeros_like(self.columns["close"])}
         return found | {name: self._by_step(values) for name, values in more.items()}
 
-    def tables(self, columns: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """Return all columns, shape (columns, steps, feeds), and the rows of feeds, shape (steps, feeds + 1)."""
-        rows = np.vstack([self.rows, np.arange(self.steps)])  # the last is the clock of the strategy
-        return np.array(list(columns.values())), np.ascontiguousarray(rows.T)
+    def clocks(self, lagged: bool) -> np.ndarray:
+        """
+        Return the rows of all clocks by step: of the feeds, and of the strategy.
 
-    def now(self, columns: Mapping[str, np.ndarray]) -> SimpleNamespace:
+        Args:
+            lagged: whether also those of the step before, at which indicators stand when a timer rings.
+        """
+        rows = np.vstack([self.rows, np.arange(self.steps)])
+        before = np.hstack([np.full((len(rows), 1), -1), rows[:, :-1]])
+        return np.ascontiguousarray((np.vstack([rows, before]) if lagged else rows).T)
+
+    def tables(self, columns: Mapping[str, np.ndarray], lagged: bool = False) -> tuple[np.ndarray, np.ndarray]:
+        """Return all columns, shape (columns, steps, feeds), and the rows of clocks, shape (steps, clocks)."""
+        return np.array(list(columns.values())), self.clocks(lagged)
+
+    def now(self, columns: Mapping[str, np.ndarray], lagged: bool = False) -> SimpleNamespace:
         """Return what stands for the present step; `move` sets it."""
         now = SimpleNamespace(step=-1, reads=0, writes=0)
         now.columns = [(name, f"{name}_all", values) for name, values in columns.items()]
-        rows = np.vstack([self.rows, np.arange(self.steps)])  # the last is the clock of the strategy
-        now.by_step, now.until = np.ascontiguousarray(rows.T), 0
+        now.by_step, now.until = self.clocks(lagged), 0
         return now
 
     def phases(self, minimums: Sequence[int]) -> tuple[int, int]:
         """Return for how many steps the longest minimum period is not reached, and for how many it is just reached."""
         status = np.max([least - 1 - rows for least, rows in zip(minimums, self.rows, strict=True)], axis=0)
         return int((status > 0).sum()), int((status == 0).sum())
+
+
+def rings_of(timers: Sequence[Any], market: Market) -> np.ndarray:
+    """Return at which steps each of some timers rings, shape (timers, steps); feeds are moved for it, and back."""
+    datas, rung = market.datas, np.zeros((len(timers), market.steps), bool)
+    for timer in timers:
+        timer.start(datas[0])
+    moves = np.diff(market.rows, axis=1, prepend=-1)
+    for step, stamp in enumerate(market.stamps.tolist()):
+        for data in (datas[n] for n in np.flatnonzero(moves[:, step]).tolist()):
+            data.advance()
+        for number, timer in enumerate(timers):
+            rung[number, step] = timer.check(stamp)
+    for data in datas:
+        data.home()
+    return rung
 
 
 def move(now: SimpleNamespace, step: int) -> None:
@@ -143,6 +168,13 @@ class MomentLine:
     def __init__(self, stamps: np.ndarray, zone: Any, part: str) -> None:
         of = _PARTS[part]
         self.array = np.array([of(num2date(one, tz=zone, naive=True)) for one in stamps.tolist()], float)
+
+
+class OwnLine:
+    """The stamps of a strategy, as numbers; looks as a line does."""
+
+    def __init__(self, stamps: np.ndarray) -> None:
+        self.array = stamps
 
 
 class ValidLine:

@@ -47,6 +47,8 @@ _TABLES = (
     "PO",
     "WA",
     "AS",
+    "TM",
+    "TR",
 )
 _FILL = 6  # numbers of a fill
 _ROOM = 1024  # orders of a trial at first
@@ -227,6 +229,7 @@ class Kernel:
             raise NotCompiled("numba is not installed: pip install 'ib-backtest[fast]'")
         self.constants, self.kinds, self.slots, self.steps = constants, kinds, slots, steps
         self.feeds, self.columns = int(constants["NF"]), list(columns)
+        self.clocks = (self.feeds + 1) * (2 if constants["RINGS"] else 1)
         self.functions = {**ledger_functions(), **functions}
         self.places = self._places({**ledger.ACCOUNT, **ledger.OF_TRADES, **kept})
         for node in functions.values():
@@ -292,15 +295,21 @@ class Kernel:
             array, number, _ = self.places[name]
             return f"{array}[{number}]"
 
-        told = f"{scalar('told')} > 0 or {scalar('traded')} > 0"
-        hears = ["        IS[1] = IS[2]", f"        IS[2] = {ledger.NOTES} - IS[2]", f"        if {told}:",
-                 "            deliver(p)"] if "deliver" in entries else []  # fmt: skip
+        rung = self.constants["RINGS"]
+        told, traded = ("heard", "heard_trades") if rung else ("told", "traded")
+        rings = [text for n in range(rung) for text in
+                 (f"        if TM[TR[{n}] + step] != 0:", f"            ring_{n}(p)")]  # fmt: skip
+        hears = ["        IS[1] = IS[2]", f"        IS[2] = {ledger.NOTES} - IS[2]",
+                 *(["        hear(p)"] if rung else []), *rings,
+                 f"        if {scalar(told)} > 0 or {scalar(traded)} > 0:",
+                 "            deliver(p)"] if "deliver" in entries else rings  # fmt: skip
         _, position, _ = self.places["position"]
         return "\n".join(
             [
                 "@njit(**FAST)",
                 "def trial(p, steps, opens, before, ready):",
                 "    FS, IS, FT = ff(p, 0), ii(p, 1), ff(p, 2)",
+                *(["    TM, TR = ii(p, 20), ii(p, 21)"] if rung else []),
                 "    EQ, CA, PO, WA = ff(p, 15), ff(p, 16), ff(p, 17), ii(p, 18)",
                 "    n = 0",
                 "    for step in range(steps):",
@@ -340,6 +349,7 @@ class Kernel:
         wanted: np.ndarray,
         phases: tuple[int, np.ndarray, np.ndarray],
         recorded: set[str],
+        rings: Sequence[tuple[np.ndarray, np.ndarray]] = (),
     ) -> Ledgers:
         """
         Make trials.
@@ -352,6 +362,7 @@ class Kernel:
             phases: the step from which on strategies are called; of each trial, before which it waits, and before
                 which it is just ready.
             recorded: what of "equity", "cash" and "positions" is wanted of each trial.
+            rings: of each timer at which steps each kind of it rings, and of which kind it is in each trial.
         """
         told = int(wanted.sum())
         done = Ledgers(
@@ -365,6 +376,10 @@ class Kernel:
             "MF": market[0].ravel(), "MR": market[1].ravel(), "WA": wanted.astype(np.int64),
             "LF": np.concatenate([line for table, _ in lines for line in table] or [np.zeros(1)]),
         }  # fmt: skip
+        starts = np.cumsum([0, *(kinds.size for kinds, _ in rings)])
+        if rings:
+            shared["TM"] = np.concatenate([kinds.ravel() for kinds, _ in rings]).astype(np.int64)
+            shared["TR"] = np.zeros(len(rings), np.int64)
         room, trial, given = _ROOM, 0, _ROOM
         arrays = self._arrays(room) | shared
         addresses = self._addresses(arrays)
@@ -374,6 +389,8 @@ class Kernel:
         begins = [(number, values.ctypes.data, values.strides[0] * each) for number, values, each in rows]
         while trial < count:
             self._set(arrays, first, constants, lines, trial, given)
+            for number, (kinds, which) in enumerate(rings):
+                arrays["TR"][number] = starts[number] + which[trial] * kinds.shape[1]
             for number, begin, width in begins:
                 addresses[number] = begin + trial * width
             self.module.trial(addresses.ctypes.data, self.steps, phases[0], waiting[trial], readies[trial])
@@ -547,7 +564,7 @@ class _Scalar(ast.NodeTransformer):
         feeds = self.kernel.feeds
         if node.value.value.id == "N":
             if name == "at":
-                return self.expression(f"MR[IS[{_STEP}] * {feeds + 1} + ({index})]")
+                return self.expression(f"MR[IS[{_STEP}] * {self.kernel.clocks} + ({index})]")
             column = self.kernel.columns.index(name)
             return self.expression(f"MF[({column} * IS[{_STEPS}] + IS[{_STEP}]) * {feeds} + ({index})]")
         text = self.place(name, index)
@@ -576,7 +593,7 @@ class _Scalar(ast.NodeTransformer):
         if name == "line":
             number = args[0].value
             clock = self.kernel.slots[number][0]
-            text = f"line(p, {number}, {clock}, {self.kernel.feeds + 1}, {ast.unparse(args[1])})"
+            text = f"line(p, {number}, {clock}, {self.kernel.clocks}, {ast.unparse(args[1])})"
             return self.expression(f"int({text})" if len(args) > 2 else text)
         if name == "const":
             number = args[0].value

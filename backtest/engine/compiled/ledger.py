@@ -141,6 +141,11 @@ OF_TRADES: dict[str, tuple[str, str]] = {
     "x_opened": (FLOAT, NOTED),
     "x_closed": (FLOAT, NOTED),
 }
+# Where there are timers, which ring before notes are read: how many of these wait.
+OF_TIMERS: dict[str, tuple[str, str]] = {
+    "heard": (WHOLE, ""),
+    "heard_trades": (WHOLE, ""),
+}
 # Where orders have parents: what the next order is given along, and of each its parent, counted from 1.
 OF_FAMILIES: dict[str, tuple[str, str]] = {
     "with_parent": (WHOLE, ""),  # counted from 1; 0 for none

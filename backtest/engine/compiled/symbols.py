@@ -125,12 +125,13 @@ class Maker:
         made, args, kwargs = new.dopreinit(made, *args, **kwargs)
         self._before = dict(vars(made))
         self._params, self._defaults = type(made.p), dict(made.p._getkwargsdefault())
+        self._before["_compiled_timers"] = list[Any]()  # which `_add_timer` puts them into
         empty = {name: one for name, one in self._before.items() if isinstance(one, list | dict) and not one}
         self._empty = [(name, partial(copy, one) if type(one) not in (list, dict) else type(one))
                        for name, one in empty.items()]  # fmt: skip
         tells_cash = {name: lambda: cash for name in ("getcash", "get_cash", "getvalue", "get_value")}
         self._before["broker"] = _Out("broker", {**tells_cash, "cash": cash, "startingcash": cash})
-        self._before["env"] = self._before["cerebro"] = _Out("cerebro", {})
+        self._before["env"] = self._before["cerebro"] = _Out("cerebro", {"_add_timer": _add_timer})
 
     def make(self, params: Mapping[str, Any]) -> Any:
         """Return the strategy of a trial, as it is when the first bar comes; what its own code raises comes out."""
@@ -160,6 +161,19 @@ class Maker:
     def own(self, trial: Any) -> dict[str, Any]:
         """Return what its own code put into a strategy."""
         return {name: value for name, value in vars(trial).items() if name not in self._before}
+
+
+def _add_timer(owner: Any, **asked: Any) -> Any:
+    """Return a timer of a strategy, as Cerebro makes it, and keep it."""
+    timers = vars(owner)["_compiled_timers"]
+    timers.append(bt.timer.Timer(tid=len(timers), owner=owner, **asked))
+    return timers[-1]
+
+
+def timers_of(trial: Any) -> list[Any]:
+    """Return the timers of a strategy; none of one that Backtrader made, which has them in its Cerebro."""
+    found: list[Any] = vars(trial).get("_compiled_timers", [])
+    return found
 
 
 def _set_signals(trial: Any) -> None:

@@ -19,6 +19,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import time, timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -28,9 +29,18 @@ import numpy as np
 from backtest.engine.alignment import mixes_clocks
 from backtest.engine.compiled import ledger
 from backtest.engine.compiled.brokerage import check_broker, columns_of, constants_of
-from backtest.engine.compiled.indicators import Market, move, owners_of, reckon, release, rows_of_lines, values_of_lines
+from backtest.engine.compiled.indicators import (
+    Market,
+    move,
+    owners_of,
+    reckon,
+    release,
+    rings_of,
+    rows_of_lines,
+    values_of_lines,
+)
 from backtest.engine.compiled.refusals import NotCompiled
-from backtest.engine.compiled.symbols import Maker, indicators_of, trace
+from backtest.engine.compiled.symbols import Maker, indicators_of, timers_of, trace
 from backtest.engine.compiled.translation.program import Program
 from backtest.engine.compiled.translation.strategies import translate
 from backtest.engine.compiled.vectors import LEDGER_CONSTANTS, built, named_in, written
@@ -175,7 +185,8 @@ class _Bench(bt.Cerebro):
             if any(id(one) in broken for one in indicators_of(trial)):
                 left[number] = "an indicator fails"
                 continue
-            groups.setdefault(_shape(self.maker.own(trial), trial.p), []).append(number)
+            shape = _shape(self.maker.own(trial), trial.p), len(timers_of(trial))
+            groups.setdefault(shape, []).append(number)
         at = self.asked[2](self.market.stamps) if self.asked[2] else np.arange(self.market.steps)
         parts = []
         for numbers in groups.values():
@@ -227,10 +238,11 @@ class Run:
             **LEDGER_CONSTANTS, **constants_of(bench), "NF": feeds,
             "HEARS": program.hears, "TRADES": program.hears_trades, "VALUES": program.values,
             "MARKET_ONLY": program.market_only, "FAMILIES": program.families, "GROUPS": program.groups,
+            "RINGS": program.rings,
         }  # fmt: skip
         self.shapes = {"": (), ledger.FEEDS: (feeds,), ledger.NOTED: (2 * ledger.NOTES,)}
-        parts = {"FAMILIES": ledger.OF_FAMILIES, "GROUPS": ledger.OF_GROUPS, "TIERED": ledger.OF_TIERS,
-                 "CAPPED": ledger.OF_CAPS, "BILLED": ledger.OF_BILLS}  # fmt: skip
+        parts = {"RINGS": ledger.OF_TIMERS, "FAMILIES": ledger.OF_FAMILIES, "GROUPS": ledger.OF_GROUPS,
+                 "TIERED": ledger.OF_TIERS, "CAPPED": ledger.OF_CAPS, "BILLED": ledger.OF_BILLS}  # fmt: skip
         self.more = {name: one for flag, own in parts.items() if self.constants[flag] for name, one in own.items()}
         self.columns = bench.market.all_columns(program.closes, columns_of(bench, self.constants))
         of_trades = ledger.OF_TRADES if program.hears_trades else {}
@@ -244,14 +256,18 @@ class Run:
         phases = {one: self.market.phases(one) for one in {tuple(trial._minperiods) for trial in trials}}
         before = np.array([phases[tuple(trial._minperiods)] for trial in trials])
         self.before, self.ready = before[:, 0], before.sum(axis=1)
+        self.rings = [_kinds(alike, self.market) for alike in zip(*map(timers_of, trials), strict=True)]
+        self.rings = self.rings if program.rings else []
         self.opens = int(np.searchsorted(self.market.stamps, bench.begins, side="right"))
+        if self.opens and self.rings:
+            raise NotCompiled("timers of a strategy that begins within the bars are not compiled")
         if self.opens:  # the first bar after the start is the one that just suffices
             self.ready = np.maximum(self.before, self.opens) + 1
 
     def ready_state(self) -> None:
         """Lay out what numpy walks over."""
         program = self.program
-        self.now = self.market.now(self.columns)
+        self.now = self.market.now(self.columns, bool(self.rings))
         self.state = SimpleNamespace(now=self.now, flag=self.flag, log_fill=self.log_fill, trials=self.count)
         self.state.log_asked = lambda t, asked: self.log_of_asked.append(asked)
         self.state.constants, self.state.streams, self.state.calls = program.constants, program.streams, program.calls
@@ -335,8 +351,13 @@ class Run:
                 if hears or hears_trades:
                     now.reads, now.writes = now.writes, ledger.NOTES - now.writes
                     hearing = (told | traded).nonzero()[0] if all_live else live[(told | traded)[live] > 0]
-                    if hearing.size:
-                        calls["deliver"](hearing)
+                    if self.rings and hearing.size:
+                        calls["hear"](hearing)
+                for number, (kinds, which) in enumerate(self.rings):
+                    if kinds[:, step].any():
+                        calls[f"ring_{number}"](live[kinds[:, step][which[live]]])
+                if (hears or hears_trades) and hearing.size:
+                    calls["deliver"](hearing)
                 if step >= last_ready:
                     calls["next_whole" if all_live else "next"](live)
                 else:
@@ -383,8 +404,8 @@ class Run:
         wanted = np.zeros(market.steps, np.int64)
         wanted[self.at] = 1
         self.done = kernel.run(
-            self.count, self.first, program.constants, lines, market.tables(self.columns), wanted,
-            (self.opens, self.before, self.ready), self.recorded,
+            self.count, self.first, program.constants, lines, market.tables(self.columns, bool(self.rings)), wanted,
+            (self.opens, self.before, self.ready), self.recorded, self.rings,
         )  # fmt: skip
         # By step, feed and trial, as numpy leaves them.
         self.equity, self.cash, self.flags = self.done.equity.T, self.done.cash.T, self.done.flags
@@ -421,6 +442,18 @@ class Run:
         rows[:, 0] += 1
         asked = _flat(self.log_of_asked, count)[by_trial] if self.log_of_asked else np.zeros(0)
         return trial[by_trial].astype(np.int64), rows, asked
+
+
+def _kinds(timers: Sequence[Any], market: Market) -> tuple[np.ndarray, np.ndarray]:
+    """Return of a timer of each trial at which steps each kind of it rings, and of which kind it is in each trial."""
+    names = [repr([one if isinstance(one, _PLAIN) else id(one) for name, one in timer.p._getkwargs().items()
+                   if name not in ("tid", "owner")]) for timer in timers]  # fmt: skip
+    kinds = dict(zip(names, timers, strict=True))
+    places = {name: n for n, name in enumerate(kinds)}
+    return rings_of(list(kinds.values()), market), np.array([places[name] for name in names])
+
+
+_PLAIN = (int, float, str, list, tuple, time, timedelta, type(None))
 
 
 def _flat(values: Sequence[Any], counts: Sequence[int]) -> np.ndarray:

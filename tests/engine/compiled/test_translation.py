@@ -83,14 +83,34 @@ class TwoUnits(bt.Strategy):
             self.buy()
 
 
-class Rings(bt.Strategy):
-    """Has a timer."""
+class AsksCerebro(bt.Strategy):
+    """Has a timer that rings for all strategies."""
 
     def __init__(self):
-        self.add_timer(bt.Timer.SESSION_START)
+        self.cerebro.add_timer(bt.Timer.SESSION_START, strats=True)
 
     def next(self):
         self.buy()
+
+
+class RingsEarly(bt.Strategy):
+    """Has a timer that rings before the broker acts."""
+
+    def __init__(self):
+        self.add_timer(bt.Timer.SESSION_START, cheat=True)
+
+    def notify_timer(self, timer, when, *args, **kwargs):
+        self.buy()
+
+
+class AsksTimer(bt.Strategy):
+    """Asks when its timer was to ring."""
+
+    def start(self):
+        self.add_timer(bt.Timer.SESSION_START)
+
+    def notify_timer(self, timer, when):
+        self.buy(size=when.hour)
 
 
 class KeepsList(bt.Strategy):
@@ -122,7 +142,9 @@ class SendsLater(bt.Strategy):
 @pytest.mark.parametrize(
     ("cls", "said"),
     [
-        (Rings, "__init__() uses self.cerebro."),
+        (AsksCerebro, "__init__() uses self.cerebro."),
+        (RingsEarly, "it has a timer that rings before the broker acts"),
+        (AsksTimer, "the time that notify_timer() is given is used"),
         (KeepsList, "a number in the list self.prices"),
         (TellsTrades, "buy(tradeid=...)"),
         (SendsLater, "transmit that is not known before the run"),
@@ -143,6 +165,7 @@ def test_what_is_not_compiled_is_named_with_its_line(cls, said):
     with open(__file__, encoding="utf-8") as file:  # noqa: PTH123 - of this file
         text = file.read().splitlines()[line - 1]
     words = ("self.order.status == 4", "random.random", "max(", "self.paid =", "price=", "getcommissioninfo")
+    words += ("def notify_timer", "when.hour")
     assert any(word in text for word in (*words, "add_timer", "self.prices.append", "tradeid", "transmit="))
 
 

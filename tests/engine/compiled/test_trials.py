@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from compiled_check import COSTS, by_events, difference, differences, named, set_up_of
 from compiled_mutants import MUTANTS, stale
-from compiled_random import Chance, Linked, compared, feeds_of
+from compiled_random import Chance, Linked, Rings, compared, feeds_of
 from parity_markets import market, quick_rows
 
 from backtest.engine.code.strategy import load_strategy
@@ -39,6 +39,15 @@ def test_a_strategy_that_orders_by_chance_is_equal(seed):
     assert not outcomes.why_not
     assert differing == {}
     assert len(outcomes.orders) > 10
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [5, 7])
+def test_what_timers_do_is_equal(seed):
+    outcomes, differing = compared(seed, trials=1, bars=40, cls=Rings)
+
+    assert (outcomes.why_not, outcomes.left, differing) == ("", {}, {})
+    assert len(outcomes.fills) > 10
 
 
 @pytest.mark.slow

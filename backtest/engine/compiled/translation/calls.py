@@ -140,7 +140,7 @@ class Calls(Orders):
 
     def length(self, value: Val) -> Val:
         if value.kind == "self":
-            return Val("i", "(N.step + 1)")
+            return Val("i", "N.step" if self.lagged else "(N.step + 1)")
         if value.kind == "window":
             return self.of_window(len, [value], {})
         if value.kind in ("feeds", "orders"):
@@ -152,7 +152,8 @@ class Calls(Orders):
         if value.kind == "static":
             if not has_lines(value):
                 return self.over(len, [value])
-            return Val("i", f"(N.at[{self.feed_of_line(value.objs)}] + 1)")
+            moved = all(id(one) in self.lines_of_feeds for one in value.objs)
+            return Val("i", f"(N.at[{self.clock(self.feed_of_line(value.objs), moved)}] + 1)")
         if value.kind == "tuple":
             return self.static_of(len(value.extra))
         if value.kind == "lineof" and value.extra[0] == "feed":

@@ -15,7 +15,7 @@ import numpy as np
 from backtrader.linebuffer import LineBuffer
 from backtrader.lineroot import LineRoot
 
-from backtest.engine.compiled.indicators import MomentLine, ValidLine, moment_number
+from backtest.engine.compiled.indicators import MomentLine, OwnLine, ValidLine, moment_number
 from backtest.engine.compiled.refusals import NotCompiled
 from backtest.engine.compiled.translation.methods import clock_feed, feed_numbers
 from backtest.engine.compiled.translation.program import (
@@ -247,12 +247,25 @@ class Expressions(KeptState):
 
     def part(self, moment: Moment, name: str) -> Val:
         """Return a part of the times of a line of stamps, a whole number."""
-        key = "moment", id(moment.line), name
+        clock = self.clock_of(moment)
+        key = "moment", id(moment.line), name, clock
         if key not in self.slot_of:
             stamps = np.frombuffer(moment.line.array) if moment.feed < len(self.datas) else self.stamps
             self.slot_of[key] = len(self.made.slots)
-            self.made.slots.append((moment.feed, [MomentLine(stamps, moment.line._tz, name)], 0))
+            self.made.slots.append((clock, [MomentLine(stamps, moment.line._tz, name)], 0))
         return Val("i", f"line({self.slot_of[key]}, {moment.ago}, 0)")
+
+    def clock_of(self, moment: Moment) -> int:
+        """Return the number of the clock of a line of stamps."""
+        clock = self.clock(moment.feed, moment.feed < len(self.datas))
+        self.own_begun(clock, moment.ago)
+        return clock
+
+    def own_begun(self, clock: int, ago: str) -> None:
+        """Flag a trial that reads the strategy's own line where it has no bar yet, as when a first timer rings."""
+        if clock == 2 * len(self.datas) + 1:
+            self.emit(f"if N.at[{clock}] + {ago} < 0:")
+            self.emit("    flag()")
 
     def window(self, owner: Val, node: ast.Call) -> Val:
         """Return `line.get(ago, size)`: the last values of a line, as a list."""
@@ -304,14 +317,15 @@ class Expressions(KeptState):
         moment, kind, more = value.extra if value.kind == "until" else (value.extra, value.kind, (timedelta(),))
         if not isinstance(moment, Moment):
             raise NotCompiled("valid until a time that is not that of a bar", self.at)
-        key = "until", id(moment.line), kind, more, feed
+        clock = self.clock_of(moment)
+        key = "until", id(moment.line), kind, more, feed, clock
         if key not in self.slot_of:
             stamps = np.frombuffer(moment.line.array) if moment.feed < len(self.datas) else self.stamps
             lines = {one: ValidLine(stamps, moment.line._tz, kind, one, data) for one in dict.fromkeys(more)}
             places = {one: n for n, one in enumerate(lines)}
             where: Any = 0 if len(lines) == 1 else np.array([places[one] for one in more])
             self.slot_of[key] = len(self.made.slots)
-            self.made.slots.append((moment.feed, list(lines.values()), where))
+            self.made.slots.append((clock, list(lines.values()), where))
         return f"line({self.slot_of[key]}, {moment.ago})"
 
     def timed(self, value: Val, kind: str) -> Val:
@@ -467,10 +481,13 @@ class Expressions(KeptState):
             if not isinstance(one, LineRoot):
                 raise NotCompiled("a line in some trials only", self.at)
             lines.append(one if isinstance(one, LineBuffer) else one.lines[0])
-        feed = self.feed_of_line(owner.objs)
+        feed = self.clock(self.feed_of_line(owner.objs), all(id(one) in self.lines_of_feeds for one in lines))
+        self.own_begun(feed, ago)
         key = tuple(map(id, lines)), feed
         if key not in self.slot_of:
             self.slot_of[key] = len(self.made.slots)
+            if feed % (len(self.datas) + 1) == len(self.datas):  # the strategy's own, which nothing has filled yet
+                lines = [OwnLine(self.stamps)] * len(lines)
             rows = list({id(one): one for one in lines}.values())
             place = {id(one): n for n, one in enumerate(rows)}
             where: Any = 0 if len(rows) == 1 else np.array([place[id(one)] for one in lines])

@@ -70,6 +70,7 @@ class Program:
         closes: whether it gives orders at the close.
         families: whether orders have parents.
         groups: whether one order cancels others.
+        rings: how many timers ring.
         tells: the line in which it prints, of which nothing is left; 0 where it does not.
     """
 
@@ -89,6 +90,7 @@ class Program:
     closes: bool = False
     families: bool = False
     groups: bool = False
+    rings: int = 0
     tells: int = 0
 
 

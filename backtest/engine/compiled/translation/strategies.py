@@ -10,8 +10,9 @@ import backtrader as bt
 import numpy as np
 
 from backtest.engine.compiled.refusals import NotCompiled
+from backtest.engine.compiled.symbols import timers_of
 from backtest.engine.compiled.translation.methods import Method, _is_harmless, line_of
-from backtest.engine.compiled.translation.program import NOTED, PREFIX, Again, Program, Unknown, Val
+from backtest.engine.compiled.translation.program import NOTED, PREFIX, Again, Program, Unknown, Val, for_all
 from backtest.engine.compiled.translation.statements import Statements
 
 
@@ -48,7 +49,7 @@ def translate(
 class _Translation(Statements):
     def program(self) -> Program:
         base = bt.Strategy
-        for name in ("notify_cashvalue", "notify_fund", "notify_data", "notify_timer", "notify_store",
+        for name in ("notify_cashvalue", "notify_fund", "notify_data", "notify_store",
                      "next_open", "nextstart_open", "prenext_open"):  # fmt: skip
             if getattr(self.cls, name) is not getattr(base, name) and not self.only_tells(name):
                 raise NotCompiled(f"it has {name}()", line_of(getattr(self.cls, name)))
@@ -70,9 +71,13 @@ class _Translation(Statements):
         heard = {"notify_order": self.made.hears, "notify_trade": self.made.hears_trades}
         wanted += [(one, [Val(NOTED[one], "i_note")]) for one, hears in heard.items() if hears]
         before, unknown = dict(self.kinds), None
-        for name, args in wanted:
+        timers = self.timers()
+        for name, args in [*wanted, *timers]:
             try:
-                self.entry(name, args)
+                if name == "notify_timer":
+                    self.timer(args)
+                else:
+                    self.entry(name, args)
             except Unknown as error:
                 unknown = unknown or error
         if unknown is not None:
@@ -85,9 +90,42 @@ class _Translation(Statements):
         if self.signals and self.kinds.get(("state", "_sentinel")) == "order":
             loops = [_FORGET, *loops] if heard["notify_order"] else [_FORGET, "    A.told = 0\n", *loops]
             self.made.hears = True
+        if timers:
+            loops = [one.replace("A.told", "A.heard").replace("A.traded", "A.heard_trades") for one in loops]
+            self.add(_HEAR if self.made.hears_trades else _HEAR.split("    A.heard_trades")[0])
         if loops:
             self.add("def deliver():\n" + "".join(loops))
         self.made.entries = [name for name, _ in wanted if name not in NOTED] + (["deliver"] if loops else [])
+        self.made.entries += [*(["hear"] if timers and loops else []), *(f"ring_{n}" for n in range(self.made.rings))]
+
+    def timers(self) -> list[tuple[str, list[Val]]]:
+        """Return what is called when each of the timers rings, and what it is given."""
+        every = [timers_of(trial) for trial in self.trials]
+        if self.cls.notify_timer is bt.Strategy.notify_timer or not every[0]:
+            return []
+        if any(timer.p.cheat for timers in every for timer in timers):
+            raise NotCompiled("it has a timer that rings before the broker acts", line_of(self.cls.notify_timer))
+        found = []
+        for alike in zip(*every, strict=True):
+            words = for_all(tuple({**timer.kwargs} for timer in alike))
+            if not any(timer.kwargs for timer in alike):
+                words = ({},)
+            args = for_all(tuple(timer.args for timer in alike))
+            found.append(("notify_timer", [Val("static", objs=args), Val("static", objs=words)]))
+        return found
+
+    def timer(self, given: list[Val]) -> None:
+        """Translate what happens when a timer rings."""
+        why = [Val("poison", why=f"the {one} that notify_timer() is given is used") for one in ("timer", "time")]
+        self.lagged, self.given_to_timer = True, given
+        try:
+            called, _, _ = self.lowered(self.cls.notify_timer, why, "notify_timer", self.made.rings)
+        finally:
+            self.lagged = False
+        self.add(f"def ring_{self.made.rings}():\n    {called}()\n")
+        self.made.rings += 1
+
+    given_to_timer: Sequence[Val] = ()
 
     def loop_of_notes(self, name: str) -> str:
         queue = {"notify_order": "told", "notify_trade": "traded"}[name]
@@ -145,9 +183,9 @@ class _Translation(Statements):
 
     # -- methods
 
-    def lowered(self, method: Any, args: list[Val], name: str) -> tuple[str, Val, bool]:
+    def lowered(self, method: Any, args: list[Val], name: str, timer: int = -1) -> tuple[str, Val, bool]:
         """Return the name of a method in scalar code for arguments, what it returns, and whether it has effects."""
-        key = name, tuple(_argument_key(one) for one in args)
+        key = name, tuple(_argument_key(one) for one in args), self.lagged, timer
         if key in self.done:
             self.effects_of = self.done[key][2]
             return self.done[key]
@@ -185,10 +223,15 @@ class _Translation(Statements):
 
     def bound(self, source: Method, args: list[Val], name: str) -> dict[str, Val]:
         spec = source.node.args
-        if spec.vararg or spec.kwonlyargs:
+        env: dict[str, Val] = {}
+        if name == "notify_timer" and self.given_to_timer:
+            for more, given in zip((spec.vararg, spec.kwarg), self.given_to_timer, strict=True):
+                env |= {more.arg: given} if more is not None else {}
+        elif spec.vararg:
+            raise NotCompiled(f"{name}() takes any number of arguments", source.line)
+        if spec.kwonlyargs:
             raise NotCompiled(f"{name}() takes any number of arguments", source.line)
         names = [one.arg for one in spec.args[1:]] if source.bound else [one.arg for one in spec.args]
-        env: dict[str, Val] = {}
         if source.bound:
             env[spec.args[0].arg] = Val("self")
         defaults = dict(zip(reversed(names), reversed(spec.defaults), strict=False))
@@ -242,6 +285,13 @@ def _argument_name(number: int, value: Val) -> str:
     return f"{PREFIX.get(value.kind, 'i')}_a{number}"
 
 
+# What is told at this step, apart from what orders tell that are given when timers ring.
+_HEAR = """def hear():
+    A.heard = A.told
+    A.told = 0
+    A.heard_trades = A.traded
+    A.traded = 0
+"""
 # As `SignalStrategy._notify`: the order that signals wait for is forgotten when it is told that it is over.
 _FORGET = """    i_f = 0
     while i_f < A.told:

@@ -68,6 +68,11 @@ class Writing:
         self.function: Method | None = None
         self.results: list[Val] = []
         self.frame: Any = None
+        self.lagged = False  # whether it is what a timer calls: strategy and indicators have not moved yet
+
+    def clock(self, number: int, moved: bool) -> int:
+        """Return the number of the clock of a line; `moved` says that it moves before a timer rings, as feeds do."""
+        return number + (0 if moved or not self.lagged else len(self.datas) + 1)
 
     # -- kinds
 
