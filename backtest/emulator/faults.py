@@ -143,7 +143,7 @@ class Faults:
             UsageError: an entry is invalid.
         """
         if not isinstance(entries, list):
-            raise UsageError(f'{name} is no list of entries such as {{"when": {{"request": 1}}, "do": "silence"}}')
+            raise UsageError(f'{name} is not a list of entries such as {{"when": {{"request": 1}}, "do": "silence"}}')
         return cls([_fault(entry, f"{name}, entry {number}") for number, entry in enumerate(entries, 1)])
 
     def of_request(self, kind: str, symbol: str, duration: str = "") -> list[Fault]:

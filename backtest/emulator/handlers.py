@@ -71,7 +71,7 @@ def decode_request(fields: list[str], version: int) -> Request:
     try:
         number = int(fields[0])
     except ValueError as error:
-        raise LinkLost(f"a message begins with {fields[0][:20]!r}, which is no message id") from error
+        raise LinkLost(f"a message begins with {fields[0][:20]!r}, which is not a message id") from error
     try:
         return _handler(number).read(Fields(fields[1:], version), number)
     except StopIteration:

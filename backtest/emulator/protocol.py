@@ -184,7 +184,7 @@ async def read_fields(reader: asyncio.StreamReader) -> list[str]:
     try:
         return payload[:-1].decode().split("\0")
     except UnicodeDecodeError as error:
-        raise LinkLost(f"a frame of {len(payload)} bytes is no UTF-8") from error
+        raise LinkLost(f"a frame of {len(payload)} bytes is not UTF-8") from error
 
 
 async def _read_payload(reader: asyncio.StreamReader) -> bytes:

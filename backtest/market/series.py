@@ -560,7 +560,7 @@ def _unescape(word: str) -> str:
     try:
         return "".join(unquote(part, errors="strict") if n % 2 else part.upper() for n, part in enumerate(parts))
     except UnicodeDecodeError as error:
-        raise UsageError(f"{word!r} has an escape that is no UTF-8; write such as %20 for a blank") from error
+        raise UsageError(f"{word!r} has an escape that is not UTF-8; write such as %20 for a blank") from error
 
 
 def _with_a_size(instrument: str) -> str:

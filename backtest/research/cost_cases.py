@@ -120,7 +120,7 @@ class _Again:
     ) -> None:
         spec = result.spec
         if result.manifest.get("frame"):
-            raise UsageError("its bars were a frame, of which the run keeps no copy; ingest them into a store first")
+            raise UsageError("its bars came from a frame, which the run does not keep; ingest them into a store first")
         if spec.rates:
             raise UsageError("it was given the risk-free return of each session, which the run does not keep as asked")
         self.spec, self.store, self.strategy, self.engine = spec, store, strategy, engine

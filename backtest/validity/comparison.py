@@ -53,9 +53,9 @@ class SharpeTest:
 
     def __str__(self) -> str:
         if self.sharpe != self.sharpe:
-            return f"{self.run} or {self.first} has no Sharpe ratio in these sessions: there is no test."
+            return f"{self.run} or {self.first} has no Sharpe ratio in these sessions, so no test is possible."
         if self.p != self.p:
-            return f"{self.run} and {self.first} have the same Sharpe ratio in whatever sessions: there is no test."
+            return f"{self.run} and {self.first} have the same Sharpe ratio in every sample, so no test is possible."
         ends = f"{CONFIDENCE:.0%} CI ".replace("%", " %") + f"{_ratio(self.low)} to {_ratio(self.high)}"
         return (
             f"{self.run}: Sharpe difference from {self.first}: {_ratio(self.sharpe)} ({ends}; p {_equal(self.p)}): "
@@ -91,7 +91,7 @@ class Comparison:
         left_out = f" {self.left_out:,} sessions that not all runs have were left out." if self.left_out else ""
         if self.between:
             left_out += f" What was earned in {self.between:,} of them is part of the next return."
-        alone = " Each p is of its comparison alone." if len(self.differences) > 1 else ""
+        alone = " The p values are not adjusted for multiple comparisons." if len(self.differences) > 1 else ""
         converted = any(one.brokerage.currency or one.has_several_currencies for one in self.specs)
         account = f" The accounts are in {self.specs[0].base_currency}." if converted else ""
         return (

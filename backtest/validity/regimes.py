@@ -89,7 +89,7 @@ def regimes(result: Measured, trend: int = TREND, rough: int = ROUGH) -> Regimes
     result = check_result(result, "result")
     trend, rough = _arguments.whole(trend, "trend"), _arguments.whole(rough, "rough")
     if trend < 2 or rough < 2:
-        raise UsageError(f"{trend} and {rough} sessions tell no trend and no volatility; name 2 or more")
+        raise UsageError(f"{trend} and {rough} sessions are too few for a trend and a volatility; name 2 or more")
     run = result.account
     market = hold(result)[session_ends(result.record)]
     moves = returns_of(np.concatenate([[result.spec.cash], market]))

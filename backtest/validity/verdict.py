@@ -165,8 +165,8 @@ def _about_trials(judged: _Judged, trials: Sequence[float]) -> Iterator[tuple[st
     # Luck moves the Sharpe ratio of a trial as it moves alpha over its whole volatility, of which this is a part.
     deviation = float(known.std(ddof=1)) / math.sqrt(own.periods * judged.test.unexplained)
     probability = deflated_sharpe(*moments(returns, rate), len(known), deviation)
-    words = f"best of {len(known):,} trials: deflated Sharpe {probability:.2f}{beyond}"
-    yield words if probability < _SURE else "", words
+    fault = f"not significant after {len(known):,} trials" if probability < _SURE else ""
+    yield fault, f"best of {len(known):,} trials: deflated Sharpe {probability:.2f}{beyond}"
 
 
 def _about_luck(result: Measured, judged: _Judged) -> Iterator[tuple[str, str]]:

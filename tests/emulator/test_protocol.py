@@ -262,5 +262,5 @@ def test_an_unknown_request_is_read_as_plain() -> None:
 
 
 def test_what_begins_with_no_number_is_no_message() -> None:
-    with pytest.raises(LinkLost, match="no message id"):
+    with pytest.raises(LinkLost, match="not a message id"):
         handlers.decode_request(["hello"], 176)

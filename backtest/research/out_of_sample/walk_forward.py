@@ -403,8 +403,8 @@ def request_of(tried: Sweep | RunResult, grid: Grid, where: Condition | None) ->
         spec = tried.spec
         if spec.rates:
             raise UsageError(
-                f"{spec.name} was run with a risk-free return of each session, and trials take one of a year; run it "
-                "with such a one first"
+                f"{spec.name} was run with a risk-free return per session, but trials need an annual rate; run it "
+                "with an annual rate first"
             )
         account = {"cash": spec.cash, "benchmark": spec.benchmark, "risk_free": spec.risk_free, "periods": spec.periods}
         brokerage = with_kept_account(kept_dividends(spec, tried.manifest), tried.manifest)
@@ -435,7 +435,7 @@ def points_of(strategy: Strategy, grid: Any, where: Any, random: int, seed: int)
         return grids.points(values, condition, draws, seed)
     points = [_arguments.mapping(one, "a point", 'write such as {"fast": 10, "slow": 50}') for one in given]
     if not points or any(point.keys() != points[0].keys() for point in points):
-        raise UsageError("the points have not all the same parameters, or there is none; write the same in each")
+        raise UsageError("the points do not all have the same parameters, or there are none; give each the same")
     every = typed_values(strategy, {name: [point[name] for point in points] for name in points[0]})
     return [{name: values[number] for name, values in every.items()} for number in range(len(points))]
 
@@ -470,7 +470,7 @@ def _best(
     order = ranked((kept[key] for key in known), rank)
     if not order:
         error = next((kept[key].error for key in known if kept[key].error), "it is not defined")
-        raise StrategyError(f"no point has a {rank.lstrip('-')} from {window.first} to {window.last}: {error}")
+        raise StrategyError(f"no point has a value of {rank.lstrip('-')} from {window.first} to {window.last}: {error}")
     return known[order[0].key]
 
 

@@ -171,7 +171,9 @@ def _steps(word: str, text: str) -> list[Any]:
     except (InvalidOperation, ValueError) as error:
         raise UsageError(f"--grid {word!r} is not a valid range of numbers; write NAME=FIRST:LAST:STEP") from error
     if not all(one.is_finite() for one in (first, last, step)) or step <= 0 or last < first:
-        raise UsageError(f"--grid {word!r} holds no value: it goes from {first} to {last} in steps of {step}")
+        raise UsageError(
+            f"--grid {word!r} holds no value: it goes from {first} to {last} in steps of {step}; fix the step"
+        )
     count = int((last - first) / step) + 1
     if count > _MOST:
         raise UsageError(f"--grid {word!r} holds {count:,} values, more than {_MOST:,}; take larger steps")

@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from backtest.errors import UsageError
 
-PORTS = {7496: "TWS, live", 7497: "TWS, paper", 4001: "IB Gateway, live", 4002: "IB Gateway, paper"}
+PORTS = {7496: "TWS live", 7497: "TWS paper", 4001: "IB Gateway live", 4002: "IB Gateway paper"}
 _HOST, _PORT = "127.0.0.1", 7497
 _MOST_CLIENTS = 2**31 - 1  # an id is an int of Java
 _TOLD: set[GatewayAddress] = set()  # whose exposure was told in this process
@@ -75,7 +75,9 @@ def parse_address(rest: str) -> tuple[GatewayAddress, int, str]:
         UsageError: it is of another form than //HOST:PORT?client_id=N&limits=legacy.
     """
     if "@" in rest:
-        raise UsageError(f"the address of a gateway holds a login, which none asks for; write ib://{_HOST}:{_PORT}")
+        raise UsageError(
+            f"the address of a gateway contains a login, which no gateway needs; write ib://{_HOST}:{_PORT}"
+        )
     text = f"ib:{rest}"
     try:
         if rest and not rest.startswith(("//", "?")):

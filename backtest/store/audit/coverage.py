@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 STATES = FULL, PARTIAL, EMPTY, MISSING = range(1, 5)
 NONE = 0  # no session at all
-NAMES = ("", "complete", "partly missing", "none, says the vendor", "missing")
+NAMES = ("", "complete", "partly missing", "empty, confirmed by the vendor", "missing")
 COLOURS = ("none", "#2f7ed8", "#f3b893", "#c9ced4", "#d9662b")  # blue and orange, which the colour-blind tell apart
 
 _DAY = 86_400  # seconds

@@ -187,7 +187,7 @@ def _missing_sessions(
             yield _hole(level, found, session_dates(found, series, hours), "not confirmed empty by the source")
     for first, last in _runs(empty & ~said_empty & ~asked):
         found = starts[first : last + 1]
-        yield _hole("warn", found, session_dates(found, series, hours), "never asked for")
+        yield _hole("warn", found, session_dates(found, series, hours), "never requested")
 
 
 def _missing_at_the_ends(bars: pa.Table, series: Series, hours: Hours, answers: Sequence[Answer]) -> Iterator[Finding]:

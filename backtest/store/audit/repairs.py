@@ -118,7 +118,7 @@ class _Repairing:
         with locked(self._folder / ".lock"):
             manifest = self._manifest()
             if manifest is None and (manifest := self._with_unix_lines()) is not None:
-                yield Repair(str(self._series), f"gave {self._folder / 'manifest.json'} back the line ends it had")
+                yield Repair(str(self._series), f"restored the line endings of {self._folder / 'manifest.json'}")
             elif manifest is None:
                 yield self._put_away(self._folder / "manifest.json", "the manifest")
                 manifest, told = self._rebuilt()
@@ -234,7 +234,7 @@ class _Repairing:
         kept = _without_revisions(manifest, {one.file for one in (*lost, *stale)})
         if kept.pruned > manifest.pruned:
             told.append(
-                Repair(str(self._series), f"gave up revision {kept.pruned} and those before, parts of which are lost")
+                Repair(str(self._series), f"deleted revision {kept.pruned} and earlier, parts of which were missing")
             )
         return replace(kept, segments=segments, answers=answers), told
 

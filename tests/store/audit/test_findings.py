@@ -145,7 +145,7 @@ def test_a_session_that_was_never_asked_for_is_only_a_warning():
     )
 
     assert (found.level, found.count) == ("warn", 2)
-    assert "never asked for" in found.text
+    assert "never requested" in found.text
 
 
 @pytest.mark.slow

@@ -529,7 +529,7 @@ def test_warnings_fail_only_if_asked_for(call, store):
     code, out, _ = call("verify", "--store", store.root, "--strict")
 
     assert code == 1
-    assert "never asked for" in " ".join(out.split())
+    assert "never requested" in " ".join(out.split())
 
 
 def test_lines_are_no_longer_than_a_terminal_but_for_a_path(call, sample):
