@@ -152,7 +152,14 @@ def mixes_clocks(strategies: Sequence[Any], datas: list[Any]) -> bool:
     indicators = _indicators_of(strategies)
     # A strategy has lines too, and moves with each of its feeds.
     owners = {id(line): one for one in (*indicators, *strategies) for line in getattr(one.lines, "lines", ())}
-    return any(len(_clocks(one, origins, owners, set())) > 1 for one in indicators)
+    checked = set[int]()
+    for one in indicators:  # what is inside of one comes after it
+        if id(one) not in checked:
+            seen = set[int]()
+            if len(_clocks(one, origins, owners, seen)) > 1:
+                return True
+            checked |= seen  # whatever it reads has no more clocks than it has
+    return False
 
 
 def _indicators_of(strategies: Iterable[Any]) -> list[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from itertools import islice
 from types import MappingProxyType
 from typing import Any
 
@@ -74,8 +75,8 @@ def _unsettling(name: str) -> Any:
     return unsettling
 
 
-_OWN = ("stale", "credited", "clock", "step", "bar", "early", "movers", "fills", "cashes", "sessions", "resent",
-        "restless", "by_sessions", "parked",
+_OWN = ("stale", "credited", "clock", "step", "bar", "early", "movers", "booked", "ranks", "fills", "cashes",
+        "sessions", "resent", "restless", "by_sessions", "parked",
         "_parked_at", "_cursors", "_settings", "_in_turn", "_last", "_at_hand", "_inside", "_tried")  # fmt: skip
 
 
@@ -98,6 +99,8 @@ class LeanBroker(_Stock):
     bar: int  # the step that has begun, where somebody may act before the strategy has moved
     early: bool  # whether somebody acts before `next` at that step
     movers: tuple[Any, ...]
+    booked: dict[Any, None]  # the feeds of fills since interest was last credited
+    ranks: dict[Any, int]  # the places of the positions' feeds
     fills: list[tuple[int, Any, Any, float]]
     cashes: list[tuple[int, float]]
     sessions: dict[Any, Any]
@@ -120,7 +123,7 @@ class LeanBroker(_Stock):
         broker.__class__ = converting(kind) if converts_any(broker) else kind
         broker.by_sessions = by_sessions
         broker.stale, broker.credited, broker.clock = False, False, clock
-        broker.step, broker.movers = 0, ()
+        broker.step, broker.movers, broker.booked, broker.ranks = 0, (), {}, {}
         broker.bar, broker.early = 0, False
         broker.fills, broker.cashes, broker.sessions = [], [(0, broker.cash)], {}
         sent = Counter(order.ref for order in (*broker.submitted, *broker.pending))
@@ -186,9 +189,14 @@ class LeanBroker(_Stock):
             stock_position(position)
 
     def _credit(self) -> None:
-        for data, position in self.positions.items():
-            if position.size:
+        positions, ranks = self.positions, self.ranks
+        for data in islice(positions, len(ranks), None):
+            ranks[data] = len(ranks)
+        # In the order of the positions; those that are not filled have theirs since the bar after their last fill.
+        for data in sorted(self.booked, key=ranks.__getitem__):
+            if positions[data].size:
                 self.d_credit[data] += 0.0  # the interest of what was open before this bar, which is none
+        self.booked.clear()
 
     # What Backtrader keeps up to date bar by bar.
     _value, _valuemkt, _valuelever, _valuemktlever, _leverage, _unrealized, _fundval = map(_reckoned, _RECKONED)
@@ -511,6 +519,7 @@ class LeanBroker(_Stock):
         elif position._touched != self.step:
             position._base = self._close_before(data)
         position.update(size, price, data.datetime[0])
+        self.booked[data] = None
         self.fills.append((self.step, data, position.size, position.price))
 
     def forget(self) -> None:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+from backtrader.feed import AbstractDataBase
 from backtrader.indicator import Indicator
 from backtrader.linebuffer import LineBuffer
 
@@ -92,12 +93,15 @@ def _indicator_item(indicator: Any, ago: Any) -> Any:
     return indicator.lines[0][ago] if place is None else place.array[place.cursor.at + ago]
 
 
-def _indicator_length(indicator: Any) -> int:
-    place = indicator._place_in_run
-    return len(indicator.lines) if place is None else place.cursor.at + 1
+def _length_in_run(thing: Any) -> int:
+    place = thing._place_in_run
+    return len(thing.lines) if place is None else place.cursor.at + 1
 
 
-_QUICK = {"_place_in_run": None, "__getitem__": _indicator_item, "__len__": _indicator_length}
+_QUICK: dict[Any, dict[str, Any]] = {
+    Indicator: {"_place_in_run": None, "__getitem__": _indicator_item, "__len__": _length_in_run},
+    AbstractDataBase: {"_place_in_run": None, "__len__": _length_in_run},
+}
 _lock = threading.Lock()  # guards the number below: runs may overlap in threads
 _entered = 0
 
@@ -105,16 +109,19 @@ _entered = 0
 @contextmanager
 def quick_indicators() -> Iterator[None]:
     """
-    Let indicators find value and length in one step instead of three, which is most of the cost of reading.
+    Let indicators find value and length in one step instead of three, which is most of the cost of reading; feeds
+    their length.
 
-    They keep their classes, which strategies may ask for: it is `bt.Indicator` that has two methods of its own for as
-    long as a lean run lasts. They do the same, for indicators of other runs too, and go with the last run.
+    They keep their classes, which strategies may ask for: it is `bt.Indicator` and the base of feeds that have such
+    methods of their own for as long as a lean run lasts. They do the same, for those of other runs too, and go with
+    the last run.
     """
     global _entered
     with _lock:
         if not _entered:
-            for name, member in _QUICK.items():
-                setattr(Indicator, name, member)
+            for base, members in _QUICK.items():
+                for name, member in members.items():
+                    setattr(base, name, member)
         _entered += 1
     try:
         yield
@@ -122,8 +129,9 @@ def quick_indicators() -> Iterator[None]:
         with _lock:
             _entered -= 1
             if not _entered:
-                for name in _QUICK:
-                    delattr(Indicator, name)
+                for base, members in _QUICK.items():
+                    for name in members:
+                        delattr(base, name)
 
 
 # --- lines of a run bar by bar, which hold all values and show those up to the current bar, as if they still grew
@@ -214,7 +222,8 @@ class Coupling:
             self._couple_line(line, cursor)
         kind = "growing" if members and self._growing else ""
         self._dress(owner.lines, {"__len__": _length, **(members or {})}, {"_cursor": cursor}, kind)
-        place = {"_place_in_run": _Place(owner.lines.lines[0], cursor)} if isinstance(owner, Indicator) else {}
+        found = isinstance(owner, Indicator | AbstractDataBase)
+        place = {"_place_in_run": _Place(owner.lines.lines[0], cursor)} if found else {}
         self._dress(owner, {}, {**_unnamed_lines(owner), **place})
 
     def couple_growing(self, indicator: Any, cursor: Cursor) -> None:
