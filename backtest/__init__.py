@@ -10,7 +10,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from . import _garbage
+from backtest import _garbage
 
 if TYPE_CHECKING:
     from backtest.api import RunResult as RunResult
