@@ -238,7 +238,7 @@ KINDS = {
     "cut_start": Kind(3, told="gaps", later=_RESOLVED, tail=2, yearly=3, fits=_regular_or_weekly),  # the first night
     "hole": Kind(3, told="gaps", later=_RESOLVED, tail=2, yearly=2, fits=_regular_or_weekly),  # the first night
     "empty_first": Kind(3, told="gaps", later=_RESOLVED, tail=2, yearly=3, fits=_regular_or_weekly),  # the first night
-    "cut_whole": Kind(3, "lacks what is stored", yearly=3, fits=lambda line: line.series.rewritten),  # and kept
+    "cut_whole": Kind(3, "lacks stored bars", yearly=3, fits=lambda line: line.series.rewritten),  # and kept
     "permission": Kind(3, "subscri", nights=6, yearly=4, fits=_daily_stock),
     "listing": Kind(3, "check symbol|no security", nights=20, yearly=2, fits=_daily_stock),  # unknown so far
     "false_200": Kind(yearly=4, fits=_daily_stock),  # of a contract that is known

@@ -18,7 +18,7 @@ def test_a_script_with_another_byte_is_refused_and_said(tmp_path):
     found = checked(file)
 
     assert found.script == ""
-    assert "is none of the versions 5.1.0, 5.2.0, 5.2.1" in found.why_not
+    assert "is not one of the versions 5.1.0, 5.2.0, 5.2.1" in found.why_not
 
 
 def test_a_script_that_is_not_there_is_said(tmp_path):

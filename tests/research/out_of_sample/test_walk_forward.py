@@ -193,7 +193,7 @@ def test_a_window_in_which_no_parameters_traded_is_followed_by_cash(tmp_path, ca
     assert found.returns[:10].tolist() == [0.0] * 10
     assert found.returns[11:20].any()
     assert found.drift == {"above": 0.0}
-    assert "Steps in cash, as no parameters traded in the window before: 1." in found.summary
+    assert "Steps in cash, because no parameters traded in sample: 1." in found.summary
     assert json.loads(json.dumps(found.to_dict(), allow_nan=False))["steps"][0]["above"] is None
 
 
