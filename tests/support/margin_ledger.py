@@ -238,10 +238,13 @@ class MarginBook:
 
     def _filled(self, orders, fresh):
         """Fill orders at the opens of their bars, and return those whose series has none."""
-        self.opening = True
+        self.opening, self.latest = True, pd.Timestamp(0, tz="UTC")
         for name, size, own in orders:
             if name in fresh:
-                self._fill(name, size, fresh[name]["open"] * self.market[name].unit, fresh[name]["opens"], own)
+                opens = fresh[name]["opens"]
+                self._fill(
+                    name, size, fresh[name]["open"] * self.market[name].unit, max(opens, self.latest), own, opens
+                )
         self.opening = False
         return [order for order in orders if order[0] not in fresh]
 
@@ -275,6 +278,7 @@ class MarginBook:
         if equity < needed:
             self.refused += 1
             return
+        self.latest = moment  # at which what comes after it is judged at the earliest
         self._book(name, opened, price, paid, rate)
 
     def _book(self, name: str, size: int, price: float, moment, rate: float) -> None:

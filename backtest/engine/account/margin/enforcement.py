@@ -146,6 +146,8 @@ class _Account:
         else:
             with self._moment_of(broker, order, self._quotes):
                 reason = self._reason(broker, order, price, size, opened, cash)
+                if not (reason or is_at_last_close(broker, order)):
+                    self._quotes.opened()
         if reason:
             self.reasons[order.ref] = reason
         return bool(reason)

@@ -34,6 +34,7 @@ class Quotes:
         self._rates = [array("d", known.rates[model.currency].tobytes()) for model in self._models]
         self._dollars = None if known.dollars is None else array("d", known.dollars.tobytes())
         self._moment, self._opens_now = 0, False
+        self._opened_in, self._opened_at = -1, (0, False)  # the row in which something was opened, and when at last
 
     @contextmanager
     def before(self) -> Iterator[None]:
@@ -43,11 +44,22 @@ class Quotes:
 
     @contextmanager
     def filling(self, order: Any) -> Iterator[None]:
-        """Be at the moment at which an order is filled: when its bar opened, of one at the close when it closed."""
+        """
+        Be at the moment at which an order is filled: when its bar opened, of one at the close when it closed.
+
+        What a broker filled before it in the same row may have opened later: it is there, and so its price is known.
+        """
         data, opening = order.data, order.exectype != bt.Order.Close
         moments = self._opens[data] if opening else self._closes[data]
-        with self._at(moments[self._place(data)], opening):
+        moment = moments[self._place(data)], opening
+        if self._opened_in == self._row.number():
+            moment = max(moment, self._opened_at)
+        with self._at(*moment):
             yield
+
+    def opened(self) -> None:
+        """Take note that an order opens something at the moment."""
+        self._opened_in, self._opened_at = self._row.number(), (self._moment, self._opens_now)
 
     @contextmanager
     def now(self) -> Iterator[None]:

@@ -132,6 +132,18 @@ def test_an_order_is_judged_by_no_price_of_later_on_its_day(tmp_path):
     assert statuses(result) == ["Completed", "Completed"]
 
 
+@pytest.mark.parametrize("loop", LOOPS)
+def test_what_was_bought_before_in_the_queue_counts_at_what_it_cost(tmp_path, loop):
+    # AAPL is bought first, at the open of New York, at 200; SAP then, at that of Frankfurt, when AAPL was at 100 still.
+    (tmp_path / "rates.csv").write_text("product,initial_long,maintenance_long\nSTK,0.5,0.25\n")
+    store = store_of(aapl=[100.0, 200.0, 200.0], sap=[100.0] * 3, eurusd=[1.0] * 3)
+
+    result = trade(store, {1: [(0, 60), (1, 50)]}, [AAPL, SAP], str(tmp_path / "rates.csv"), currency="EUR", **loop)
+
+    # 12,000 and 5,000 require 8,500 of 10,000 euros.
+    assert statuses(result) == ["Completed", "Completed"]
+
+
 def test_cash_that_is_held_by_currency_is_lent_by_no_known_rule():
     store = store_of(aapl=[100.0] * 4, eurusd=[1.25] * 4)
 
