@@ -113,6 +113,7 @@ MUTANTS: list[tuple[str, str, str]] = [
     ("ledger", "paid = price * N.split[i_d] if SPLIT else price", "paid = price"),
     ("ledger", "+ abs(ratio(done, N.split[i_d]) if SPLIT else done)", "+ abs(done)"),
     ("ledger", "charged = TIMES * charged", "pass"),
+    ("translation.calls", "lambda *given: sum(given)", "lambda *given: sum(reversed(given))"),
     ("translation.writing", "(0 if moved or not self.lagged else len(self.datas) + 1)", "0"),
     ("translation.calls", "self.lagged else \"(N.step + 1)\"", "self.lagged else \"N.step\""),
     ("translation.calls", "\"N.step\" if self.lagged else", "\"(N.step + 1)\" if self.lagged else"),

@@ -43,6 +43,11 @@ class Reckons(bt.Strategy):
     def next(self):
         if len(self) < self.p.count:
             return
+        assert self.data.high[0] >= self.data.low[0], "a bar upside down"
+        print(",".join(map(str, [self.data.num2date(self.data.datetime[0]).date(), self.data.close[0]])))
+        recent = sum([self.data.close[-ago] * (0.1 + ago) for ago in range(4)]) / sum([ago + 1 for ago in range(3)])
+        if max([self.data.close[0], self.data.open[-1], recent]) == recent and sum([len(self), 1]) % 2:
+            self.buy(size=1)
         closes = self.data.close.get(size=self.p.count)
         mean = sum(closes) / len(closes)
         score = round(math.log(self.data.close[0] / mean) * 100, 2) ** 2 + mean**self.p.power
@@ -266,7 +271,22 @@ class Pending(bt.Strategy):
             self.sell()
 
 
+class Readies(bt.Strategy):
+    """Makes an indicator when the run starts, and compares lines as they are."""
+
+    def start(self):
+        self.highest, self.since = bt.ind.Highest(self.data.high, period=4), 0
+
+    def next(self):
+        if not self.position and self.data.high == self.highest:
+            self.buy(exectype=bt.Order.Close)
+            self.since = len(self)
+        elif self.position and len(self) - self.since > sum(len(data) > 3 for data in self.datas):
+            self.sell()
+
+
 STRATEGIES = [
+    ("readies", Readies, 1, [{}]),
     ("monthly", Monthly, 1, [{}]),
     ("monthly on two", Monthly, 2, [{}]),
     ("reckons", Reckons, 1, [{"count": 4}, {"count": 8, "power": 0.5}, {"count": 5, "power": 2}]),

@@ -152,9 +152,11 @@ class Maker:
         trial._periodset()
         if self.cls.start is not bt.Strategy.start:
             trial._stage2()  # as while a run goes on: operators of lines give values
+            self.shared.trial = trial
             try:
                 trial.start()
             finally:
+                self.shared.trial = None
                 trial._stage1()
         return trial
 

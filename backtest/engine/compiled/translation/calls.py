@@ -176,6 +176,8 @@ class Calls(Orders):
             return Val("text")
         if args and args[0].kind == "window" and all(one.kind == "static" and len(one.objs) == 1 for one in every[1:]):
             return self.of_window(function, args, named)
+        if function in (sum, min, max) and len(every) == 1 and every[0].kind == "tuple" and every[0].extra:
+            return self.of_numbers(function, [self.number_of(one) for one in every[0].extra])
         known = all(one.kind == "static" and not has_lines(one) for one in every)
         if function in _NUMERIC and not named and not known:
             return self.numeric(function, args)
@@ -194,6 +196,14 @@ class Calls(Orders):
             )
         shown = getattr(function, "__name__", str(function))
         raise NotCompiled(f"{shown}() is called", self.at)
+
+    def of_numbers(self, function: Any, numbers: list[Val]) -> Val:
+        """Return the sum, the least or the largest of some numbers; Python sums floats, as its versions differ."""
+        if function is not sum:
+            return self.numeric(function, numbers) if len(numbers) > 1 else numbers[0]
+        if all(one.kind == "i" for one in numbers):
+            return Val("i", f"({' + '.join(one.code for one in numbers)})")
+        return self.by_python(lambda *given: sum(given), numbers)
 
     def of_window(self, function: Any, args: list[Val], named: dict[str, Val]) -> Val:
         """Return what a function of Python's gives of the last values of a line."""

@@ -41,6 +41,13 @@ class Statements(Calls):
         ended = self.body(node.body) or self.body(node.orelse)
         return self.body(node.finalbody) or ended
 
+    def do_assert(self, node: ast.Assert) -> None:
+        """Translate an assertion: of a trial where it fails the event engine says what Python raises."""
+        test = self.condition(node.test)
+        self.effects = True
+        self.emit(f"if not {test.code}:")
+        self.emit("    flag()")
+
     def do_pass(self, node: ast.Pass) -> None:
         pass
 

@@ -251,7 +251,9 @@ class Writing:
                     continue
                 if isinstance(func, ast.Name) and func.id in ("str", "type", "repr", "id", "format"):
                     continue
-                if isinstance(func, ast.Attribute) and func.attr in TEXT_METHODS | PURE_METHODS:
+                if isinstance(func, ast.Name) and func.id == "map" and ast.unparse(one.args[0]) in ("str", "repr"):
+                    continue
+                if isinstance(func, ast.Attribute) and func.attr in TEXT_METHODS | PURE_METHODS | {"num2date"}:
                     continue
                 if isinstance(func, ast.Attribute) and func.attr in ASKS:
                     continue
