@@ -118,6 +118,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from backtest.engine.compiled.loop import Loop
+    from backtest.engine.compiled.trials import Outcomes
     from backtest.market.hours import Hours
     from backtest.market.universe import Universe
 
@@ -331,25 +332,32 @@ def simulate_together(
     specs: Sequence[RunSpec],
     costs: Costs,
     shared: Shared,
+    take: Callable[[Together], None],
     backend: str = "numpy",
     begins: datetime | None = None,
-) -> Together:
+    size: int = 1000,
+) -> str:
     """
-    Run simulations that differ only in their parameters at once, by the compiled engine.
+    Run simulations that differ only in their parameters at once, by the compiled engine, and return why there is none.
 
     Args:
         specs: of the runs; whatever they have in common `shared` has from a run that the event engine made.
         backend: "numpy", or "numba" where that is installed; the runs are the same.
+        take: is given what so many of them left as `size` says, and has to read it there and then.
         begins: when strategies are called first, as those of `waiting`.
+
+    Raises:
+        TooMany: there is no room for the lines of so many runs.
     """
-    from backtest.engine.compiled.trials import run_trials
+    from backtest.engine.compiled.refusals import NotCompiled, TooMany
+    from backtest.engine.compiled.trials import Parts, run_trials
 
     spec, ground, before = specs[0], shared.ground, shared.record
     assert ground is not None and before is not None  # noqa: PT018 - one without the other there is not
     if why_not := _not_by_compiled(spec, ground.exchange, False, _COMPILED_TOGETHER):
-        return Together(why_not=why_not)
+        return why_not
     if "flow" in before.column_names:
-        return Together(why_not="a strategy that adds cash or takes some out is not compiled")
+        return "a strategy that adds cash or takes some out is not compiled"
     assert shared.terms is not None
     wanted, (terms, splits) = [Series.parse(key) for key in spec.series], shared.terms
     feeds = ground.feeds(wanted, shared)
@@ -365,21 +373,25 @@ def simulate_together(
             _count_shares(model, one, splits)
             cerebro.broker.addcommissioninfo(model, name=feed._name)
 
+    def part(found: Outcomes, numbers: list[int]) -> None:
+        times = arrays.numbers(before["time"]).astype("datetime64[us]")
+        if not np.array_equal(bar_times(found.stamps, wanted), times):
+            raise NotCompiled("the run before has other bars")
+        made = MadeRuns(found, _with_terms(spec, wanted, terms), before, feeds, wanted)
+        take(made.together(numbers, lambda number: _with_terms(specs[number], wanted, terms)))
+
     try:
         with importing_beside(strategy):
             params = [live_parameters(strategy, one.params) for one in specs]
-            opens = stamp_of(begins) if begins else -math.inf
-            found = run_trials(strategy.cls, params, feeds, set_up, backend=backend, begins=opens)
+            opens, parts = stamp_of(begins) if begins else -math.inf, Parts(size, _ROOM_FOR_LINES, part)
+            return run_trials(strategy.cls, params, feeds, set_up, backend=backend, begins=opens, parts=parts).why_not
+    except TooMany:
+        raise
     except Exception as error:  # noqa: BLE001 - whatever it is, the event engine makes them, and says what is wrong
-        return Together(why_not=f"the compiled engine fails with {type(error).__name__}: {str(error)[:200]}")
-    if found.why_not:
-        return Together(why_not=found.why_not)
-    if not np.array_equal(bar_times(found.stamps, wanted), arrays.numbers(before["time"]).astype("datetime64[us]")):
-        return Together(why_not="the run before has other bars")
-    made = MadeRuns(found, _with_terms(spec, wanted, terms), before, feeds, wanted)
-    return made.together([_with_terms(one, wanted, terms) for one in specs] if made.closing else [])
+        return f"the compiled engine fails with {type(error).__name__}: {str(error)[:200]}"
 
 
+_ROOM_FOR_LINES = 80_000_000  # bytes, of all runs that are made at once
 _COMPILED = ("costs", "align")  # options of which the compiled engine can do what it can
 _COMPILED_TOGETHER = (*_COMPILED, "slippage", "volume_cap")  # and those of which it can in trials
 

@@ -213,6 +213,16 @@ def reckon(indicators: Sequence[Any]) -> set[int]:
     return failed
 
 
+def bytes_of(indicators: Sequence[Any], bars: int) -> int:
+    """Return how much memory the lines of indicators take over so many bars, once they are computed: see `reckon`."""
+    found = 0
+    for one in indicators:
+        found += 8 * bars * (1 if isinstance(one, LineBuffer) else len(one.lines.lines))
+        if not isinstance(one, LineBuffer) and not type(one).__module__.startswith("backtrader."):
+            found += bytes_of(one._lineiterators[LineIterator.IndType], bars)
+    return found
+
+
 def release(indicators: Sequence[Any]) -> None:
     """Let go of what indicators came to, as Backtrader's objects refer to each other, and stay until collected."""
     for one in indicators:

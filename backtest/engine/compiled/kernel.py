@@ -238,7 +238,6 @@ class Kernel:
             }
             if named & {"draw", "draw_whole", "called", "windowed"}:
                 raise NotCompiled("it calls functions of Python's, for which there is no machine code")
-        self.starts = self._starts()
         # All that its source rests on: windows of a walk-forward, and blocks of a sweep, have the same one.
         clocks = [clock for clock, *_ in slots]
         asked = repr(([*map(ast.dump, functions.values())], entries, constants, kept, kinds, clocks, self.columns))
@@ -272,13 +271,6 @@ class Kernel:
             counts[array] += 1
         self.counts = counts
         return places
-
-    def _starts(self) -> list[int]:
-        starts, at = [], 0
-        for _, _, lines, bars in self.slots:
-            starts.append(at)
-            at += lines * bars
-        return starts
 
     def _text(self, node: ast.FunctionDef) -> str:
         made = _Scalar(self).visit(ast.parse(ast.unparse(node)).body[0])
@@ -339,78 +331,97 @@ class Kernel:
             ]
         )
 
-    def run(
+    def lay_out(
         self,
-        count: int,
         first: dict[str, np.ndarray],
         constants: list[np.ndarray],
         lines: list[tuple[list[np.ndarray], Any]],
         market: tuple[np.ndarray, np.ndarray],
         wanted: np.ndarray,
-        phases: tuple[int, np.ndarray, np.ndarray],
         recorded: set[str],
         rings: Sequence[tuple[np.ndarray, np.ndarray]] = (),
-    ) -> Ledgers:
+    ) -> None:
         """
-        Make trials.
+        Take what all trials have in common.
 
         Args:
             first: what the account is at first, of all trials or of each, by name.
             lines: the values of each slot's lines, and which of them each trial reads.
             market: prices and stamps, shape (columns, steps, feeds), and the rows of feeds, shape (steps, feeds + 1).
             wanted: 1 for the steps at which the account is recorded.
-            phases: the step from which on strategies are called; of each trial, before which it waits, and before
-                which it is just ready.
             recorded: what of "equity", "cash" and "positions" is wanted of each trial.
             rings: of each timer at which steps each kind of it rings, and of which kind it is in each trial.
         """
-        told = int(wanted.sum())
-        done = Ledgers(
-            np.zeros((count if "equity" in recorded else 1, told)),
-            np.zeros((count if "cash" in recorded else 1, told)),
-            np.zeros((count if "positions" in recorded else 1, told, self.feeds)),
-            np.zeros(count, bool),
-            {name: place for name, place in self.places.items() if place[0] in ("FO", "IO")},
-        )
-        shared = {
+        self.first, self.values, self.lines = first, constants, lines
+        self.told, self.recorded = int(wanted.sum()), recorded
+        self.shared = {
             "MF": market[0].ravel(), "MR": market[1].ravel(), "WA": wanted.astype(np.int64),
-            "LF": np.concatenate([line for table, _ in lines for line in table] or [np.zeros(1)]),
         }  # fmt: skip
-        starts = np.cumsum([0, *(kinds.size for kinds, _ in rings)])
+        self.rings, self.rung = list(rings), np.cumsum([0, *(kinds.size for kinds, _ in rings)])
         if rings:
-            shared["TM"] = np.concatenate([kinds.ravel() for kinds, _ in rings]).astype(np.int64)
-            shared["TR"] = np.zeros(len(rings), np.int64)
-        room, trial, given = _ROOM, 0, _ROOM
-        arrays = self._arrays(room) | shared
-        addresses = self._addresses(arrays)
-        waiting, readies = phases[1].tolist(), phases[2].tolist()
-        rows = [(_TABLES.index(name), values, values.shape[0] > 1)
-                for name, values in (("EQ", done.equity), ("CA", done.cash), ("PO", done.positions))]  # fmt: skip
-        begins = [(number, values.ctypes.data, values.strides[0] * each) for number, values, each in rows]
-        while trial < count:
-            self._set(arrays, first, constants, lines, trial, given)
-            for number, (kinds, which) in enumerate(rings):
-                arrays["TR"][number] = starts[number] + which[trial] * kinds.shape[1]
+            self.shared["TM"] = np.concatenate([kinds.ravel() for kinds, _ in rings]).astype(np.int64)
+            self.shared["TR"] = np.zeros(len(rings), np.int64)
+        # Lines stay where they are: each is found by how far it is from the first of them in memory.
+        places = [np.array([line.ctypes.data for line in table], np.int64) for table, _ in lines]
+        self.base = min((int(one.min()) for one in places), default=0)
+        self.offsets = [(one - self.base) // 8 for one in places]
+        self.room, self.given = _ROOM, _ROOM
+        self.arrays = self._arrays(_ROOM) | self.shared
+        self.records: list[np.ndarray] = []
+
+    def _records(self, count: int) -> list[np.ndarray]:
+        """Return where equity, cash and positions of so many trials go: the same place each time, which is paged in."""
+        if not self.records or len(self.records[0]) < count:
+            shapes = {"equity": (), "cash": (), "positions": (self.feeds,)}
+            self.records = [np.zeros((count if name in self.recorded else 1, self.told, *shape))
+                            for name, shape in shapes.items()]  # fmt: skip
+        return self.records
+
+    def run(self, part: range, phases: tuple[int, np.ndarray, np.ndarray]) -> Ledgers:
+        """
+        Make some of the trials. What was recorded of those before is overwritten.
+
+        Args:
+            phases: the step from which on strategies are called; of each trial, before which it waits, and before
+                which it is just ready.
+        """
+        records = self._records(len(part))
+        equity, cash, positions = (one[: len(part)] for one in records)
+        done = Ledgers(
+            equity, cash, positions, np.zeros(len(part), bool),
+            {name: place for name, place in self.places.items() if place[0] in ("FO", "IO")},
+        )  # fmt: skip
+        addresses = self._addresses(self.arrays)
+        waiting, readies = (one[part.start : part.stop].tolist() for one in phases[1:])
+        begins = [(_TABLES.index(name), values.ctypes.data, values.strides[0] if values.shape[0] > 1 else 0)
+                  for name, values in zip(("EQ", "CA", "PO"), records, strict=True)]  # fmt: skip
+        place = 0
+        while place < len(part):
+            arrays = self.arrays
+            self._set(arrays, part[place], self.given)
+            for number, (kinds, which) in enumerate(self.rings):
+                arrays["TR"][number] = self.rung[number] + which[part[place]] * kinds.shape[1]
             for number, begin, width in begins:
-                addresses[number] = begin + trial * width
-            self.module.trial(addresses.ctypes.data, self.steps, phases[0], waiting[trial], readies[trial])
-            given = int(arrays["IS"][self.places["orders"][1]])
-            if arrays["IS"][_FLAG] and (given >= room or arrays["IS"][_FILLS] >= 2 * room):
-                room *= 4
-                arrays, given = self._arrays(room) | shared, room
-                addresses = self._addresses(arrays)
+                addresses[number] = begin + place * width
+            self.module.trial(addresses.ctypes.data, self.steps, phases[0], waiting[place], readies[place])
+            self.given = given = int(arrays["IS"][self.places["orders"][1]])
+            if arrays["IS"][_FLAG] and (given >= self.room or arrays["IS"][_FILLS] >= 2 * self.room):
+                self.room *= 4
+                self.arrays, self.given = self._arrays(self.room) | self.shared, self.room
+                addresses = self._addresses(self.arrays)
                 continue
-            done.flags[trial] = bool(arrays["IS"][_FLAG])
+            done.flags[place] = bool(arrays["IS"][_FLAG])
             done.floats.append(arrays["FO"][:, :given].copy())
             done.wholes.append(arrays["IO"][:, :given].copy())
             if self.constants["SLIPS"]:
                 done.asked.append(arrays["AS"][: int(arrays["IS"][_FILLS])].copy())
             done.fills.append(arrays["FL"][: _FILL * int(arrays["IS"][_FILLS])].reshape(-1, _FILL).copy())
-            trial += 1
+            place += 1
         return done
 
     def _addresses(self, arrays: dict[str, np.ndarray]) -> np.ndarray:
-        return np.array([arrays[name].ctypes.data if name in arrays else 0 for name in _TABLES], np.int64)
+        known = {name: values.ctypes.data for name, values in arrays.items()} | {"LF": self.base}
+        return np.array([known.get(name, 0) for name in _TABLES], np.int64)
 
     def _arrays(self, room: int) -> dict[str, np.ndarray]:
         wide = {"T": self.feeds, "N": 2 * ledger.NOTES, "O": room, "S": 1}
@@ -427,15 +438,7 @@ class Kernel:
             "RI": np.zeros(3 * len(self.slots) + 1, np.int64),
         }
 
-    def _set(
-        self,
-        arrays: dict[str, np.ndarray],
-        first: dict[str, np.ndarray],
-        constants: list[np.ndarray],
-        lines: list[tuple[list[np.ndarray], Any]],
-        trial: int,
-        used: int,
-    ) -> None:
+    def _set(self, arrays: dict[str, np.ndarray], trial: int, used: int) -> None:
         """
         Lay out the account as it is at first.
 
@@ -447,16 +450,16 @@ class Kernel:
             arrays[name][:] = 0
         for name in ("FO", "IO"):
             arrays[name][:, :used] = 0
-        for name, values in {**first, "room": np.array([room])}.items():
+        for name, values in {**self.first, "room": np.array([room])}.items():
             array, number, _ = self.places[name]
             mine = values[..., trial if values.shape[-1] > 1 else 0]
             width = self.feeds if array[1] == "T" else 1
             arrays[array][number * width : (number + 1) * width] = mine
-        for number, (values, kind) in enumerate(zip(constants, self.kinds, strict=True)):
+        for number, (values, kind) in enumerate(zip(self.values, self.kinds, strict=True)):
             arrays["CF" if kind == "f" else "CI"][number] = values[trial]
-        for number, (_, rows) in enumerate(lines):
+        for number, (_, rows) in enumerate(self.lines):
             row = rows[trial] if isinstance(rows, np.ndarray) else rows
-            arrays["RI"][3 * number : 3 * number + 3] = row, self.starts[number], self.slots[number][3]
+            arrays["RI"][3 * number : 3 * number + 3] = 0, self.offsets[number][row], self.slots[number][3]
         arrays["IS"][_STEPS], arrays["IS"][_MOST] = self.steps, 2 * room
 
 

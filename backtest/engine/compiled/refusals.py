@@ -1,4 +1,4 @@
-"""`NotCompiled`: the reason why the event engine has to run the trials."""
+"""`NotCompiled`: the reason why the event engine has to run the trials; `TooMany`: they are too many at once."""
 
 from __future__ import annotations
 
@@ -15,3 +15,7 @@ class NotCompiled(Exception):
     def __init__(self, reason: str, line: int = 0) -> None:
         super().__init__(reason)
         self.reason, self.line = reason, line
+
+
+class TooMany(Exception):
+    """The lines of so many trials take more memory than there is to be: fewer at once can be made."""

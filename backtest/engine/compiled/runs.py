@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import backtrader as bt
@@ -33,13 +33,11 @@ class Together:
     Attributes:
         places: of the batch's runs among those that were asked for.
         records: by their places, those that had a fill at a close.
-        why_not: why none was made; "" where they were.
     """
 
-    batch: RunBatch | None = None
-    places: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
-    records: dict[int, RunRecord] = field(default_factory=dict)
-    why_not: str = ""
+    batch: RunBatch
+    places: list[int]
+    records: dict[int, RunRecord]
 
 
 class MadeRuns:
@@ -67,12 +65,18 @@ class MadeRuns:
         closing = np.unique(self.run[early | (orders[:, 3] == bt.Order.Close)])
         self.closing = [n for n in closing.tolist() if n not in made.left]  # had a fill at a close
 
-    def together(self, specs: Sequence[RunSpec]) -> Together:
-        """Return the runs; `specs` are those of all of them, where some are `closing`."""
-        records = {n: self._record_of(n, specs[n]) for n in self.closing}
-        count = len(self.made.fills_from) - 1
-        places = np.array([n for n in range(count) if n not in self.made.left and n not in records], np.int64)
-        return Together(self._batch_of(places), places, records)
+    def together(self, numbers: Sequence[int], spec_of: Callable[[int], RunSpec]) -> Together:
+        """
+        Return the runs.
+
+        Args:
+            numbers: their places among all that were asked for.
+            spec_of: gives the spec of one of these.
+        """
+        records = {n: self._record_of(n, spec_of(numbers[n])) for n in self.closing}
+        places = [n for n in range(len(numbers)) if n not in self.made.left and n not in records]
+        batch = self._batch_of(np.array(places, np.int64))
+        return Together(batch, [numbers[n] for n in places], {numbers[n]: one for n, one in records.items()})
 
     def _record_of(self, n: int, spec: RunSpec) -> RunRecord:
         made, names = self.made, [feed._name for feed in self.feeds]

@@ -31,6 +31,7 @@ from backtest.engine.compiled import ledger
 from backtest.engine.compiled.brokerage import check_broker, columns_of, constants_of
 from backtest.engine.compiled.indicators import (
     Market,
+    bytes_of,
     move,
     owners_of,
     reckon,
@@ -39,7 +40,7 @@ from backtest.engine.compiled.indicators import (
     rows_of_lines,
     values_of_lines,
 )
-from backtest.engine.compiled.refusals import NotCompiled
+from backtest.engine.compiled.refusals import NotCompiled, TooMany
 from backtest.engine.compiled.symbols import Maker, indicators_of, timers_of, trace
 from backtest.engine.compiled.translation.program import Program
 from backtest.engine.compiled.translation.strategies import translate
@@ -85,6 +86,22 @@ class Outcomes:
     asked: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
 
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """
+    How the outcomes of many trials are handed over, whose accounts bar by bar would not all find room.
+
+    Attributes:
+        size: trials of a part at most; numba goes through no more at a time.
+        room: bytes that the lines of all trials may take.
+        take: is given the outcomes of a part, and the numbers of its trials; they are gone when it returns.
+    """
+
+    size: int
+    room: int
+    take: Callable[[Outcomes, list[int]], None]
+
+
 def run_trials(
     cls: type[Any],
     params: Sequence[Mapping[str, Any]],
@@ -94,6 +111,7 @@ def run_trials(
     backend: str = "numpy",
     begins: float = -math.inf,
     recorded: Sequence[str] = ("equity", "cash", "positions", "orders", "fills"),
+    parts: Parts | None = None,
 ) -> Outcomes:
     """
     Make trials of a strategy.
@@ -107,10 +125,14 @@ def run_trials(
         backend: "numpy", or "numba" of the extra `fast`; the outcomes are the same.
         begins: the stamp after which strategies are called first, as those of `warm_up.gated`; the class is their own.
         recorded: which of these outcomes are wanted; the others are empty.
+        parts: takes the outcomes; what is returned says only why trials were left. None for all outcomes at once.
+
+    Raises:
+        TooMany: there is no room for the lines of so many trials.
     """
     bench: Any = _Bench(stdstats=False)
     bench.asked, bench.backend, bench.begins = (cls, list(params), steps), backend, begins
-    bench.recorded = recorded
+    bench.recorded, bench.parts = recorded, parts
     for feed in feeds:
         bench.adddata(feed)
     try:
@@ -161,6 +183,7 @@ class _Bench(bt.Cerebro):
     backend: str
     begins: float
     recorded: Sequence[str]
+    parts: Parts | None
     outcomes: Outcomes
 
     def trace(self) -> None:
@@ -174,7 +197,10 @@ class _Bench(bt.Cerebro):
         tracer._lineiterators[bt.LineIterator.IndType] = self.maker.shared.made
         if mixes_clocks(runstrats, self.datas):
             raise NotCompiled("an indicator reads feeds whose bars have different times")
-        self.market = Market(self.datas)
+        self.market, given = Market(self.datas), self.parts
+        needed = bytes_of(self.maker.shared.made, self.market.steps)
+        if given is not None and len(self.made) > 1 and needed > given.room:
+            raise TooMany
         broken = reckon(self.maker.shared.made)
         owners = owners_of(self.maker.shared.made)
         left = dict(self.failed)
@@ -193,11 +219,25 @@ class _Bench(bt.Cerebro):
             trials = [self.made[number] for number in numbers]
             program = translate(self.asked[0], trials, self.maker.own, owners, self.market.stamps)
             run_of_all = Run(self, program, trials, at, self.recorded)
+            if given is not None:
+                self._hand_over(given, run_of_all, numbers, at)
+                continue
             parts.append((numbers, run_of_all.go_fast() if self.backend == "numba" else run_of_all.go()))
         self.outcomes = _together(len(self.made), parts, left, self.market, at, self.recorded)
         release(self.maker.shared.made)
         for _, made in parts:
             vars(made).clear()  # it and the functions that it made refer to each other
+
+    def _hand_over(self, given: Parts, every: Run, numbers: list[int], at: np.ndarray) -> None:
+        """Make the trials of a program, and hand over what they come to, part by part."""
+        done = every.parts_by_numba(given.size) if self.backend == "numba" else iter([every.go()])
+        begun = 0
+        for part in done:
+            own = numbers[begun : begun + part.count]
+            mine = [(list(range(part.count)), part)]
+            given.take(_together(part.count, mine, {}, self.market, at, self.recorded), own)
+            begun += part.count
+        vars(every).clear()
 
     def _runnext(self, runstrats: list[Any]) -> None:
         raise NotCompiled("it runs bar by bar")
@@ -383,6 +423,11 @@ class Run:
 
     def go_fast(self) -> Run:
         """Let numba go through all bars, trial by trial."""
+        (done,) = self.parts_by_numba(self.count)
+        return done
+
+    def parts_by_numba(self, size: int) -> Iterator[Run]:
+        """Let numba go through all bars, trial by trial, and yield this run with what so many of them come to."""
         from backtest.engine.compiled.kernel import Kernel
 
         program, market = self.program, self.market
@@ -403,14 +448,17 @@ class Run:
         )
         wanted = np.zeros(market.steps, np.int64)
         wanted[self.at] = 1
-        self.done = kernel.run(
-            self.count, self.first, program.constants, lines, market.tables(self.columns, bool(self.rings)), wanted,
-            (self.opens, self.before, self.ready), self.recorded, self.rings,
-        )  # fmt: skip
-        # By step, feed and trial, as numpy leaves them.
-        self.equity, self.cash, self.flags = self.done.equity.T, self.done.cash.T, self.done.flags
-        self.positions = np.moveaxis(self.done.positions, 0, -1)
-        return self
+        tables = market.tables(self.columns, bool(self.rings))
+        kernel.lay_out(self.first, program.constants, lines, tables, wanted, self.recorded, self.rings)
+        count = self.count
+        for start in range(0, count, size):
+            part = range(start, min(start + size, count))
+            self.count = len(part)
+            self.done = kernel.run(part, (self.opens, self.before, self.ready))
+            # By step, feed and trial, as numpy leaves them.
+            self.equity, self.cash, self.flags = self.done.equity.T, self.done.cash.T, self.done.flags
+            self.positions = np.moveaxis(self.done.positions, 0, -1)
+            yield self
 
     def order_rows(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the number of the trial of each order, and its row."""

@@ -38,6 +38,7 @@ _TRIED = 4  # first trials, until one does not fail
 _MANY_BARS = 200_000_000  # of all trials, from which on numba pays
 _LONG = 50_000  # bars, from which on too few trials fit a block of numpy's
 _FEWEST_OF_NUMBA = 8  # in a block
+_BARS_OF_NUMBA = 25_000_000  # of all trials of a block, a second or two of work
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,12 +233,13 @@ def _on_same_bars(
         yield Block([first], rest, f"{bars:,} bars are too many to make trials at once", over=True)
         return
     sure = {place, *sure}
-    for start in range(0, len(points), size):
-        part = points[start : start + size]
-        own = sorted(place - start for place in sure if start <= place < start + size)
-        block = _block(job, part, own, known, backend)
+    most = max(size, min(_LARGEST, _BARS_OF_NUMBA // bars)) if backend == "numba" else size
+    for start in range(0, len(points), most):
+        part = points[start : start + most]
+        own = sorted(place - start for place in sure if start <= place < start + most)
+        block = _block(job, part, own, known, backend, size)
         if block.over:
-            yield replace(block, left=[*block.left, *points[start + size :]])
+            yield replace(block, left=[*block.left, *points[start + most :]])
             return
         yield block
 
@@ -294,15 +296,18 @@ _refused: set[str] = set()  # cases of jobs that this process cannot compile
 _one_block = threading.Lock()  # Dask's workers are threads
 
 
-def _block(job: Job, points: Sequence[Point], sure: Sequence[int], known: dict[str, Trial], backend: str) -> Block:
+def _block(
+    job: Job, points: Sequence[Point], sure: Sequence[int], known: dict[str, Trial], backend: str, size: int
+) -> Block:
     """
     Return what comes of a block.
 
     Args:
         sure: places of trials that the event engine makes, too.
         known: as of `_blocks`.
+        size: trials whose accounts find room at once.
     """
-    made, why_not = trials_at_once(job, points, backend)
+    made, why_not = trials_at_once(job, points, backend, size)
     places = [] if why_not else [place for place in sure if made[place] is not None]
     known |= _made_alone(job, [points[place] for place in places], known)
     differing = [points[n] for n in places if not _same(known[job.key(points[n])], made[n])]

@@ -27,6 +27,8 @@ from backtest.engine.account.margin.tables import MarginTable, margin_table
 from backtest.engine.code.imports import source_digest
 from backtest.engine.code.parcels import sent_by_value
 from backtest.engine.code.strategy import Strategy, load_strategy, parameters, typed_things
+from backtest.engine.compiled.refusals import TooMany
+from backtest.engine.compiled.runs import Together
 from backtest.engine.markets.membership import with_bars
 from backtest.engine.markets.small_bars import check_fill_bars, small_series
 from backtest.engine.provenance import module_hashes, source_file
@@ -278,7 +280,9 @@ def _made(job: Job, point: Point) -> _Made:
         return replace(trial, error=str(error)), None
 
 
-def trials_at_once(job: Job, points: Sequence[Point], backend: str = "numpy") -> tuple[list[Trial | None], str]:
+def trials_at_once(
+    job: Job, points: Sequence[Point], backend: str = "numpy", size: int = 1000
+) -> tuple[list[Trial | None], str]:
     """
     Return the trials of points by the compiled engine, None for one that it left out; and why there is none.
 
@@ -286,11 +290,12 @@ def trials_at_once(job: Job, points: Sequence[Point], backend: str = "numpy") ->
 
     Args:
         points: all of them on all bars, or all in the same window.
+        size: trials that numba makes before what they left is measured.
     """
     window = points[0].window
     common = _common(job, job.name, window)
     strategy, made, places = common.request.strategy, list[_Made](), list[int]()
-    specs = []
+    specs, found = [], list[Trial]()
     for place, point in enumerate(points):
         try:
             params = parameters(strategy, {**job.params, **point.params})
@@ -300,20 +305,29 @@ def trials_at_once(job: Job, points: Sequence[Point], backend: str = "numpy") ->
         places.append(place)
     if not specs:
         return [None for _ in points], ""
-    together = simulate_together(strategy, specs, common.request.costs, common.shared, backend, common.begins)
-    if together.why_not or together.batch is None:
-        return [None for _ in points], together.why_not
     named = {place: job.params | points[place].params for place in places}
     blank = {place: Trial(job.key(points[place]), job.case, named[place], str(window or "")) for place in places}
-    of_batch = [blank[places[n]] for n in together.places.tolist()]
-    batch = together.batch if window is None else cut_batch(window, together.batch)
-    found = _measured_batch(batch, of_batch)
-    for n, record in together.records.items():
-        trial = blank[places[n]]
-        try:
-            made.append((trial, sample(record if window is None else cut_to(window, record))))
-        except StrategyError as error:
-            made.append((replace(trial, error=str(error)), None))
+
+    def take(together: Together) -> None:
+        batch = together.batch if window is None else cut_batch(window, together.batch)
+        found.extend(_measured_batch(batch, [blank[places[n]] for n in together.places]))
+        for n, record in together.records.items():
+            trial = blank[places[n]]
+            try:
+                made.append((trial, sample(record if window is None else cut_to(window, record))))
+            except StrategyError as error:
+                made.append((replace(trial, error=str(error)), None))
+
+    try:
+        why_not = simulate_together(
+            strategy, specs, common.request.costs, common.shared, take, backend, common.begins, size
+        )
+    except TooMany:
+        half = len(points) // 2
+        parts = [trials_at_once(job, part, backend, size) for part in (points[:half], points[half:])]
+        return [trial for part, _ in parts for trial in part], next((said for _, said in parts if said), "")
+    if why_not:
+        return [None for _ in points], why_not
     of_key = {trial.key: trial for trial in [*found, *_measured(made)]}
     return [of_key.get(blank[place].key) if place in blank else None for place in range(len(points))], ""
 
