@@ -285,7 +285,43 @@ class Readies(bt.Strategy):
             self.sell()
 
 
+class Counts(bt.Strategy):
+    """Counts bars and orders, for strategies that build on it."""
+
+    def __init__(self):
+        self.bars, self.told = 0, 0
+
+    def notify_order(self, order):
+        self.told += order.status
+
+    def next(self):
+        self.bars += 1 + self.told % 2
+
+    def sized(self, most):
+        return 1 + self.bars % most
+
+
+class BuildsOn(Counts):
+    """Calls what it overrides."""
+
+    def notify_order(self, order):
+        super().notify_order(order)
+        if order.isbuy():
+            self.told += 1
+
+    def next(self):
+        super(BuildsOn, self).next()  # noqa: UP008 - older strategies write it so
+        if self.bars % 5 == 0:
+            self.buy(size=self.sized(4))
+        elif self.bars % 7 == 0:
+            self.close()
+
+    def sized(self, most):
+        return super().sized(most=most) + 2
+
+
 STRATEGIES = [
+    ("builds on", BuildsOn, 1, [{}]),
     ("readies", Readies, 1, [{}]),
     ("monthly", Monthly, 1, [{}]),
     ("monthly on two", Monthly, 2, [{}]),

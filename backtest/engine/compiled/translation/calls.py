@@ -43,6 +43,8 @@ class Calls(Orders):
         func = node.func
         if isinstance(func, ast.Attribute) and self.is_self(func.value):
             return self.call_of_self(func.attr, node)
+        if isinstance(func, ast.Attribute) and isinstance(func.value, ast.Call) and _is_super(func.value):
+            return self.call_of_base(func.attr, node)
         if isinstance(func, ast.Name) and func.id == "print" and func.id not in self.env:
             if any(self.acts(one) for one in node.args):
                 raise NotCompiled("print() of what is called", self.at)
@@ -403,6 +405,22 @@ class Calls(Orders):
         named = {one.arg: self.soft(one.value) for one in node.keywords}
         return self.helper(method, soft, name, named)
 
+    def call_of_base(self, name: str, node: ast.Call) -> Val:
+        """Return what the method that a method overrides gives."""
+        assert self.function is not None
+        mro = self.cls.__mro__
+        own = next((n for n, one in enumerate(mro) if self.function.function in vars(one).values()), len(mro))
+        base = next((one for one in mro[own + 1 :] if name in vars(one)), None)
+        if base is None or base.__module__.startswith("backtrader."):
+            idle = name in ("notify_order", "notify_trade", "next", "prenext")
+            if idle and base is not None and vars(base)[name] is getattr(bt.Strategy, name):
+                return Val("none")
+            raise NotCompiled(f"super().{name}() is called", self.at)
+        if not inspect.isfunction(vars(base)[name]):
+            raise NotCompiled(f"super().{name}() is no plain method", self.at)
+        given = {one.arg: self.soft(one.value) for one in node.keywords}
+        return self.helper(vars(base)[name], [self.soft(one) for one in node.args], f"{base.__name__}_{name}", given)
+
     def helper(self, method: Any, args: list[Val], name: str, named: dict[Any, Val] | None = None) -> Val:
         source = Method.of(method)
         names = [one.arg for one in source.node.args.args[source.bound :]]
@@ -440,6 +458,10 @@ class Calls(Orders):
                 objs = tuple(self.texts[one] for one in objs)
             return Val("static", objs=objs)
         return value
+
+
+def _is_super(node: ast.Call) -> bool:
+    return isinstance(node.func, ast.Name) and node.func.id == "super"
 
 
 def _round(number: float, digits: float) -> float:

@@ -171,8 +171,7 @@ def written_in(cls: Any) -> WrittenClass:
     found = WrittenClass({"_sentinel"} if issubclass(cls, bt.SignalStrategy) else set())
     named: Counter[str] = Counter()
     appended: Counter[str] = Counter()
-    for name in dir(cls):
-        method = inspect.getattr_static(cls, name)
+    for name, method in _methods_of(cls):
         if not inspect.isfunction(method) or name in ("__init__", "start", "stop") or is_base(cls, name):
             continue
         try:
@@ -194,6 +193,16 @@ def written_in(cls: Any) -> WrittenClass:
                 appended[called.value.attr] += called.attr == "append"
     found.unread = {name for name in found.changed - found.state if named[name] == appended[name]}
     return found
+
+
+def _methods_of(cls: Any) -> list[tuple[str, Any]]:
+    """Return the methods of a class by name, and where one calls what it overrides also those."""
+    found = [(name, inspect.getattr_static(cls, name)) for name in dir(cls)]
+    if not any("super" in one.__code__.co_names for _, one in found if inspect.isfunction(one)):
+        return found
+    known = {id(one) for _, one in found}
+    bases = [one for one in cls.__mro__ if not one.__module__.startswith("backtrader.") and one is not object]
+    return found + [(name, one) for base in bases for name, one in vars(base).items() if id(one) not in known]
 
 
 def is_base(cls: Any, name: str) -> bool:
