@@ -128,26 +128,19 @@ def test_a_typed_rate_is_charged_as_before(tmp_path):
 
 
 @pytest.mark.parametrize("own", [{}, {"slippage": "0.0"}, {"account": "reg-t"}])
-@pytest.mark.parametrize(
-    ("orders", "charged", "costs"),
-    [
-        ({5: -100, 6: 100}, {6: 20}, [0, 20]),  # over the four nights from Friday to Tuesday
-        ({4: -100, 5: 100}, {5: 5}, [0, 5]),
-        ({4: -100, 5: 50, 6: 50}, {5: 5, 6: 10}, [0, 2.5, 12.5]),
-        ({3: -100, 4: 200}, {4: 5}, [0, 5]),
-        ({3: 100, 4: -200, 6: 100}, {5: 5, 6: 20}, [0, 0, 25]),
-    ],
-)
-def test_at_this_close_a_night_costs_what_is_short_after_it(tmp_path, orders, charged, costs, own):
+def test_at_this_close_a_night_costs_what_is_short_after_it(tmp_path, own):
+    # Short on Wednesday, long on Thursday, short again on Friday, half of it to Tuesday, and the rest to Wednesday.
+    orders = {3: -100, 4: 200, 5: -200, 6: 50, 7: 50}
+
     result = run(
         Trades, "GME/1day", store=stored(tmp_path, {}), params={"orders": {n: [(0, orders[n])] for n in orders}},
         costs="none", borrow="0.365", fills="this-close", **own,
     )  # fmt: skip
 
-    paid = [charged.get(n, 0) for n in range(1, 11)]  # 5 a night of 100 shares at 50
+    paid = [0, 0, 0, 5, 0, 4 * 5, 2.5, 0, 0, 0]  # 5 a night of 100 shares at 50
     assert result.equity.tolist() == pytest.approx([100_000 - sum(paid[: n + 1]) for n in range(10)], rel=0, abs=1e-6)
     assert result.record["borrow"].to_pylist() == pytest.approx(paid)
-    assert result.fills["costs"].tolist() == pytest.approx(costs)
+    assert result.fills["costs"].tolist() == pytest.approx([0, 5, 0, 10, 12.5])
 
 
 def test_a_sweep_of_such_runs_equals_single_runs(tmp_path):
