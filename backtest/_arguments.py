@@ -139,9 +139,17 @@ def path(value: Any, name: str, example: str = "write the path of a folder") -> 
         refuse(name, value, f"that is a URL, but a local path is expected; {example}")
     if isinstance(value, str | os.PathLike) and (written := os.fspath(value)):
         found = Path(os.fsdecode(written))
-        if "\0" not in str(found) and all(len(os.fsencode(part)) <= _LONGEST_NAME for part in found.parts):
+        if "\0" not in str(found) and all(_fits(part) for part in found.parts):
             return found
     refuse(name, value, example)
+
+
+def _fits(part: str) -> bool:
+    """Return whether a disk takes a name; half of a surrogate pair has no bytes."""
+    try:
+        return len(os.fsencode(part)) <= _LONGEST_NAME
+    except UnicodeEncodeError:
+        return False
 
 
 def named_bytes(path: Path) -> bytes:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shlex
+import sys
 
 import pytest
 from places import ROOT
 
+from backtest import _arguments
 from backtest.api import RunResult, run
 from backtest.errors import UsageError
 from backtest.store.replacement import replace_file, replace_files
@@ -16,6 +18,7 @@ pytestmark = pytest.mark.usefixtures("few_figures")
 SAMPLE = str(ROOT / "data" / "sample")
 PATHS = ("s3:b", "file:x", "gateway:.", "c:")  # one slash short of a URL, or two
 URLS = ("s3://bucket/x", "file:///nowhere/x", "http://host/x", "gateway://x")
+POSIX = pytest.mark.skipif(sys.platform == "win32", reason="Windows takes half of a surrogate pair")
 SHORT = f"--store {SAMPLE} --until 2000-06-30"
 KEPT = f"run buy_and_hold AAPL/1day {SHORT} --out kept"
 
@@ -126,3 +129,9 @@ def test_python_refuses_it_too(tmp_path, monkeypatch, sample):
         replace_files(tmp_path.__class__("s3:/bucket"), {"x": b""})
     assert names(tmp_path) == []
     assert RunResult.load(result.save("s3:b")).record.equals(result.record)
+
+
+@pytest.mark.parametrize("name", [pytest.param("a\ud800", marks=POSIX), "a\0", "x" * 256])
+def test_a_name_that_no_disk_takes_is_refused(name):
+    with pytest.raises(UsageError, match="write the path of a folder"):
+        _arguments.path(name, "folder")
