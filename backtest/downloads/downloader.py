@@ -384,18 +384,36 @@ def _fill_all(jobs: list[_Job], source: Source, stop: threading.Event, workers: 
 
 def _fill(job: _Job, stop: threading.Event) -> Result:
     error: BacktestError | None = None
+    before: SeriesReport | None = None
     filling = job.filling
     try:
         if stop.is_set():
             raise Stopped("stopped before this series began; run this again to resume")
         filling = filling or job.begin()
         filling.fill()
+        if job.filling is None and (wider := job.begin()).span.start < filling.span.start:
+            before, filling = filling.report(), wider  # an answer showed that the source's first bar is an older one
+            filling.fill()
     except BacktestError as caught:
         error = caught
         if error.scope == "all":
             stop.set()
     report = filling.report() if filling else _not_begun(job, error)
+    report = _together(before, report) if before else report
     return replace(report, reason=reason_of(report, error)), error
+
+
+def _together(before: SeriesReport, report: SeriesReport) -> SeriesReport:
+    """Return the report of a series that was filled twice, the second time from an earlier session on."""
+    return replace(
+        report,
+        bars_added=before.bars_added + report.bars_added,
+        requests=before.requests + report.requests,
+        lower_bound=before.lower_bound + report.lower_bound,
+        revisions=(*before.revisions, *report.revisions),
+        quarantined=before.quarantined + report.quarantined,
+        notes=tuple(dict.fromkeys((*before.notes, *report.notes))),
+    )
 
 
 def _not_begun(job: _Job, error: BacktestError | None) -> SeriesReport:

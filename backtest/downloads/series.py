@@ -183,6 +183,11 @@ class Filling:
         )
 
     @property
+    def span(self) -> Span:
+        """What is asked for, in whole bars."""
+        return self._span
+
+    @property
     def failures(self) -> list[str]:
         """The failures, apart from missing sessions."""
         return [*self._errors, *(text for _, text in self._given_up)]

@@ -90,6 +90,46 @@ def test_a_head_is_believed_for_a_month(tmp_path):
 
 
 @pytest.mark.slow
+def test_an_hour_bar_before_the_head_time_stamp_is_found_too(tmp_path, store):
+    upstream = store_with(tmp_path / "market", {"AAPL/1hour": ("2024-01-02", "2024-03-28")})
+    late = {"when": {"kind": "head", "times": 9}, "do": "head", "since": "20240318-13:30:00"}
+    now = datetime(2024, 4, 15, tzinfo=UTC)
+    with (
+        Gateway(upstream, clock=lambda: now, faults=Faults.of([late])) as gateway,
+        connect(gateway.address, clock=lambda: now) as source,
+    ):
+        report = download(store, source, "AAPL/1hour", start="head", end=date(2024, 3, 28))
+
+    assert report.complete, report.series[0].errors
+    assert store.read("AAPL/1hour").equals(upstream.read("AAPL/1hour"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("since", ["19700101-00:00:00", "20300101-14:30:00"])
+def test_a_head_time_stamp_that_stands_for_none_is_done_without(since, sample, store):
+    none = {"when": {"kind": "head", "times": 9}, "do": "head", "since": since}
+    now = datetime(2013, 3, 2, tzinfo=UTC)
+    with (
+        Gateway(sample, clock=lambda: now, faults=Faults.of([none])) as gateway,
+        connect(gateway.address, clock=lambda: now) as source,
+    ):
+        report = download(store, source, GOOG, start="head", end=LAST)
+
+    assert (report.complete, report.series[0].first) == (True, FIRST)
+
+
+@pytest.mark.slow
+def test_a_head_time_stamp_that_is_too_late_is_found_out_by_an_answer_that_reaches_further_back(sample, store):
+    late = {"when": {"kind": "head", "times": 9}, "do": "head", "since": "20100503-13:30:00"}
+    with Gateway(sample, faults=Faults.of([late])) as gateway, connect(gateway.address) as source:
+        report = download(store, source, GOOG, start="head", end=LAST)
+
+    assert (report.complete, report.series[0].first, report.series[0].bars) == (True, FIRST, len(sample.read(GOOG)))
+    assert report.series[0].bars_added == report.series[0].bars
+    assert store.read(GOOG).equals(sample.read(GOOG))
+
+
+@pytest.mark.slow
 def test_where_the_gateway_has_no_head_time_stamp_the_first_daily_bar_is_taken(sample, store):
     with Gateway(sample, faults=Faults.of([NO_HEAD])) as gateway, connect(gateway.address) as source:
         report = download(store, source, GOOG, start="head", end=LAST)

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 LIMITS = {"practical": PRACTICAL, "legacy": LEGACY}
 
 _T = TypeVar("_T")
+_WEEK = timedelta(days=7)
 _EVENING = timedelta(days=1)  # on which the first session may have opened
 _BREAKS = 10  # of the connection during one request that helps to plan, before it is done without
 _ROUNDING = 1e-6  # seconds
@@ -262,9 +263,9 @@ class IbSource(Source):
         """
         # What takes time to compute is computed here: the loop's thread serves every caller.
         hours = hours_of(series.instrument)
-        duration = requests.duration(series, hours, window, self._clock())
-        end = requests.end_text(series, hours, window)
+        duration, end = self._duration(series, window), requests.end_text(series, hours, window)
         answer = self._bridge.call(self._fetch(series, window, duration, end))  # "N D" reaches further back than asked
+        self._doubt_head(series, window, answer)
         wrong = within(answer, requests.with_closed_hours(series, hours, window))
         bars = within(answer, window)
         return wrong if len(wrong) > len(bars) + 1 else bars  # a single one has just begun
@@ -275,12 +276,20 @@ class IbSource(Source):
         return {
             "vendor": "Interactive Brokers",
             "end": requests.end_text(series, hours, window),
-            "duration": requests.duration(series, hours, window, self._clock()),
+            "duration": self._duration(series, window),
             "format_date": "2",
             "server_version": str(self.server_version),
             "client": client.__name__,
             "client_version": client.__version__,
         }
+
+    def _duration(self, series: Series, window: Span) -> str:
+        """Return how much to ask for; a week more where a window begins with the first bar, to see whether it does."""
+        head, hours = self._heads.get((series.instrument, series.prices)), hours_of(series.instrument)
+        if head and not requests.open_ended(series) and abs(head - window.start) < 2 * _EVENING:
+            wider = Span(window.start - _WEEK, window.end)
+            window = wider if len(self.windows(series, wider)) == 1 else window
+        return requests.duration(series, hours, window, self._clock())
 
     def head(self, series: Series) -> datetime | None:
         """Return when the first bar of the instrument's prices starts, UTC; a hint. None where IB does not say."""
@@ -424,9 +433,7 @@ class IbSource(Source):
         return seconds
 
     async def _head(self, series: Series) -> datetime | None:
-        key = (series.instrument, series.prices)
-        # Another gateway may listen at this port tomorrow, such as the emulator.
-        name = f"{self._session.login} {series.instrument} {series.prices}" if self._session.login else ""
+        key, name = (series.instrument, series.prices), self._head_name(series)
         if key not in self._heads and name and (known := self._state.head(name, time.time())) is not None:
             self._heads[key] = _EPOCH + timedelta(seconds=known)
         if key not in self._heads:
@@ -435,6 +442,8 @@ class IbSource(Source):
                 head: datetime = await self._repeated(
                     series.instrument, lambda: self._asked_head(contract, series), failures=0
                 )
+                if head == _EPOCH or head > self._clock():
+                    raise Unanswered(f"the head timestamp {head:%Y-%m-%d} stands for none")
                 self._heads[key] = head
                 if name:
                     self._state.learn_head(name, head.timestamp(), time.time())
@@ -442,6 +451,30 @@ class IbSource(Source):
                 _log.info("no head timestamp", extra={"series": str(series), "reason": str(error)})
                 self._heads[key] = await self._first_day(contract, series)
         return self._heads[key]
+
+    def _head_name(self, series: Series) -> str:
+        """Return the name by which the state has a head timestamp; "" where the login is not known."""
+        # Another gateway may listen at this port tomorrow, such as the emulator.
+        return f"{self._session.login} {series.instrument} {series.prices}" if self._session.login else ""
+
+    def _doubt_head(self, series: Series, window: Span, answer: pa.Table) -> None:
+        """Find the first bar anew where an answer that reaches further back than asked is older than the head."""
+        import pyarrow.compute as pc
+
+        head = self._heads.get((series.instrument, series.prices))
+        if head is None or not len(answer):
+            return
+        first = pc.min(answer["time"]).as_py().astimezone(UTC)
+        if first < min(window.start, head - 2 * _EVENING):
+            _log.info("the head timestamp is later than a bar", extra={"series": str(series), "bar": str(first)})
+            self._bridge.call(self._find_head(series, first))
+
+    async def _find_head(self, series: Series, seen: datetime) -> None:
+        contract, _ = await self._lookup.qualified(series.instrument)
+        head = min(await self._first_day(contract, series) or seen, seen)
+        self._heads[series.instrument, series.prices] = head
+        if name := self._head_name(series):
+            self._state.learn_head(name, head.timestamp(), time.time())
 
     async def _asked_head(self, contract: Any, series: Series) -> datetime:
         number = await self._turn(_ask(contract, series.prices, f"head of {series.instrument} {series.prices}"))
