@@ -234,7 +234,7 @@ def _label(action: RunsAction, name: str, words: list[str], as_json: bool) -> No
     from backtest.runs.kept import locate, note, tag, untag
 
     if not words:
-        raise UsageError(f"nothing to {action.value} {name} with; write: backtest runs {action.value} {name} WORD")
+        raise UsageError(f"{action.value} needs a text for {name}; write: backtest runs {action.value} {name} WORD")
     folder = locate(RUNS, name)
     if action is RunsAction.note:
         labels = note(folder, " ".join(words))
@@ -335,7 +335,7 @@ def show(
     page = _write_page(*_what(run_name), "", store)
     give(str(page))
     if not webbrowser.open(page.resolve().as_uri()):
-        say(f"No browser was found on this machine; open {page} in one")
+        say(f"No browser was found on this machine; open {page} yourself")
 
 
 def _serve(name: str, port: int, store: str) -> None:
@@ -361,7 +361,7 @@ def _serve(name: str, port: int, store: str) -> None:
     with PageServer(root, write, compared, port) as served:
         give(f"serving {root} at {served.address}")
         if not webbrowser.open(f"{served.address}/{quote(place)}"):
-            say(f"No browser was found on this machine; open {served.address} in one")
+            say(f"No browser was found on this machine; open {served.address} yourself")
         while not stopped.wait(HEARD_AFTER):
             pass
 

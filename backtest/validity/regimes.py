@@ -105,8 +105,8 @@ def regimes(result: Measured, trend: int = TREND, rough: int = ROUGH) -> Regimes
     }
     rows = [_regime(name, which, run.returns, moves, run.risk_free, run.periods) for name, which in chosen.items()]
     basis = (
-        f"{hold_name(result)}: bull where the session before closed at or above the mean of {trend} closes, high "
-        f"volatility where that of {rough} sessions was above its median until then."
+        f"{hold_name(result)}: bull where the previous close was at or above the mean of {trend} closes; high "
+        f"volatility where the volatility of the last {rough} sessions was above its median so far."
     )
     return Regimes([row for row in rows if row.sessions or row.name != "too early to tell"], basis)
 

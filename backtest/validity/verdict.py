@@ -132,7 +132,7 @@ def _about_money(run: Account) -> Iterator[tuple[str, str]]:
     elif run.equity[-1] <= run.equity[0]:
         yield "loses money", f"the total return is {_percent(run.equity[-1] / run.equity[0] - 1)}"
     elif ratio <= 0:
-        yield "earns less than cash", f"the Sharpe ratio is {ratio:.2f} above the risk-free rate"
+        yield "earns less than cash", f"the Sharpe ratio, over the risk-free rate, is {ratio:.2f}"
 
 
 def _about_length(result: Measured) -> Iterator[tuple[str, str]]:
