@@ -167,12 +167,10 @@ class Linked(Chance):
 class Rings(Chance):
     """Has timers, and looks when they ring at what has moved already and at what has not."""
 
-    params = (("week", 1),)
-
     def __init__(self):
         super().__init__()
-        self.rung = 0
-        self.add_timer(time(10), weekdays=[self.p.week, self.p.week + 2], weekcarry=True, name="week")
+        self.rung, day = 0, 1 + self.p.seed % 3
+        self.add_timer(time(10), weekdays=[day, day + 2], weekcarry=True, name="week")
         self.add_timer(bt.Timer.SESSION_START, monthdays=[3, 17], name="month", more=2)
         self.add_timer(time(9, 30), repeat=timedelta(minutes=7), name="often")
 

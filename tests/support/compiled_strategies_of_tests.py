@@ -47,7 +47,7 @@ class Reckons(bt.Strategy):
         print(",".join(map(str, [self.data.num2date(self.data.datetime[0]).date(), self.data.close[0]])))
         recent = sum([self.data.close[-ago] * (0.1 + ago) for ago in range(4)]) / sum([ago + 1 for ago in range(3)])
         if max([self.data.close[0], self.data.open[-1], recent]) == recent and sum([len(self), 1]) % 2:
-            self.buy(size=1)
+            self.buy(size=recent / 10)
         closes = self.data.close.get(size=self.p.count)
         mean = sum(closes) / len(closes)
         score = round(math.log(self.data.close[0] / mean) * 100, 2) ** 2 + mean**self.p.power

@@ -198,7 +198,8 @@ def written_in(cls: Any) -> WrittenClass:
 def _methods_of(cls: Any) -> list[tuple[str, Any]]:
     """Return the methods of a class by name, and where one calls what it overrides also those."""
     found = [(name, inspect.getattr_static(cls, name)) for name in dir(cls)]
-    if not any("super" in one.__code__.co_names for _, one in found if inspect.isfunction(one)):
+    later = [one for name, one in found if inspect.isfunction(one) and name not in ("__init__", "start", "stop")]
+    if not any("super" in one.__code__.co_names for one in later):
         return found
     known = {id(one) for _, one in found}
     bases = [one for one in cls.__mro__ if not one.__module__.startswith("backtrader.") and one is not object]
