@@ -85,7 +85,7 @@ def test_what_is_said_of_other_costs_is_said_by_the_table(slipped):
     assert [case.factor for case in found.costs] == [0, 1, 3]
     assert found.costs == list(slipped.cost_table.cases)
     assert found.break_even == slipped.cost_table.break_even
-    assert "run again with commissions, slippage" in found.costs_basis
+    assert "run of the strategy with commissions, slippage" in found.costs_basis
     assert f"break-even at {found.break_even:,.1f}× the costs paid" in str(verdict(slipped))
     assert "approximation" not in str(verdict(slipped))
 

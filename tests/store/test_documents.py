@@ -90,7 +90,7 @@ def test_a_file_that_is_too_large_is_not_read(tmp_path):
     (tmp_path / "file").write_bytes(b"123456")
 
     assert bytes_of(tmp_path / "file", 6) == b"123456"
-    with pytest.raises(DamagedStore, match="6 bytes, more than the 5"):
+    with pytest.raises(DamagedStore, match="6 bytes, more than the limit of 5"):
         open_plain(tmp_path / "file", 5)
 
 

@@ -375,7 +375,7 @@ def test_a_place_that_holds_something_else_is_left_alone(store, bucket, tmp_path
     (tmp_path / "holiday.jpg").write_bytes(b"...")
 
     for url in (bucket.url(), f"file://{tmp_path}"):
-        with pytest.raises(BadStore, match="something else"):
+        with pytest.raises(BadStore, match="something other than a store"):
             publish(store, url)
 
     assert list(bucket.objects) == ["store/holiday.jpg"]
@@ -561,7 +561,7 @@ def test_nothing_is_written_through_a_url(store, bucket):
         lambda: publish(there, bucket.url("elsewhere")),
         lambda: open_folder(bucket.url()),
     ):
-        with pytest.raises(UsageError, match="only read"):
+        with pytest.raises(UsageError, match="read-only"):
             attempt()
 
     assert bucket.objects == before
@@ -646,7 +646,7 @@ def test_commands_that_need_a_folder_refuse_a_url(call, bucket, words):
     code, _, said = call(*words, "--store", bucket.url())
 
     assert code == 2
-    assert "only read" in said
+    assert "read-only" in said
     assert bucket.requests == []
 
 

@@ -89,7 +89,7 @@ def test_a_future_whose_exchange_fee_is_not_known_is_refused_with_those_that_are
 
 
 def test_tiered_pricing_that_nobody_quotes_is_refused_with_those_that_are():
-    with pytest.raises(UsageError, match="ib-tiered knows US stocks; stocks in euros"):
+    with pytest.raises(UsageError, match="ib-tiered covers US stocks; stocks in euros"):
         costs_for(costs_named("ib-tiered"), Series.parse("7203-STK-TSEJ-JPY/1day"))
 
 

@@ -163,7 +163,7 @@ def test_a_walk_forward_goes_on_where_it_was_stopped_and_counts_its_trials(marke
 
 
 def test_a_window_in_which_nothing_has_a_rank_is_named(market, tmp_path):
-    with pytest.raises(StrategyError, match=f"no point has a win_rate from {DAYS[0]} to {DAYS[19]}"):
+    with pytest.raises(StrategyError, match=f"no point has a value of win_rate from {DAYS[0]} to {DAYS[19]}"):
         forward(market, tmp_path, rank="win_rate")  # as no trade is ever closed
 
 
