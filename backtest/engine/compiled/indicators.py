@@ -213,13 +213,13 @@ def reckon(indicators: Sequence[Any]) -> set[int]:
     return failed
 
 
-def bytes_of(indicators: Sequence[Any], bars: int) -> int:
+def bytes_of_indicators(indicators: Sequence[Any], bars: int) -> int:
     """Return how much memory the lines of indicators take over so many bars, once they are computed: see `reckon`."""
     found = 0
     for one in indicators:
         found += 8 * bars * (1 if isinstance(one, LineBuffer) else len(one.lines.lines))
         if not isinstance(one, LineBuffer) and not type(one).__module__.startswith("backtrader."):
-            found += bytes_of(one._lineiterators[LineIterator.IndType], bars)
+            found += bytes_of_indicators(one._lineiterators[LineIterator.IndType], bars)
     return found
 
 

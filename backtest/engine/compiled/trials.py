@@ -31,7 +31,7 @@ from backtest.engine.compiled import ledger
 from backtest.engine.compiled.brokerage import check_broker, columns_of, constants_of
 from backtest.engine.compiled.indicators import (
     Market,
-    bytes_of,
+    bytes_of_indicators,
     move,
     owners_of,
     reckon,
@@ -198,7 +198,7 @@ class _Bench(bt.Cerebro):
         if mixes_clocks(runstrats, self.datas):
             raise NotCompiled("an indicator reads feeds whose bars have different times")
         self.market, given = Market(self.datas), self.parts
-        needed = bytes_of(self.maker.shared.made, self.market.steps)
+        needed = bytes_of_indicators(self.maker.shared.made, self.market.steps)
         if given is not None and len(self.made) > 1 and needed > given.room:
             raise TooMany
         broken = reckon(self.maker.shared.made)

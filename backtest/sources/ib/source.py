@@ -458,7 +458,7 @@ class IbSource(Source):
         return f"{self._session.login} {series.instrument} {series.prices}" if self._session.login else ""
 
     def _doubt_head(self, series: Series, window: Span, answer: pa.Table) -> None:
-        """Find the first bar anew where an answer that reaches further back than asked is older than the head."""
+        """Search the first bar again if an answer that reaches further back than requested is older than the head."""
         import pyarrow.compute as pc
 
         head = self._heads.get((series.instrument, series.prices))
