@@ -44,8 +44,8 @@ def _dated(name: str, shares: float = 0.0, splits: Dated | None = None) -> Calla
 DATED = {
     "ib-fixed-fees": _dated("ib-fixed-fees"),
     "ib-tiered": _dated("ib-tiered"),
-    "ib-tiered, after many shares": _dated("ib-tiered", 299_900.0),
-    "ib-tiered, splits": _dated("ib-tiered", 2_999_980.0, SPLITS),
+    "ib-tiered, after many shares": _dated("ib-tiered", 299_995.0),
+    "ib-tiered, splits": _dated("ib-tiered", 2_999_998.0, SPLITS),
     "ib-fixed, splits": _dated("ib-fixed", 0.0, SPLITS),
     "three times ib-tiered": _dated("3x:ib-tiered"),
 }

@@ -288,6 +288,9 @@ class Run:
         of_trades = ledger.OF_TRADES if program.hears_trades else {}
         self.kept = {**ledger.ACCOUNT, **of_trades, **self.more, **program.account}
         self.first = {"rank": np.full((feeds, 1), -1), "cash": np.array([bench.broker.getcash()]), **program.first}
+        if self.constants["TIERED"]:
+            traded = bench.broker.getcommissioninfo(bench.datas[0]).traded
+            self.first |= {"month": np.array([traded.month]), "month_shares": np.array([traded.shares])}
         self.flags = np.zeros(self.count, bool)
         self.flagged = False
         self.log: list[tuple[Any, ...]] = []  # the trials of some fills, and each of `FILL_COLUMNS` of them
