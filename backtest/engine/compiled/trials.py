@@ -227,6 +227,7 @@ class _Bench(bt.Cerebro):
         release(self.maker.shared.made)
         for _, made in parts:
             vars(made).clear()  # it and the functions that it made refer to each other
+        vars(self.market).clear()  # as this stays until collected
 
     def _hand_over(self, given: Parts, every: Run, numbers: list[int], at: np.ndarray) -> None:
         """Make the trials of a program, and hand over what they come to, part by part."""
