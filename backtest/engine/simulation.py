@@ -888,7 +888,7 @@ def _notes(strategy: Any) -> Any:
 
 def _run(cerebro: _Cerebro, strategy: Strategy) -> Recorder:
     done = cerebro.run()
-    if not (isinstance(done, list) and len(done) == 1 and isinstance(done[0], bt.Strategy)):
+    if not (isinstance(done, list) and len(done) == 1 and isinstance(done[0], strategy.cls)):
         raise StrategyError(
             f"{strategy.name} did not run: Cerebro.run() returned {done!r:.80} in place of it; if its file replaces "
             "functions of Backtrader, leave that out"

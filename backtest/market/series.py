@@ -440,7 +440,7 @@ def refuse_made(wanted: Instrument) -> None:
     own = replace(wanted, kind="CONTFUT", expiry="", qualifiers=())
     other = f"one expiry, or IB's own continuous future, {own}" if wanted.expiry == CONT else "it without them"
     raise UsageError(
-        f"not supported yet: {wanted} asks by {' '.join(words)} for bars that are made from those of other contracts, "
+        f"not yet supported: {wanted} asks by {' '.join(words)} for bars that are made from those of other contracts, "
         "which this "
         f"version does not do; name {other}"
     )

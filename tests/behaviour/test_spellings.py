@@ -239,7 +239,7 @@ def test_a_series_that_would_have_to_be_made_is_refused_by_everything_that_needs
         lambda: job_of("buy_and_hold", text, store=store),
     ]
     for verb in verbs:
-        with pytest.raises(UsageError, match=r"^not yet: "):
+        with pytest.raises(UsageError, match=r"^not yet supported: "):
             verb()
     commands = [
         ("download", text, "--since", "2024-03-04", "--source", f"gateway:{KEPT / 'store'}"),
@@ -255,7 +255,7 @@ def test_a_series_that_would_have_to_be_made_is_refused_by_everything_that_needs
     for words in commands:
         code, out, said = call(*words, "--store", KEPT / "store")
         assert (code, out) == (2, ""), words
-        assert "not yet: " in said, words
+        assert "not yet supported: " in said, words
 
 
 def test_ibs_own_continuous_future_is_served_as_before(tmp_path):

@@ -68,10 +68,10 @@ def test_a_borrow_fee_that_is_booked_with_a_fill_was_paid_day_by_day(tmp_path):
 
     position, cash, equity = account(result)
     assert position == [-365, -365, 0, 0, 0, 0]
-    # Two days at 10, of which Backtrader charges each a bar late; the fill is booked both, and takes neither again.
+    # Two nights at 10, each charged with the bar after it; the fill is booked both, and takes neither again.
     assert result.fills["costs"].tolist() == pytest.approx([0, 20])
-    assert equity == pytest.approx([100_000, 100_000, 99_990, 99_980, 99_980, 99_980])
-    assert cash[:3] == pytest.approx([136_500, 136_500, 99_990])
+    assert equity == pytest.approx([100_000, 99_990, 99_980, 99_980, 99_980, 99_980])
+    assert cash[:3] == pytest.approx([136_500, 136_490, 99_980])
 
 
 def test_a_future_binds_its_margin_at_the_close_of_its_fill(tmp_path):

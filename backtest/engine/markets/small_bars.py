@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import backtrader as bt
 import numpy as np
 
+from backtest.engine.account.borrowing import is_at_last_close
 from backtest.errors import DataError, NoBars, UsageError
 from backtest.market import arrays
 from backtest.market.calendars import span_asked
@@ -429,7 +430,8 @@ class _OnSmallBars:
         return None if place is None else int(moments[place])
 
     def _try_exec(self, order: Any) -> None:
-        if self._may_try is None or self._may_try(order):
+        # What is for the close before needs no small bar.
+        if self._may_try is None or self._may_try(order) or is_at_last_close(self, order):
             super()._try_exec(order)  # type: ignore[misc]
 
     def _execute(self, order: Any, ago: Any = None, price: Any = None, *rest: Any, **named: Any) -> Any:

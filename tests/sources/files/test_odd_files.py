@@ -8,6 +8,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from places import ROOT
 
 from backtest.errors import UsageError
 from backtest.sources.files.content import content_of
@@ -106,12 +107,15 @@ def test_a_file_that_no_memory_holds_is_an_error_of_a_line(tmp_path, call):
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_is_no_file_is_not_waited_for_in_the_place_of_what_an_option_names(tmp_path, call, option, place):
+def test_what_is_no_file_is_not_waited_for_in_the_place_of_what_an_option_names(
+    tmp_path, call, option, place, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)  # of a long path the message shows the beginning
     place(tmp_path / "file.csv")
     (tmp_path / "hold.py").write_text("import backtrader as bt\n\n\nclass Hold(bt.Strategy):\n    pass\n")
 
-    words = ("run", tmp_path / "hold.py", "AAPL/1day", option, tmp_path / "file.csv", "--costs", "ib-fixed")
-    code, _, err = call(*words, "--store", "data/sample", "--out", tmp_path / "run")
+    words = ("run", "hold.py", "AAPL/1day", option, "file.csv", "--costs", "ib-fixed")
+    code, _, err = call(*words, "--store", ROOT / "data" / "sample", "--out", "run")
 
     assert code == 2
     assert "file.csv" in err
