@@ -251,6 +251,15 @@ def _kind_in(mounts: str, folder: Path) -> str:
     return max(holding)[2] if holding else ""
 
 
+def return_freed_memory() -> None:
+    """Let the C library return freed memory to the system, if it is one that keeps some (glibc)."""
+    if sys.platform == "linux":
+        import ctypes
+
+        with contextlib.suppress(AttributeError, OSError):
+            ctypes.CDLL(None).malloc_trim(0)
+
+
 def free_memory() -> int | None:
     """Return how many bytes of memory a process may still use, on macOS the installed memory; None if unknown."""
     if sys.platform == "win32":

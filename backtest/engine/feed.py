@@ -68,23 +68,35 @@ class ArrowFeed(bt.feed.DataBase):
         if self._filters or self._tzinput is not None:
             super().preload()
             return
-        rows = self._rows_in_range()
+        rows, every = self._rows_in_range(), len(self.p.dataname)
         bars = self.p.dataname.slice(rows.start, rows.stop - rows.start)
-        for line, name in zip(self.lines, self.lines.getlinealiases(), strict=True):
-            fresh = self._values_of(bars, name)
+        names, count = self.lines.getlinealiases(), len(bars)
+        many = self.p.single and count >= arrays.MANY
+        if self.p.single:
+            self.p.dataname = self._dataname = ()  # Backtrader keeps it in both
+        for line, name in zip(self.lines, names, strict=True):
+            fresh = self._values_of(bars, name, whole=count == every)
             fresh.extend(line.array)  # the slots that extend() reserved
             line.array = fresh
-        self._next_row = len(self.p.dataname)  # a load() after this finds nothing more
-        self.forward_to_end(len(bars))
+            if many and name != "openinterest":  # no column is kept beside the line that has its values
+                bars = bars.drop_columns(["time" if name == "datetime" else name])
+                arrays.release_memory()
+        del bars
+        if self.p.single:
+            arrays.release_memory()
+        self._next_row = every  # a load() after this finds nothing more
+        self.forward_to_end(count)
         self._last()
         self.home()
-        if self.p.single:
-            bars = self.p.dataname = self._dataname = ()  # Backtrader keeps it in both
-            arrays.release_memory()
 
-    def _values_of(self, bars: pa.Table, name: str) -> Any:
+    def _forget(self) -> None:
+        """Let go of the lines that nobody reads once a single run is over."""
+        for name in ("volume", "openinterest") if self.p.single else ():
+            getattr(self.lines, name).array = array("d")
+
+    def _values_of(self, bars: pa.Table, name: str, whole: bool) -> Any:
         """Return the values of a line in the bars, as an array of one's own."""
-        ready = self._ready if len(bars) == len(self.p.dataname) else None
+        ready = self._ready if whole else None
         if ready is not None and name in ready:
             return ready[name][:]
         fresh = array("d")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
 from collections.abc import Iterable, Mapping
@@ -267,9 +268,10 @@ class _Clocks:
         """Return the column of each clock's times, null after its last bar."""
         columns = {}
         for number, stamps in enumerate(self._stamps):
-            times = np.zeros(self._longest, "datetime64[us]")
-            times[: len(stamps)] = bar_times(stamps, self._series)
-            present = None if len(stamps) == len(times) else np.arange(len(times)) < len(stamps)
+            times, lacking = bar_times(stamps, self._series), self._longest - len(stamps)
+            if lacking:
+                times = np.concatenate([times, np.zeros(lacking, times.dtype)])
+            present = np.arange(len(times)) < len(stamps) if lacking else None
             columns[f"time.{number}"] = arrays.stamps(times, present)
         return columns
 
@@ -284,7 +286,7 @@ class _Clocks:
 
     def _key(self, mover: Any) -> bytes:
         if id(mover) not in self._known:
-            self._known[id(mover)] = _values(mover.lines.datetime, len(mover)).tobytes()
+            self._known[id(mover)] = hashlib.blake2b(_values(mover.lines.datetime, len(mover)).data).digest()
         return self._known[id(mover)]
 
 

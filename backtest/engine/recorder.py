@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 _EPOCH = 719_163  # 1970-01-01 as Backtrader counts days
 _DAY = 86_400  # seconds
+_BLOCK = 2**16  # stamps that are converted at once: of 10,000,000 an array is 80 MB
 _PARTIAL = bt.Order.Partial  # the last of the states in which an order can still be filled
 _ORDER_COLUMNS, _FILL_COLUMNS = 11, 6
 _AT_A_PRICE = (bt.Order.Limit, bt.Order.Stop, bt.Order.StopLimit)
@@ -350,9 +351,12 @@ def bar_times(stamps: np.ndarray, series: list[Series]) -> np.ndarray:
 
 def times_of_stamps(stamps: np.ndarray, by_dates: bool) -> np.ndarray:
     """Return Backtrader's numbers as datetime64[us], those of dates or of moments."""
-    days = np.floor(stamps)
-    seconds = 0 if by_dates else np.round((stamps - days) * 86_400)
-    whole: np.ndarray = ((days - _EPOCH) * 86_400 + seconds).astype("datetime64[s]").astype("datetime64[us]")
+    whole = np.empty(len(stamps), "datetime64[us]")
+    for start in range(0, len(stamps), _BLOCK):
+        part = stamps[start : start + _BLOCK]
+        days = np.floor(part)
+        seconds = 0 if by_dates else np.round((part - days) * 86_400)
+        whole[start : start + _BLOCK] = ((days - _EPOCH) * 86_400 + seconds).astype("datetime64[s]")
     return whole
 
 

@@ -265,6 +265,8 @@ def simulate(
         sizing.set_up(cerebro, known)
         with waiting(before.begins if before else None):
             recorder = _run(cerebro, strategy)
+        for feed in feeds:
+            feed._forget()
         if loop is not None:
             loop.check(cerebro.why_not)
         if cerebro.flows is not None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from backtest._system import return_freed_memory
+
 if TYPE_CHECKING:
     import pyarrow as pa
+
+MANY = 2_000_000  # bars, from which on memory counts for more than the time to get and return it
 
 
 def numbers(column: pa.ChunkedArray | pa.Array, missing: Any = None) -> np.ndarray:
@@ -62,10 +67,29 @@ def merged(parts: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def release_memory() -> None:
-    """Return the memory that Arrow reserves for later tables to the system."""
+    """Return the memory that Arrow and the C library reserve for later tables to the system."""
     import pyarrow as pa
 
     pa.default_memory_pool().release_unused()
+    return_freed_memory()
+
+
+@contextmanager
+def allocated_by_system() -> Iterator[None]:
+    """
+    Let Arrow allocate from the system in this block, for tables of gigabytes.
+
+    The system gets such memory back when it is freed. Arrow's own allocator, which is faster, keeps what threads
+    allocated that have ended.
+    """
+    import pyarrow as pa
+
+    before = pa.default_memory_pool()
+    pa.set_memory_pool(pa.system_memory_pool())
+    try:
+        yield
+    finally:
+        pa.set_memory_pool(before)
 
 
 def floats(values: Any, present: np.ndarray | None = None) -> pa.Array:
@@ -86,14 +110,14 @@ def stamps(values: np.ndarray, present: np.ndarray | None = None) -> pa.Array:
     """Return datetime64[us], UTC, as Arrow timestamps; null where they are not present."""
     import pyarrow as pa
 
-    return _array(pa.timestamp("us", tz="UTC"), values.astype("datetime64[us]").astype(np.int64), present)
+    return _array(pa.timestamp("us", tz="UTC"), values.astype("datetime64[us]", copy=False).view(np.int64), present)
 
 
 def days(values: np.ndarray) -> pa.Array:
     """Return datetime64[D] as Arrow dates."""
     import pyarrow as pa
 
-    return _array(pa.date32(), values.astype("datetime64[D]").astype(np.int32))
+    return _array(pa.date32(), values.astype("datetime64[D]", copy=False).view(np.int64).astype(np.int32))
 
 
 def texts(values: Sequence[str]) -> pa.Array:

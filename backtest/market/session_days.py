@@ -22,6 +22,7 @@ from backtest.market.series import Series
 _AROUND = timedelta(days=31)  # no exchange is closed for longer
 _THURSDAY = 3  # 1970-01-01, Monday is 0
 _SATURDAY = 5
+_BLOCK = 2**16  # moments that are looked up at once: of 10,000,000 an array is 80 MB
 
 
 def session_days(opened: np.ndarray, series: Series, hours: Hours) -> np.ndarray:
@@ -49,7 +50,11 @@ def days_of_moments(moments: np.ndarray, series: Series, hours: Hours) -> np.nda
     if not len(moments):
         return moments.astype("datetime64[D]")
     known = sessions_around(moments[0], moments[-1], series, hours)
-    return known.days[np.minimum(np.searchsorted(known.ends, moments, side="right"), len(known.days) - 1)]
+    found = np.empty(len(moments), "datetime64[D]")
+    for start in range(0, len(moments), _BLOCK):
+        places = np.searchsorted(known.ends, moments[start : start + _BLOCK], side="right")
+        found[start : start + _BLOCK] = known.days[np.minimum(places, len(known.days) - 1)]
+    return found
 
 
 class KnownSessions(NamedTuple):

@@ -11,12 +11,14 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from backtest._resources import installed_version
 from backtest.errors import DamagedStore, UsageError
+from backtest.market import arrays
 from backtest.market.bars import extra_of, rows_digest, schema
 from backtest.store.files import read_file
 from backtest.store.manifest import REPAIR, Segment
@@ -152,7 +154,11 @@ def in_threads(use: Callable[[Path, Segment], _T], paths: Sequence[Path], segmen
         return [use(path, segment) for path, segment in zip(paths, segments, strict=True)]
     from concurrent.futures import ThreadPoolExecutor
 
-    with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
+    many = sum(segment.rows for segment in segments) >= arrays.MANY
+    with (
+        arrays.allocated_by_system() if many else nullcontext(),
+        ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool,
+    ):
         return list(pool.map(use, paths, segments))
 
 
@@ -226,8 +232,6 @@ def _checked_file(data: bytes, segment: Segment) -> Any:
 
 
 def _check_times(bars: pa.Table, segment: Segment) -> None:
-    from backtest.market import arrays  # pyarrow.compute would say it, too, and takes a tenth of a second to import
-
     times = arrays.numbers(bars["time"])
     ends = [_microseconds(text) for text in (segment.first, segment.last)]
     if len(bars) != segment.rows or [times[0], times[-1]] != ends:

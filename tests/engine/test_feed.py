@@ -7,8 +7,9 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from backtest.engine.feed import close_stamps, replay
+from backtest.engine.feed import ArrowFeed, close_stamps, replay
 from backtest.errors import NoBars, UsageError
+from backtest.market import arrays
 from backtest.market.bars import table_of
 from backtest.market.series import BarSize, Series
 
@@ -198,6 +199,23 @@ def test_a_feed_for_a_single_run_lets_go_of_its_table():
     cerebro.run()
 
     assert kept() is None
+
+
+def test_a_long_feed_for_a_single_run_has_no_column_beside_the_line_of_its_values(monkeypatch):
+    monkeypatch.setattr(arrays, "MANY", 60)
+    left = []
+    values_of = ArrowFeed._values_of
+
+    def noting(self, bars, name, whole):
+        left.append(set(bars.column_names))
+        return values_of(self, bars, name, whole)
+
+    monkeypatch.setattr(ArrowFeed, "_values_of", noting)
+    single, other = (watched(replay(bars(DAILY, 60), DAILY, single=one)) for one in (True, False))
+
+    assert single == other
+    assert left[0] - left[6] == {"open", "high", "low", "close", "volume"}
+    assert left[7] == left[13], "the table of a feed that others use stays whole"
 
 
 def test_the_feed_knows_its_name_and_time_frame():

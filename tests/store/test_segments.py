@@ -1,12 +1,15 @@
 from datetime import UTC, datetime, timedelta
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from stores.make_store import daily, days, minutes
 
 from backtest.errors import UsageError
+from backtest.market import arrays
 from backtest.market.series import Series
 from backtest.market.span import Span
+from backtest.store import segments
 from backtest.store.segments import NEWEST
 from backtest.store.store import Store
 
@@ -116,3 +119,19 @@ def test_an_account_in_a_vendors_words_is_in_no_file(tmp_path, account):
     written = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert not [path for path in written if account.encode() in path.read_bytes()]
     assert store.provenance(DAILY)[0]["warnings"] == "Order routing of (account) is off"
+
+
+def test_many_bars_are_read_into_memory_that_goes_back_to_the_system(tmp_path, monkeypatch):
+    store = Store(tmp_path)
+    store.write(DAILY, days(2, 5), daily(2, 5), source="ib", at=AT)
+    before, ours = pa.default_memory_pool(), pa.system_memory_pool().bytes_allocated()
+    small = store.read(DAILY)
+    assert pa.system_memory_pool().bytes_allocated() == ours
+
+    monkeypatch.setattr(arrays, "MANY", len(small))
+    monkeypatch.setattr(segments, "_FEW", 0)
+    large = store.read(DAILY)
+
+    assert large.equals(small)
+    assert pa.system_memory_pool().bytes_allocated() - ours >= large.nbytes
+    assert pa.default_memory_pool().backend_name == before.backend_name != "system"

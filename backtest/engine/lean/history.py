@@ -15,6 +15,8 @@ from backtest.engine.account.bookings import Balances
 from backtest.engine.account.converted import Converted
 from backtest.engine.lean.clock import FeedClock
 
+_BLOCK = 2**16  # steps whose values are computed at once: of 10,000,000 an array is 80 MB
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Walked:
@@ -94,8 +96,9 @@ class History:
             fills[data].append((step, size, price))
         held = {data: _held(fills[data], quiet) for data in self._datas}
         cash = _steps_of(self._broker.cashes, quiet)
-        self.equity = _joined(cash + self._worth(held, quiet), noted[0])
-        self.cash = _joined(cash, noted[1])
+        equity = self._worth(held, quiet)
+        equity += cash
+        self.equity, self.cash = _joined(equity, noted[0]), _joined(cash, noted[1])
         self.positions = [_joined(held[data][0], noted[2 + n]) for n, data in enumerate(self._datas)]
         self.closes = [self._closes(data, steps, missing=float("nan")) for data in self._datas]
 
@@ -112,14 +115,16 @@ class History:
         for data in self._broker.positions:
             if id(data) not in traded:
                 continue
-            (size, price), model = held[data], self._broker.getcommissioninfo(data)
-            close = self._closes(data, steps)
-            value, unrealized = size * close, size * (close - price) * model.p.mult
-            if type(model) is Converted:
-                factors = model.factors_at(self.stamps[:steps])
-                value, unrealized = value * factors, unrealized * factors
-            unlevered = total + (value - unrealized) / model.get_leverage() + unrealized
-            total = np.where(value > 0, unlevered, total + value)
+            (sizes, prices), model, closes = held[data], self._broker.getcommissioninfo(data), self._closes(data, steps)
+            for start in range(0, steps, _BLOCK):
+                part = slice(start, min(start + _BLOCK, steps))
+                before, size, close = total[part], sizes[part], closes[part]
+                value, unrealized = size * close, size * (close - prices[part]) * model.p.mult
+                if type(model) is Converted:
+                    factors = model.factors_at(self.stamps[part])
+                    value, unrealized = value * factors, unrealized * factors
+                unlevered = before + (value - unrealized) / model.get_leverage() + unrealized
+                total[part] = np.where(value > 0, unlevered, before + value)
         return total
 
     def _closes(self, data: Any, steps: int, missing: float | None = None) -> np.ndarray:
