@@ -89,7 +89,7 @@ class History:
     def close(self, steps: int) -> None:
         """End the history after a number of steps, and build the arrays."""
         clock, quiet = self._clock, steps if self._first_noted < 0 else self._first_noted
-        self.stamps = np.frombuffer(clock.stamps, count=steps).copy() if steps else np.zeros(0)
+        stamps = self.stamps = np.frombuffer(clock.stamps, count=steps) if steps else np.zeros(0)
         noted = [np.array(column) for column in self._notes]
         fills: dict[Any, list[tuple[int, Any, float]]] = {data: [] for data in self._datas}
         for step, data, size, price in self._broker.fills:
@@ -99,7 +99,8 @@ class History:
         equity = self._worth(held, quiet)
         equity += cash
         self.equity, self.cash = _joined(equity, noted[0]), _joined(cash, noted[1])
-        self.positions = [_joined(held[data][0], noted[2 + n]) for n, data in enumerate(self._datas)]
+        self.positions = [_joined(held.pop(data)[0], noted[2 + n]) for n, data in enumerate(self._datas)]
+        self.stamps = stamps.copy()  # not before: with the prices of what is held it would be one array more
         self.closes = [self._closes(data, steps, missing=float("nan")) for data in self._datas]
 
     def take(self, walked: Walked) -> None:
