@@ -30,8 +30,8 @@ LEGACY = {size.label: size.legacy for size in BAR_SIZES.values()}
 # What a duration string may say [legacy, and read off gateways' own checks]: above it the next unit is needed
 LONGEST = {"S": 86_400, "D": 365, "W": 52, "M": 12, "Y": 68}
 
-SMALL_BARS_MONTHS = 6  # bars of 30 secs or less do not exist further back [campus]
-EXPIRED_FUTURE_YEARS = 2  # nor a future that expired longer ago [campus]
+SMALL_BARS_MONTHS = 6  # bars of 30 secs or less: IB keeps none that are older [campus]
+EXPIRED_FUTURE_YEARS = 2  # futures: IB keeps no bars of one that expired longer ago [campus]
 
 # whatToShow that an instrument never has [campus]; the others are the gateway's to refuse
 NEVER_SHOWN = {

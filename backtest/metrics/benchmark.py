@@ -133,7 +133,7 @@ class Beside:
 
 
 def beta(returns: np.ndarray, benchmark: np.ndarray, risk_free: _Rate = 0.0, periods: float = SESSIONS) -> float:
-    """Return the covariance of excess returns over the variance of the benchmark's; undefined where that is 0."""
+    """Return the covariance of excess returns over the benchmark's variance; undefined where that variance is 0."""
     return beta_by_row(Beside.of(returns, benchmark, risk_free, periods))[0]
 
 
@@ -375,7 +375,7 @@ def m2(returns: np.ndarray, benchmark: np.ndarray, risk_free: _Rate = 0.0, perio
     """
     Return the annual growth that the returns would have had at the benchmark's volatility, levered with cash.
 
-    Undefined for fewer than two returns or none that varies.
+    Undefined for fewer than two returns, or if all are equal.
 
     Source: Modigliani and Modigliani (1997), "Risk-Adjusted Performance".
     """

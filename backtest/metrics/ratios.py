@@ -19,7 +19,7 @@ def sharpe(returns: np.ndarray, risk_free: float | np.ndarray = 0.0, periods: fl
         periods: periods per year.
 
     Returns:
-        A number without unit; undefined for fewer than two returns or none that varies.
+        A number without unit; undefined for fewer than two returns, or if all are equal.
 
     Raises:
         ValueError: a return is below -1, infinite or NaN.
@@ -66,9 +66,9 @@ def sortino(returns: np.ndarray, target: float | np.ndarray = 0.0, periods: floa
     """
     Return the annualised Sortino ratio: mean return above a target over the downside deviation from it.
 
-    mean(r - τ) / √mean(min(r - τ, 0)²)·√periods. The target is an annual return, so that τ of a period is
-    (1 + target)^(1 / periods) - 1; or it is τ itself, one of each period. Undefined for fewer than two returns or none
-    below it.
+    mean(r - τ) / √mean(min(r - τ, 0)²)·√periods. The target is an annual return, so that τ of a period is (1 +
+    target)^(1 / periods) - 1; or it is τ itself, one of each period. Undefined for fewer than two returns, or if none
+    is below the target.
 
         >>> sortino(np.array([0.02, -0.01, 0.03, -0.02]), target=1.01**12 - 1, periods=12)
         -0.9607...

@@ -361,7 +361,7 @@ def skew(returns: np.ndarray) -> float:
     """
     Return the third standardised moment of the population.
 
-    Undefined for fewer than two returns or none that varies.
+    Undefined for fewer than two returns, or if all are equal.
     """
     return skew_by_row(Rows.of(returns))[0]
 
@@ -375,7 +375,7 @@ def kurtosis(returns: np.ndarray) -> float:
     """
     Return the fourth standardised moment of the population minus 3, the excess.
 
-    Undefined for fewer than two returns or none that varies.
+    Undefined for fewer than two returns, or if all are equal.
     """
     return kurtosis_by_row(Rows.of(returns))[0]
 

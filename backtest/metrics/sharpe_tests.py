@@ -39,7 +39,7 @@ def moments(returns: np.ndarray, risk_free: float | np.ndarray = 0.0, periods: f
     """
     Return the moments of excess returns, in the order in which the functions below take them.
 
-    Undefined for fewer than two returns or none that varies.
+    Undefined for fewer than two returns, or if all are equal.
 
     As arguments they are `probabilistic_sharpe(*moments(returns))`.
 
@@ -96,7 +96,7 @@ def sharpe_error_autocorrelated(
     Return the standard error of the Sharpe ratio of one period, allowing for dependence of returns and their squares.
 
     √(V / n), with V the long-run variance of the sum of both parts of `sharpe_influence`. Undefined for fewer than two
-    returns or none that varies.
+    returns, or if all are equal.
 
         >>> both = np.random.default_rng(1).normal(0, 1, 1001)
         >>> sharpe_error_autocorrelated((both[1:] + both[:-1]) / 100) > sharpe_error(0.0, 1000)
@@ -145,7 +145,7 @@ def sharpe_interval_autocorrelated(
     """
     Return the confidence interval of the annual Sharpe ratio, by `sharpe_error_autocorrelated`.
 
-    Undefined for fewer than two returns or none that varies.
+    Undefined for fewer than two returns, or if all are equal.
     """
     return sharpe_interval_autocorrelated_by_row(Rows.of(returns).above(risk_free, periods), periods, confidence)[0]
 
@@ -193,7 +193,7 @@ def sharpe_autocorrelated(
     """
     Return the annual Sharpe ratio, by Lo's η(q) with the first `lags` autocorrelations in place of √periods.
 
-    Undefined for fewer than two returns, none that varies, or autocorrelations that no sample can have.
+    Undefined for fewer than two returns, if all are equal, or for autocorrelations that no sample can have.
 
     Source: Lo (2002), "The Statistics of Sharpe Ratios".
     """
@@ -224,7 +224,7 @@ def sharpe_interval(
     Return the confidence interval of the Sharpe ratio of so many periods, by `sharpe_error`.
 
     It assumes independent returns; for autocorrelated ones see `sharpe_interval_autocorrelated`. Undefined for fewer
-    than two returns, none that varies, or moments that no sample can have.
+    than two returns, if all are equal, or for moments that no sample can have.
 
     Source: Mertens (2002), "Comments on Variance of the IID Estimator in Lo (2002)".
     """
@@ -246,7 +246,7 @@ def probabilistic_sharpe(
         >>> probabilistic_sharpe(2 / math.sqrt(12), 59, skew=-0.72, kurtosis=5.78 - 3, threshold=1 / math.sqrt(12))
         0.9486...
 
-    Undefined for fewer than two returns, none that varies, or moments that no sample can have.
+    Undefined for fewer than two returns, if all are equal, or for moments that no sample can have.
 
     Source: Bailey and López de Prado (2012), "The Sharpe Ratio Efficient Frontier".
     """

@@ -262,9 +262,8 @@ _RISK = (
     ),
     Metric(
         "minimum_track_record", "Minimum track record, sessions", "sessions",
-        "Sessions (of longer bars weeks, months) after which a Sharpe ratio like this is significantly above 0 at 95 "
-        "%: "
-        "1 + (N − 1)·SE²·(1.64 / S)², with SE after Mertens.",
+        "Sessions (weeks or months for bars of that length) after which a Sharpe ratio like this is significantly "
+        "above 0 at 95 %: 1 + (N − 1)·SE²·(1.64 / S)², with SE after Mertens.",
         _ByRow(lambda runs: [minimum_track_record(one.ratio, one.skew, one.kurtosis) for one in runs.moments]),
     ),
     Metric(
@@ -322,8 +321,8 @@ _RISK = (
     ),
     Metric(
         "es_cornish_fisher", "Expected shortfall, Cornish–Fisher", "percent",
-        "m − s·φ(g)·(1 + S / 6·g³ + K / 24·(g⁴ − 2g² − 1) + S² / 72·(g⁶ − 9g⁴ + 9g² + 3)) / 5 %; not where g does "
-        "not rise with z, nor where this is less of a loss than the value at risk.",
+        "m − s·φ(g)·(1 + S / 6·g³ + K / 24·(g⁴ − 2g² − 1) + S² / 72·(g⁶ − 9g⁴ + 9g² + 3)) / 5 %; undefined "
+        "where g does not rise with z, or where this is a smaller loss than the value at risk.",
         _ByRow(lambda runs: expected_shortfall_cornish_fisher_by_row(runs.raw)),
     ),
 )  # fmt: skip

@@ -69,7 +69,7 @@ def value_at_risk_gaussian(returns: np.ndarray, tail: float = TAIL, ddof: int = 
     """
     Return the quantile of the normal distribution with the returns' mean and deviation (n - ddof).
 
-    Undefined for fewer than two returns or none that varies.
+    Undefined for fewer than two returns, or if all are equal.
     """
     return value_at_risk_gaussian_by_row(Rows.of(returns), tail, ddof)[0]
 
@@ -83,7 +83,7 @@ def expected_shortfall_gaussian(returns: np.ndarray, tail: float = TAIL, ddof: i
     """
     Return the mean below the quantile of the normal distribution with the returns' mean and deviation.
 
-    Undefined for fewer than two returns or none that varies.
+    Undefined for fewer than two returns, or if all are equal.
     """
     return expected_shortfall_gaussian_by_row(Rows.of(returns), tail, ddof)[0]
 
@@ -97,7 +97,7 @@ def value_at_risk_cornish_fisher(returns: np.ndarray, tail: float = TAIL, ddof: 
     """
     Return the normal quantile corrected for skew and kurtosis, at the returns' mean and deviation (n - ddof).
 
-    Undefined for fewer than two returns or none that varies.
+    Undefined for fewer than two returns, or if all are equal.
 
     Source: Favre and Galeano (2002), "Mean-Modified Value-at-Risk Optimization with Hedge Funds".
     """
@@ -113,7 +113,7 @@ def expected_shortfall_cornish_fisher(returns: np.ndarray, tail: float = TAIL, d
     """
     Return the mean below the Cornish-Fisher quantile g of the density φ·(1 + S/6·H3 + K/24·H4 + S²/72·H6).
 
-    Undefined for fewer than two returns or none that varies; where the corrected quantiles do not increase from
+    Undefined for fewer than two returns, or if all are equal; where the corrected quantiles do not increase from
     that of the tail to its opposite, so that they are not quantiles; and where it is a smaller loss than the quantile.
 
     Source: Boudt, Peterson and Croux (2008), "Estimation and Decomposition of Downside Risk for Portfolios with

@@ -230,7 +230,7 @@ def win_rate_by_run(nets: Lists) -> list[float]:
 
 
 def average_win(net: np.ndarray) -> float:
-    """Return the mean net money of the round trips that made money; undefined where none made any."""
+    """Return the mean net money of the round trips that made money; undefined where no trade made money."""
     return average_win_by_run(Lists([net]))[0]
 
 
@@ -240,7 +240,7 @@ def average_win_by_run(nets: Lists) -> list[float]:
 
 
 def average_loss(net: np.ndarray) -> float:
-    """Return the mean net money, negative, of the round trips that lost money; undefined where none lost any."""
+    """Return the mean net money, negative, of the round trips that lost money; undefined where no trade lost money."""
     return average_loss_by_run(Lists([net]))[0]
 
 
