@@ -575,8 +575,8 @@ _TRADES = (
     Metric(
         "costs", "Costs", "money",
         "Commissions and fees of all fills, slippage (how much worse each was than without it), and borrow fees, "
-        "including those of open positions. For runs that version 0.1.0 saved: without slippage, and borrow fees of "
-        "closed positions.",
+        "including those of open positions. Runs that version 0.1.0 saved exclude slippage, and the borrow fees of "
+        "open positions.",
         _ByRow(lambda runs: runs.costs), headline=True,
     ),
 )  # fmt: skip
