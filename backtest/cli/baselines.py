@@ -43,7 +43,8 @@ def baseline(
     as_json: JsonOption = False,
 ) -> None:
     """
-    Regression-test strategies: show which results changed, since which order and date, and why. Exit code 1 if any did.
+    Regression-test strategies: show which results changed, from which order and date on, and why. Exit code 1 if
+    any did.
 
     Example: backtest baseline save SmaCross-AAPL --folder baselines --store sample
     """
@@ -82,9 +83,9 @@ def reproduce(
     as_json: JsonOption = False,
 ) -> None:
     """
-    Run a saved run again and compare the results; if they differ, show since which date and why.
+    Run a saved run again and compare the results; if they differ, show from which date on, and why.
 
-    Exit code 0: equal. 1: different, or the run now fails.
+    Exit code 0: the results are equal. 1: they differ, or the run now fails.
 
     Example: backtest reproduce SmaCross-AAPL --store sample
     """

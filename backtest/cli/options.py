@@ -94,7 +94,7 @@ StoreOption = Annotated[
     typer.Option(
         "--store",
         envvar="BACKTEST_STORE",
-        help="Folder of the store. For reading also s3://BUCKET/PREFIX, or sample for the bundled bars.",
+        help="Folder of the store. To read, s3://BUCKET/PREFIX or sample (the bundled bars) also work.",
     ),
 ]
 SourceOption = Annotated[

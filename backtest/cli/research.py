@@ -184,7 +184,7 @@ def combine(
         typer.Option(help="When to rebalance to the weights: never, weekly, monthly, quarterly or yearly."),
     ] = "monthly",
     costs: Annotated[
-        str, typer.Option(help="Costs of rebalancing: as-run (each run's own), or a value of --costs of run.")
+        str, typer.Option(help="Costs of rebalancing: as-run (each run's own), or a value that run --costs accepts.")
     ] = "as-run",
     cash: Annotated[float, typer.Option("--cash", min=0, help="Initial cash; 0 takes the sum of the runs.")] = 0.0,
     out: Annotated[str, typer.Option(help="Folder for the combination. Default: runs/NAME.")] = "",

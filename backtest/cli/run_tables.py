@@ -389,4 +389,4 @@ def give_reproduced(judgement: Judgement, as_json: bool) -> None:
     if as_json:
         give_json({"run": judgement.name, "equal": judgement.fine, **judgement.to_dict()})
         return
-    give(str(judgement).replace(f"{judgement.name}: same", f"{judgement.name}: equal", 1))
+    give(str(judgement).replace(f"{judgement.name}: same", f"{judgement.name}: results are equal", 1))

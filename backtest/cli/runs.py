@@ -150,7 +150,7 @@ def runs(
     ],
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="RUN", help="Run names, or their beginnings.", autocompletion=runs_here),
+        typer.Argument(metavar="RUN", help="Run names, or their first characters.", autocompletion=runs_here),
     ] = None,
     where: Annotated[
         list[str] | None,

@@ -96,7 +96,7 @@ def doctor(
     as_json: JsonOption = False,
 ) -> None:
     """
-    Check the installation, the source and the store, and say how to fix problems. Exit code 1 if there is one.
+    Check the installation, the source and the store, and say how to fix problems. Exit code 1 if there are any.
 
     Example: backtest doctor --source ib://127.0.0.1:4002 --series AAPL/1day
     """

@@ -58,7 +58,7 @@ def download(
     store: StoreOption = STORE,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the requests without sending them.")] = False,
     recheck: Annotated[
-        bool, typer.Option("--recheck", help="Request spans again that the vendor reported as empty.")
+        bool, typer.Option("--recheck", help="Request again the spans that the vendor reported as empty.")
     ] = False,
     accept_revision: Annotated[
         bool,
@@ -347,7 +347,7 @@ def export(
     opened, dates = open_store(store), (first or date(1900, 1, 1), last or date(2100, 1, 1))
     bars = opened.read(one, span_of_sessions(one, hours_in(opened, one), *dates) if first or last else None)
     write_bars(bars, file, one, overwrite=force)
-    give(f"{one.short}: {len(bars):,} bars to {file}")
+    give(f"{one.short}: {len(bars):,} bars exported to {file}")
 
 
 def ls(

@@ -59,7 +59,7 @@ _FRAMES = "write a frame of pandas or polars, a table of Arrow, or a dict of suc
 # What options of the command line are called in Python.
 _WORDS = (
     (r"--tz ZONE, such as --tz (\S+), or --tz exchange", r'tz="\1", or tz="exchange"'),
-    (r" \(of a source: csv:FOLDER\?tz=ZONE\)", ""),
+    (r" \(in --source, write csv:FOLDER\?tz=ZONE\)", ""),
     (r"--day-first or --month-first", "day_first=True or day_first=False"),
     (r"--(adjusted|accept-split|accept-revision)\b", lambda found: f"{found[1].replace('-', '_')}=True"),
     (r"--all-hours, or the series", "write the series"),

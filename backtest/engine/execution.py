@@ -299,7 +299,7 @@ def check_market(brokerage: Brokerage) -> None:
     if not 0 <= brokerage.volume_cap <= 1:
         raise UsageError(f"the volume cap is {brokerage.volume_cap}; write 0.1 for a tenth of each bar's volume")
     if _arguments.text(brokerage.fills, "fills", f"write one of {', '.join(FILLS)}") not in FILLS:
-        raise UsageError(f"fills {brokerage.fills!r} are unknown; {there_are(brokerage.fills, FILLS)}")
+        raise UsageError(f"no fill rule {brokerage.fills!r}; {there_are(brokerage.fills, FILLS)}")
     if brokerage.volume_cap and brokerage.fills == THIS_CLOSE:
         raise UsageError(
             "a volume cap lets orders wait for later bars, which have another close; leave out one of them"

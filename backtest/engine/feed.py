@@ -165,9 +165,7 @@ class _NoLine(AttributeError):
 
     def __str__(self) -> str:
         name, lines = self.args
-        return (
-            f"a feed has no line {name!r}; {there_are(name, lines)}; to have a column of a file: import it with --extra"
-        )
+        return f"a feed has no line {name!r}; import a column of a file with --extra, or {there_are(name, lines)}"
 
 
 def _refuse_line(lines: Any, name: str) -> NoReturn:

@@ -234,8 +234,8 @@ class Instrument:
         symbol = _unescape(words[0])
         kind = _word(words, 1) or "STK"
         if kind not in KINDS:
-            hint = _meant(".".join(words)) if len(words) == 2 else ""
-            raise UsageError(f"no instrument kind {kind!r}; {there_are(kind, KINDS)}; {_ESCAPES}{hint}")
+            hint = (_meant(".".join(words)) if len(words) == 2 else "") or did_you_mean(kind, KINDS)
+            raise UsageError(f"no instrument kind {kind!r}; choose from {', '.join(KINDS)}; {_ESCAPES}{hint}")
         exchange = _word(words, 2) or _DEFAULT_EXCHANGE.get(kind, "SMART")
         strike = _plain(words[5]) if len(words) > 5 and re.fullmatch(r"[0-9]+\.[0-9]+", words[5]) else _word(words, 5)
         return cls(

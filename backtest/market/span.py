@@ -155,6 +155,18 @@ def union(spans: Iterable[Span]) -> list[Span]:
     return merged
 
 
+_OPEN = 1900, 2100  # years in which a span starts or ends of which one end was not given
+
+
+def bounds_of(span: Span | None) -> str:
+    """Return the ends of a span for a sentence, such as "on or after 2024-01-02", without an end that is left open."""
+    if span is None:
+        return "at any time"
+    since = f"on or after {_moment(span.start)}" if span.start.year > _OPEN[0] else ""
+    until = f"before {_moment(span.end)}" if span.end.year < _OPEN[1] else ""
+    return " and ".join(filter(None, (since, until))) or "at any time"
+
+
 def _moment(moment: datetime) -> str:
     return (
         f"{moment:%Y-%m-%d}"

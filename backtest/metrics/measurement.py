@@ -380,8 +380,8 @@ def _of_splits(result: RunRecord) -> Iterator[str]:
             unknown.append(name)
     if unknown:
         yield (
-            f"Fees of {few(unknown)} are charged on split-adjusted share counts. If a split followed, they are up to "
-            f"{most:,.2f} {result.currency} too high; name the splits with --splits FILE."
+            f"Fees of {few(unknown)} are charged on split-adjusted share counts. If the shares have split since, "
+            f"the fees are up to {most:,.2f} {result.currency} too high; name the splits with --splits FILE."
         )
 
 

@@ -117,7 +117,7 @@ def _check_empty(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file; name a new folder")
     if folder.exists() and any(path.name != ".git" and not is_leftover(path.name) for path in folder.iterdir()):
-        raise UsageError(f"{folder} is not empty, and nothing is overwritten; name a new folder")
+        raise UsageError(f"{folder} is not empty, and existing files are never overwritten; name a new folder")
 
 
 def _texts(name: str, template: str, chosen: Template) -> Iterator[tuple[str, str]]:

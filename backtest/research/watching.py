@@ -24,7 +24,7 @@ from pyarrow.fs import LocalFileSystem
 from backtest.errors import NoBars
 from backtest.market import arrays
 from backtest.market.series import Series
-from backtest.market.span import Span
+from backtest.market.span import Span, bounds_of
 from backtest.store.remote import RemoteStore
 from backtest.store.store import Store
 from backtest.store.tables import between
@@ -48,7 +48,7 @@ def stores_changed(change: Callable[[Series, pa.Table], pa.Table]) -> Iterator[N
             table = change(wanted, true(self, wanted, revision=revision))
             bars = table if span is None else between(table, span)
             if not len(bars):
-                raise NoBars(f"{self.name} has no bars of {wanted.short} from {span}; name other dates")
+                raise NoBars(f"{self.name} has no bars of {wanted.short} {bounds_of(span)}; name other dates")
             return bars
 
         return read

@@ -212,7 +212,7 @@ def split_rules(text: str) -> dict[str, tuple[tuple[str, float], ...]]:
         try:
             when, shares = date.fromisoformat(day).isoformat(), float(ratio)
         except ValueError as error:
-            raise UsageError(f"the split {rule!r} has no date or no ratio ({reason(error)}); {_SPLITS}") from error
+            raise UsageError(f"the split {rule!r} has no valid date and ratio ({reason(error)}); {_SPLITS}") from error
         if not 0 < shares < float("inf"):
             raise UsageError(f"the split {rule!r} must have a ratio above 0: 2 where one share became two")
         own = rules.setdefault(Series.parse(name).short if name else "", {})
@@ -259,7 +259,7 @@ def warm_up_text(given: Any) -> str:
     """
     if given is None or given in ("", AUTO):
         return given or ""
-    bars = _arguments.whole(given, "warm_up", 0, f"write {AUTO} for all the bars stored before, or a number of bars")
+    bars = _arguments.whole(given, "warm_up", 0, f"write {AUTO} for all earlier stored bars, or a number of bars")
     return str(bars) if bars else ""
 
 
@@ -409,7 +409,8 @@ class Brokerage:
     dividends: str | Any = field(  # as `dividends_of` reads it; in a spec always the name
         default=NO_DIVIDENDS,
         metadata={
-            "words": "none, derived (from TRADES and ADJUSTED_LAST), or a file with lines date,amount,currency.",
+            "words": "Dividends: none, derived (from TRADES and ADJUSTED_LAST), or a file with lines "
+            "date,amount,currency.",
             "read": dividends_of_caller,
             "said": _not_said,
         },
@@ -417,7 +418,7 @@ class Brokerage:
     interest: str | Any = field(  # as `benchmark_rates` reads it; in a spec always the name
         default="",
         metadata={
-            "words": "Interest on cash: none, ib (IB's rates), or a file of benchmark rates, lines date,percent.",
+            "words": "Interest on cash: none, ib (IB's rates), or a file of benchmark rates with lines date,percent.",
             "read": interest_of,
             "said": "interest by {}".format,
         },
@@ -433,7 +434,7 @@ class Brokerage:
     )
     conversion: str = _option(  # in CONVERSIONS
         "at-once",
-        "at-once, or ib-forex to hold cash in each currency.",
+        "Currency conversion: at-once, or ib-forex to hold cash in each currency.",
         conversion_text,
         "conversion {}".format,
     )
@@ -447,7 +448,7 @@ class Brokerage:
         "margin of a contract {}".format,
     )
     splits: str = _option(  # rules of `split_rules`, commas between
-        "", "File of splits, lines date,ratio, to charge fees on shares as traded.", splits_text, _not_said
+        "", "File of splits with lines date,ratio; fees are then charged on shares as traded.", splits_text, _not_said
     )
     account: str | Any = field(  # as `margin_table` reads it; in a spec always the name
         default=BACKTRADER,
@@ -582,7 +583,7 @@ def _ask_about_slippage(text: str) -> None:
         if (amount := float(text)) >= _LARGE_SLIPPAGE:
             raise UsageError(
                 f"slippage {text} is ambiguous; write {amount:.10g}bp for {amount:.10g} basis points of the price, or "
-                f"money:{amount:.10g} for {amount:.10g} USD per share (of another currency if prices are in one)"
+                f"money:{amount:.10g} for {amount:.10g} USD per share (or {amount:.10g} of the price currency)"
             )
 
 

@@ -23,7 +23,7 @@ from backtest.market.bars import COLUMNS, rows_digest, with_extra
 from backtest.market.calendars import span_asked
 from backtest.market.hours import Hours, hours_of
 from backtest.market.series import Series, did_you_mean_series, few, refuse_made, series_of, several_series
-from backtest.market.span import Sessions, Span, asked_span
+from backtest.market.span import Sessions, Span, asked_span, bounds_of
 from backtest.store.files import unreadable
 from backtest.store.layout import MARK
 from backtest.store.manifest import REPAIR, Manifest, Revision, Segment
@@ -143,7 +143,7 @@ def lacks(reader: Reader, *series: Series) -> str:
 def outside_of(reader: Reader, series: Series, span: Span | None) -> str:
     """Return the message about a series that has no bar in a span."""
     return (
-        f"{series.short} has no bar from {span or 'any time'} in {reader.name}, where it is stored from "
+        f"{series.short} has no bars {bounds_of(span)} in {reader.name}, where its bars run from "
         f"{stored_dates(reader.manifest(series))}; name other dates, or {ways_to_fill(reader, series)}"
     )
 
@@ -572,7 +572,7 @@ class HeldReader:
         if span is not None:
             bars = between(bars, span)
         if not len(bars):
-            raise NoBars(f"{self.name} has no bar of {wanted.short} from {span}; name other dates")
+            raise NoBars(f"{self.name} has no bars of {wanted.short} {bounds_of(span)}; name other dates")
         return bars
 
     def _known(self, series: Series | str) -> Series:

@@ -195,7 +195,8 @@ def test_a_strategy_that_knows_tomorrows_signal_is_caught_and_one_that_follows_t
 
 def test_a_strategy_that_asks_for_a_column_that_was_not_kept_is_told_how_to_keep_it(strategy, sample):
     with pytest.raises(
-        StrategyError, match=r"a feed has no line 'signal'; choose from close, .* import it with --extra"
+        StrategyError,
+        match=r"a feed has no line 'signal'; import a column .* --extra, or choose from close,",
     ):
         run(strategy, AAPL, store=sample, start=SINCE, end=UNTIL)
 

@@ -76,11 +76,11 @@ STEPS = [
     ("run sma_cross AAPL/1day {short} --costs bp:x", 2, "the costs 'bp:x': 'x' is not a number; write bp:5"),
     (
         "run sma_cross AAPL/1day --since 2030-01-02 --store sample", 3,
-        "where it is stored from 2000-03-01 to 2013-03-01; name other dates, or run: backtest download AAPL/1day",
+        "AAPL/1day has no bars on or after 2030-01-02 in ",
     ),
     (
         "pin AAPL/1day --since 2030-01-02 --store sample", 3,
-        "where it is stored from 2000-03-01 to 2013-03-01; name other dates, or run: backtest download AAPL/1day",
+        "where its bars run from 2000-03-01 to 2013-03-01; name other dates, or run: backtest download AAPL/1day",
     ),
     ("run sma_cross QQQ/1day --store sample", 3, "run: backtest download QQQ/1day --since DATE (from TWS or IB"),
     ("run sma_cross EURUSD/1hour --store sample", 3, "did you mean EUR-CASH/1hour"),

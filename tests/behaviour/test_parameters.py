@@ -199,7 +199,7 @@ def test_a_text_says_a_value_by_the_type_of_the_default(project, call, word, sho
         ("rule=nowhere.at.all", "rule='nowhere.at.all' is not a function"),
         ("price=x", "price='x' is not a decimal number"),
         ("lock=x", "lock='x' cannot be read, since a text cannot say a lock"),
-        ("n=x", "n='x' is not a whole number, as its default 2 is"),
+        ("n=x", "n='x' is not a whole number; its default is 2"),
     ],
 )
 def test_a_text_that_says_none_is_a_sentence(project, call, word, told):

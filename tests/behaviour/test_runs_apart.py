@@ -100,7 +100,7 @@ def test_a_named_folder_is_the_runs_name_everywhere(ran, call):
 
     assert first["label"] == "mine"
     assert shown == ["mine"] * 3
-    assert call("reproduce", "mine", "--store", SAMPLE)[1].startswith("mine: equal")
+    assert call("reproduce", "mine", "--store", SAMPLE)[1].startswith("mine: results are equal")
     assert "Saved as mine." in Path("runs/mine/index.html").read_text("utf-8")
 
 

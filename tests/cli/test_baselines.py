@@ -108,7 +108,7 @@ def test_a_kept_run_is_reproduced_equal_or_not(kept, tmp_path):
     spend_less(tmp_path)
     code, out, _ = kept("reproduce", "one", "--json")
 
-    assert equal[:2] == (0, "one: equal\n")
+    assert equal[:2] == (0, "one: results are equal\n")
     assert code == 1
     document = json.loads(out)
     assert document["equal"] is False

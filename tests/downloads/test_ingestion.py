@@ -277,7 +277,7 @@ def test_other_values_are_a_conflict_until_they_are_accepted(tmp_path):
 @pytest.mark.parametrize(
     ("given", "options", "said"),
     [
-        (MINUTES, {}, r'have no zone, .* name it with tz="America/New_York", or tz="exchange"'),
+        (MINUTES, {}, r'have no time zone .* name it with tz="America/New_York", or tz="exchange"'),
         (MINUTES, {"tz": "Nowhere"}, "Nowhere"),
         (frame(), {"benchmark": "SPY/1day"}, "the benchmark SPY/1day is not among the frames; give its bars too"),
         ({"AAPL/1day": frame()}, {"benchmark": "SPY/1day"}, "the benchmark SPY/1day is not among the frames"),

@@ -178,7 +178,7 @@ def test_a_folder_with_anything_in_it_is_refused_and_stays_as_it_is(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("keep")
 
-    with pytest.raises(UsageError, match="is not empty, and nothing is overwritten"):
+    with pytest.raises(UsageError, match="is not empty, and existing files are never overwritten"):
         scaffold(tmp_path / "mine")
 
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["notes.txt"]

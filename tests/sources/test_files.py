@@ -300,7 +300,7 @@ def test_times_without_a_zone_are_read_in_the_one_that_is_named_whatever_the_sea
 
 
 def test_times_without_a_zone_are_refused_where_none_is_named(tmp_path):
-    with pytest.raises(UsageError, match="have no zone, the first is 2024-03-08 09:30:00; name it with --tz"):
+    with pytest.raises(UsageError, match=r"have no time zone \(the first is 2024-03-08 09:30:00\); name it with --tz"):
         bars_of(minute_file(tmp_path, "2024-03-08 09:30:00"), MINUTES)
 
 

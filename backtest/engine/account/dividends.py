@@ -223,8 +223,7 @@ def _check_given(given: Any) -> None:
                 return
         words = (NO_DIVIDENDS, DERIVED, *(f"{DERIVED}:{one}" for one in CONVENTIONS))
         raise UsageError(
-            f"no file of dividends {given:.80}; name a file with lines date,amount,currency, or "
-            f"{there_are(given, words)}"
+            f"no dividends file {given:.80}; name a file with lines date,amount,currency, or {there_are(given, words)}"
         )
 
 

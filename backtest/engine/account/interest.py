@@ -214,7 +214,7 @@ def _read(path: Path) -> BenchmarkRates:
         rows = sorted((date.fromisoformat(row["date"]).isoformat(), float(row["percent"]) / 100) for row in lines)
     except (OSError, UnicodeDecodeError, csv.Error, KeyError, TypeError, ValueError) as error:
         raise UsageError(
-            f"no benchmark rates can be read from {path} ({reason(error)}); write ib, or name a file of date,percent "
+            f"cannot read benchmark rates from {path} ({reason(error)}); write ib, or name a file of date,percent "
             "such as 2003-01-01,1.24"
         ) from error
     if twice := [day for (day, _), (following, _) in itertools.pairwise(rows) if day == following]:

@@ -285,7 +285,7 @@ def _read(strategy: Strategy, name: str, text: str, default: Any) -> Any:
         return value_of(text, default, lambda dotted, like: _by_dotted_name(strategy, dotted, like))
     except ValueError as error:
         said = str(error)
-        as_it_is = f", as its default {default!r} is" if said.startswith("is ") else ""
+        as_it_is = f"; its default is {default!r}" if said.startswith("is ") else ""
         raise UsageError(f"{name}={text!r} {said}{as_it_is}") from error
 
 

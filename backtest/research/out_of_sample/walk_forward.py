@@ -470,7 +470,9 @@ def _best(
     order = ranked((kept[key] for key in known), rank)
     if not order:
         error = next((kept[key].error for key in known if kept[key].error), "it is not defined")
-        raise StrategyError(f"no point has a value of {rank.lstrip('-')} from {window.first} to {window.last}: {error}")
+        raise StrategyError(
+            f"no point has a value for {rank.lstrip('-')} from {window.first} to {window.last}: {error}"
+        )
     return known[order[0].key]
 
 

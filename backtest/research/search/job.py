@@ -40,7 +40,7 @@ from backtest.market.bars import rows_digest
 from backtest.market.calendars import sessions_a_year, span_asked
 from backtest.market.periods import Periods, of_that_clock, periods_of
 from backtest.market.series import Series, series_of, several_series
-from backtest.market.span import Span, asked_span
+from backtest.market.span import Span, asked_span, bounds_of
 from backtest.metrics.account import Account, Accounts, in_common, sample, sample_batch
 from backtest.metrics.table import measure_all
 from backtest.research.out_of_sample.window import Window, cut_batch, cut_to, run_window
@@ -489,7 +489,7 @@ def _part(table: pa.Table, series: Series, span: Span) -> pa.Table:
     ends = [moment.replace(tzinfo=None) for moment in (span.start, span.end)]
     first, last = times.searchsorted(ends)  # type: ignore[arg-type]
     if first == last:
-        raise NoBars(f"{series.short} has no bar from {span}; begin where all series have bars")
+        raise NoBars(f"{series.short} has no bars {bounds_of(span)}; begin where all series have bars")
     return table.slice(int(first), int(last - first))
 
 

@@ -796,7 +796,9 @@ def _best(done: Sequence[Trial], rank: str) -> Trial:
     order = ranked(done, rank)
     if not order:
         reason = done[0].error or "it is not defined"
-        raise StrategyError(f"none of the {len(done):,} trials has a value of {rank.lstrip('-')}; the first: {reason}")
+        raise StrategyError(
+            f"none of the {len(done):,} trials has a value for {rank.lstrip('-')}; first trial: {reason}"
+        )
     return order[0]
 
 

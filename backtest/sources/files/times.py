@@ -404,8 +404,8 @@ def _moment_stamp(moment: date | datetime, zone: tzinfo | None, what: str, where
         raise BadBars(f"{what} has {moment} without a time of day in {where(row)}; write such as 2024-03-28 09:30:00")
     if moment.tzinfo is None and zone is None:
         raise UsageError(
-            f"the times in {what} have no zone, the first is {moment}; name it with --tz ZONE, such as "
-            "--tz America/New_York, or --tz exchange for the instrument's own (of a source: csv:FOLDER?tz=ZONE)"
+            f"the times in {what} have no time zone (the first is {moment}); name it with --tz ZONE, such as "
+            "--tz America/New_York, or --tz exchange for the instrument's own (in --source, write csv:FOLDER?tz=ZONE)"
         )
     try:
         return moment.astimezone(UTC) if moment.tzinfo else _from_local(moment, zone or UTC)

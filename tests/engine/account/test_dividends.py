@@ -366,8 +366,8 @@ def test_several_series_need_a_column_of_their_names(tmp_path):
 @pytest.mark.parametrize(
     ("given", "withheld", "said"),
     [
-        ("derived:no-close", 0.0, "no file of dividends derived:no-close"),
-        ("nowhere.csv", 0.0, "no file of dividends nowhere.csv"),
+        ("derived:no-close", 0.0, "no dividends file derived:no-close"),
+        ("nowhere.csv", 0.0, "no dividends file nowhere.csv"),
         ("derived", 1.5, "1.5 of each dividend withheld"),
     ],
 )

@@ -80,7 +80,7 @@ def test_the_factors_are_shown_and_without_any_what_the_error_can_be(store):
     )
     assert known.manifest["splits"]["AAPL-STK-SMART-USD/1day/TRADES/rth"]["ratios"]["2014-06-09"] == 7
     # Each order pays at least 1 USD: 279 of 280 can be too much.
-    assert "If a split followed, they are up to 558.00 USD too high" in unknown.stats.basis
+    assert "If the shares have split since, the fees are up to 558.00 USD too high" in unknown.stats.basis
 
 
 @pytest.mark.parametrize(
@@ -124,8 +124,8 @@ def test_splits_of_several_series_are_named(store):
     ("given", "said"),
     [
         ("no-such-file.csv", "cannot be read"),
-        ([("2000-06-31", 2)], "no date or no ratio"),
-        ([("2000-06-21", "two")], "no date or no ratio"),
+        ([("2000-06-31", 2)], "no valid date and ratio"),
+        ([("2000-06-21", "two")], "no valid date and ratio"),
         ([("2000-06-21", 0)], "ratio above 0"),
         ([("2000-06-21", 2), ("2000-06-21", 3)], "two splits are given for 2000-06-21"),
         ([("2000-06-21",)], "write the path of a CSV file"),

@@ -68,7 +68,7 @@ def test_a_window_in_which_a_series_has_no_bar_yet_is_refused_by_the_name_of_the
         ),
     )
 
-    with pytest.raises(NoBars, match=r"IBM/1day has no bar from .* begin where all series have bars"):
+    with pytest.raises(NoBars, match=r"IBM/1day has no bars before .*; begin where all series have bars"):
         walk_forward(str(tmp_path / "holds.py"), [AAPL, late], SIDES, train=20, test=10, store=store)
 
 
@@ -163,7 +163,7 @@ def test_a_walk_forward_goes_on_where_it_was_stopped_and_counts_its_trials(marke
 
 
 def test_a_window_in_which_nothing_has_a_rank_is_named(market, tmp_path):
-    with pytest.raises(StrategyError, match=f"no point has a value of win_rate from {DAYS[0]} to {DAYS[19]}"):
+    with pytest.raises(StrategyError, match=f"no point has a value for win_rate from {DAYS[0]} to {DAYS[19]}"):
         forward(market, tmp_path, rank="win_rate")  # as no trade is ever closed
 
 

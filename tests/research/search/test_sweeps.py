@@ -195,7 +195,9 @@ def test_a_trial_that_fails_is_kept_with_its_error_and_the_others_go_on(sample, 
 
 
 def test_where_all_trials_fail_it_is_said_why(sample, tmp_path):
-    with pytest.raises(StrategyError, match=r"none of the 2 trials has a value of sharpe; the first: .* must be less"):
+    with pytest.raises(
+        StrategyError, match=r"none of the 2 trials has a value for sharpe; first trial: .* must be less"
+    ):
         swept(sample, tmp_path, {"fast": [30, 40], "slow": [20]})
 
 

@@ -103,7 +103,7 @@ def margin_table(given: Any) -> MarginTable | None:
     path = Path(given)
     if path.suffix not in (".csv", ".toml"):
         raise UsageError(
-            f"no account {given!r}; {there_are(given, ACCOUNTS)}; or name a file of rates, .csv or .toml: {_EXAMPLE}"
+            f"no account {given!r}; name a .csv or .toml file of rates ({_EXAMPLE}), or {there_are(given, ACCOUNTS)}"
         )
     return MarginTable(path.name if path.is_absolute() else path.as_posix(), tuple(_rows(path)))
 
@@ -183,7 +183,7 @@ def _rows(path: Path) -> Iterator[tuple[str, Rates]]:
         rows = tomllib.loads(text) if path.suffix == ".toml" else _of_csv(text)
         pairs = [(str(product), dict(cells)) for product, cells in rows.items()]
     except (OSError, UnicodeDecodeError, csv.Error, tomllib.TOMLDecodeError, TypeError, ValueError) as error:
-        raise UsageError(f"no rates can be read from {path} ({reason(error)}); {_EXAMPLE}") from error
+        raise UsageError(f"cannot read rates from {path} ({reason(error)}); {_EXAMPLE}") from error
     if not pairs:
         raise UsageError(f"{path} has no rates; {_EXAMPLE}")
     found = dict[str, str]()  # how each product is written

@@ -58,7 +58,8 @@ def test_a_future_is_known_by_its_margin_and_in_no_cash_account():
 
 def test_a_word_that_there_is_not_is_answered_with_the_right_one():
     with pytest.raises(
-        UsageError, match=r"no account 'regt'; choose from backtrader, cash, reg-t; did you mean reg-t\?"
+        UsageError,
+        match=r"no account 'regt'; name a .csv or .toml .* choose from backtrader, cash, reg-t; did you mean reg-t\?",
     ):
         margin_table("regt")
     with pytest.raises(UsageError, match="account is 5; write one of backtrader, cash, reg-t, or the path"):
@@ -122,7 +123,7 @@ def test_toml_says_the_same_as_csv(tmp_path):
         ("STOCK,0.5,0.25,,", r"has the product 'STOCK' \(it is no kind of instrument\); write one of STK, CASH, FUT"),
         ("AAPL/1dax,0.5,0.25,,", r"has the product 'AAPL/1dax'"),
         ("STK,0.5,0.25,,\nSTK,0.5,0.25,,", r"STK is there twice"),
-        ("STK,0.5,0.25,,,1", r"no rates can be read from"),
+        ("STK,0.5,0.25,,,1", r"cannot read rates from"),
         ("", r"has no rates"),
     ],
 )
@@ -133,11 +134,11 @@ def test_a_line_that_cannot_be_meant_is_refused(tmp_path, lines, said):
 
 @pytest.mark.parametrize(
     ("text", "name", "said"),
-    [("kind,rate\nSTK,1\n", "a.csv", "the columns are kind, rate"), ("[STK\n", "a.toml", "no rates can be read"),
+    [("kind,rate\nSTK,1\n", "a.csv", "the columns are kind, rate"), ("[STK\n", "a.toml", "cannot read rates"),
      ("product,initial_long,initial_long\nSTK,0.5,0.6\n", "a.csv", "the column initial_long is there twice"),
      ("[STK]\ninitial_long = [1]\n", "a.toml", r"has \[1\] as initial_long of STK; write a share of the value"),
      ("[STK]\ninitial_long = true\n", "a.toml", "has True as initial_long of STK; write a share of the value"),
-     ("STK = 1\n", "a.toml", "no rates can be read"), ("[STK]\nlong = 1\n", "a.toml", "says long of STK; choose from")],
+     ("STK = 1\n", "a.toml", "cannot read rates"), ("[STK]\nlong = 1\n", "a.toml", "says long of STK; choose from")],
 )  # fmt: skip
 def test_a_file_of_something_else_is_refused(tmp_path, text, name, said):
     with pytest.raises(UsageError, match=said):
@@ -145,7 +146,7 @@ def test_a_file_of_something_else_is_refused(tmp_path, text, name, said):
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path):
-    with pytest.raises(UsageError, match="no rates can be read from"):
+    with pytest.raises(UsageError, match="cannot read rates from"):
         margin_table(str(tmp_path / "none.csv"))
 
 
