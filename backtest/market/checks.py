@@ -380,11 +380,12 @@ def _period_edges(series: Series, days: np.ndarray) -> tuple[np.ndarray, np.ndar
     """Return where the weeks or months start and end in which days lie, each once."""
     dates = days.astype("datetime64[s]").astype("datetime64[D]")
     if series.size.period == "week":
-        firsts = np.unique(dates - (dates.astype(np.int64) + _THURSDAY) % 7)
-        edges = firsts, firsts + 7
+        days_in = (dates.astype(np.int64) + _THURSDAY) % 7
+        firsts = np.unique(dates - days_in.astype("timedelta64[D]"))
+        edges = firsts, firsts + np.timedelta64(7, "D")
     else:
         months = np.unique(dates.astype("datetime64[M]"))
-        edges = months.astype("datetime64[D]"), (months + 1).astype("datetime64[D]")
+        edges = months.astype("datetime64[D]"), (months + np.timedelta64(1, "M")).astype("datetime64[D]")
     starts, ends = (edge.astype("datetime64[s]").astype(np.int64) for edge in edges)
     return starts, ends
 

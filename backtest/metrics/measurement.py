@@ -669,7 +669,7 @@ def _dated(returns: pd.Series | pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     except (ValueError, TypeError) as error:
         raise UsageError(f"these cannot be read as returns ({error}); {example}") from error
     days = np.asarray(dates.to_numpy(), dtype="datetime64[D]")
-    if len(days) and (np.diff(days) <= np.timedelta64(0)).any():
+    if len(days) and (np.diff(days) <= np.timedelta64(0, "D")).any():
         raise UsageError("the dates of returns must rise, each there once; sort them, and sample them at session ends")
     return days, numbers
 

@@ -445,7 +445,7 @@ def _first_days(days: np.ndarray, series: Series) -> np.ndarray:
 def _after_days(days: np.ndarray, series: Series) -> np.ndarray:
     """Return the date after the last of each bar of days or longer."""
     if series.size.period == "month":
-        return (days.astype("datetime64[M]") + 1).astype("datetime64[D]")
+        return (days.astype("datetime64[M]") + np.timedelta64(1, "M")).astype("datetime64[D]")
     return np.asarray(_first_days(days, series) + (7 if series.size.period == "week" else 1) * _DAY)
 
 

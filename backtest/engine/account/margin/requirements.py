@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +21,7 @@ _FLOOR, _CHEAP = 2.5, 5.0
 LEAST_EQUITY = 2_000.0  # USD, of who borrows or sells short. IBKR, the same page; FINRA Rule 4210(b)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Rates:
     """
     What a product requires: shares of its value, or money a contract; NaN where it must not be sold short.
@@ -37,6 +37,18 @@ class Rates:
     maintenance_short: float
     by_contract: bool = False
     with_floor: bool = False
+
+    def __eq__(self, other: object) -> bool:
+        """Return whether all rates are the same; NaN is here, as from Python 3.13 on it is not in a dataclass."""
+        return isinstance(other, Rates) and self._known == other._known
+
+    def __hash__(self) -> int:
+        return hash(self._known)
+
+    @property
+    def _known(self) -> tuple[float | None, ...]:
+        values: tuple[float, ...] = astuple(self)
+        return tuple(None if math.isnan(value) else value for value in values)
 
     def initial(self, size: float, price: float) -> float:
         """Return what a position requires as it is opened; `price` is money a share or contract."""
