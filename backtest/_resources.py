@@ -18,10 +18,11 @@ def bundled(name: str) -> Path:
 
 def installed_version(name: str) -> str:
     """Return the version of an installed package; "" if it is missing or has no metadata."""
-    from importlib.metadata import PackageNotFoundError, version
+    from importlib.metadata import PackageNotFoundError, metadata
 
     try:
-        return version(name) or ""
+        found = metadata(name)
+        return found["Version"] if "Version" in found else ""  # `version` warns if there is none, from Python 3.12 on
     except (PackageNotFoundError, OSError):  # the latter where `importlib_metadata` took the place of Python's finder
         return ""
 

@@ -212,6 +212,10 @@ def test_plain_things_hold_what_they_hold_in_backtrader_in_the_same_order():
     assert len(stock[12, "position"]) == 8
 
 
+# An order of Backtrader's numbers itself by itertools.count, whose copies Python 3.12 warns of.
+COPIES = pytest.mark.filterwarnings("ignore:Pickle, copy, and deepcopy support:DeprecationWarning")
+
+
 def pickled(thing):
     return pickle.loads(pickle.dumps(thing))
 
@@ -231,6 +235,7 @@ def values_of(thing):
     return ""
 
 
+@COPIES
 @pytest.mark.slow
 @pytest.mark.parametrize("way", [pickled, copy.copy, copy.deepcopy])
 def test_things_can_be_pickled_and_copied_and_are_then_backtraders_own(way):
@@ -239,6 +244,7 @@ def test_things_can_be_pickled_and_copied_and_are_then_backtraders_own(way):
     assert {key: lacking for key in stock if (lacking := differences(stock[key], ours[key]))} == {}
 
 
+@COPIES
 def test_a_position_an_order_and_an_average_can_be_pickled():
     stock, ours = both(partial(made_again, way=pickled), ["position", "order", "average"])
 
