@@ -22,9 +22,11 @@ def installed_version(name: str) -> str:
 
     try:
         found = metadata(name)
-        return found["Version"] if "Version" in found else ""  # `version` warns if there is none, from Python 3.12 on
     except (PackageNotFoundError, OSError):  # the latter where `importlib_metadata` took the place of Python's finder
         return ""
+    if "Version" not in found:  # from Python 3.12 on `importlib.metadata.version` warns of it
+        return ""
+    return found["Version"]
 
 
 @cache  # hundreds of files, which a process does not change
