@@ -546,7 +546,7 @@ def test_unknown_series_and_spans_have_no_bars(store, bucket):
 
     with pytest.raises(NoBars, match=r"MSFT/1day is not in s3://bars/store"):
         there.read(Series.parse("MSFT/1day"))
-    with pytest.raises(NoBars, match="from 2020"):
+    with pytest.raises(NoBars, match="on or after 2020-01-01 and before 2020-02-01"):
         there.read(AAPL, Span(datetime(2020, 1, 1, tzinfo=UTC), datetime(2020, 2, 1, tzinfo=UTC)))
 
 
