@@ -300,7 +300,8 @@ def _month_rows(result: Measured, day: date) -> tuple[int, int, int]:
     days = np.asarray(result.record["session"].to_numpy(), "datetime64[D]")[ends]
     last = np.append(-1, ends)
     month = np.datetime64(day, "M")
-    before, within, until = np.searchsorted(days, [month, np.datetime64(day) + 1, month + 1])
+    moments = [month, np.datetime64(day) + np.timedelta64(1, "D"), month + np.timedelta64(1, "M")]
+    before, within, until = np.searchsorted(days, np.array(moments, "datetime64[D]"))
     return int(last[before]) + 1, int(last[until]) + 1, int(last[within])
 
 
