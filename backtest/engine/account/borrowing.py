@@ -231,7 +231,7 @@ class FilledFirst:
         type(broker).check_submitted(broker)
         if not broker.p.coc:
             return
-        filled = fill_at_last_close(broker)
+        filled = fill_at_last_close(broker, broker.pending)
         for order in filled:  # until that close what was short before has paid
             broker.positions[order.data].datetime = bt.num2date(order.created.dt)
         if filled and getattr(broker, "rules", None) is not None:
@@ -243,9 +243,9 @@ def is_at_last_close(broker: Any, order: Any) -> bool:
     return bool(broker.p.coc and order.exectype == bt.Order.Market and order.info.get("coc", True))
 
 
-def fill_at_last_close(broker: Any) -> list[Any]:
-    """Try the orders that are filled at the close before, ahead of anything that the present bar brings."""
-    orders = [one for one in broker.pending if is_at_last_close(broker, one) and one.active()]
+def fill_at_last_close(broker: Any, pending: Iterable[Any]) -> list[Any]:
+    """Try those of the pending orders that are filled at the close before, ahead of anything that this bar brings."""
+    orders = [one for one in pending if is_at_last_close(broker, one) and one.active()]
     for order in orders:
         broker.pending.remove(order)
         broker._try_exec(order)

@@ -12,6 +12,7 @@ import backtrader as bt
 import numpy as np
 
 from backtest import _arguments
+from backtest.engine.account.borrowing import fill_at_last_close
 from backtest.engine.feed import close_stamps
 from backtest.errors import NoBars
 from backtest.market import arrays
@@ -311,17 +312,9 @@ class _Ended:
             broker.cancel(order)
 
     def _fill_at_the_close(self) -> None:
-        broker = self._broker
-        if broker.p.checksubmit:
-            broker.check_submitted()
-        for order in self._own_orders():
-            if order.exectype == bt.Order.Market and order.active() and order.info.get("coc", True):
-                broker.pending.remove(order)
-                broker._try_exec(order)
-                if order.alive():
-                    broker.pending.append(order)
-                elif order.status == order.Completed:
-                    broker._bracketize(order)
+        if self._broker.p.checksubmit:
+            self._broker.check_submitted()
+        fill_at_last_close(self._broker, self._own_orders())
 
     def _own_orders(self) -> list[Any]:
         ended = {id(feed) for _, feed in self._ended}

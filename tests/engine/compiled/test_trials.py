@@ -42,18 +42,17 @@ def test_a_strategy_that_orders_by_chance_is_equal(seed):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [5, 7])
-def test_what_timers_do_is_equal(seed):
-    outcomes, differing = compared(seed, trials=1, bars=40, cls=Rings)
-
-    assert (outcomes.why_not, outcomes.left, differing) == ("", {}, {})
-    assert len(outcomes.fills) > 10
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", [14, 23, 26])  # each with another slippage or cap, and other costs
-def test_slippage_volume_caps_and_dated_costs_are_equal(seed):
-    outcomes, differing = compared(seed, trials=1, bars=40, wide=True)
+@pytest.mark.parametrize(
+    ("seed", "asked"),
+    [
+        (5, {"cls": Rings}),
+        (7, {"cls": Rings}),
+        # Each with another slippage or volume cap, and other costs.
+        *((seed, {"wide": True}) for seed in (14, 23, 26)),
+    ],
+)
+def test_timers_slippage_volume_caps_and_dated_costs_are_equal(seed, asked):
+    outcomes, differing = compared(seed, trials=1, bars=40, **asked)
 
     assert (outcomes.why_not, outcomes.left, differing) == ("", {}, {})
     assert len(outcomes.fills) > 10

@@ -179,7 +179,7 @@ class _Account:
     def fill_at_close(self, broker: Any) -> None:
         """Fill orders at the close before, ahead of anything that the present bar brings."""
         self._overnight += broker.cash - self._cash
-        fill_at_last_close(broker)
+        fill_at_last_close(broker, broker.pending)
 
     def end_bar(self, broker: Any) -> None:
         """Do what the account does at the close of a bar."""
