@@ -2,7 +2,7 @@
 Backtests on Interactive Brokers' historical bars: download, store, replay, measure, report.
 
 The public names are imported when they are first used: `import backtest` alone loads neither pandas nor Backtrader.
-For annotations the types of what the calls take and return are here too; everything else is in its room.
+The types of their arguments and results are exported too, for annotations; everything else is imported from its room.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ def refuse(name: str, value: object, example: str, cause: BaseException | None =
     Raise the error about an invalid argument.
 
     Args:
-        example: how it is written, such as "write 0.02 for 2 %".
+        example: the form to write, such as "write 0.02 for 2 %".
 
     Raises:
         UsageError: always.
@@ -108,7 +108,7 @@ def word(value: Any, name: str, known: Iterable[str]) -> str:
     Return one of the known words.
 
     Raises:
-        UsageError: there is no such word; the text has them all, and the nearest.
+        UsageError: there is no such word; the text lists the known ones and suggests the nearest.
     """
     words = list(known)
     if isinstance(value, str) and value in words:
@@ -133,7 +133,7 @@ def path(value: Any, name: str, example: str = "write the path of a folder") -> 
     Return a path, given as such or as text.
 
     Raises:
-        UsageError: it is not one, is empty, is a URL, or is one that no disk takes.
+        UsageError: it is not a path, is empty, is a URL, or is a name that no disk accepts.
     """
     if is_url(value):
         refuse(name, value, f"that is a URL, but a local path is expected; {example}")
@@ -157,7 +157,8 @@ def named_bytes(path: Path) -> bytes:
     Return the content of a file that the user named; the name may be a link.
 
     Raises:
-        OSError: it cannot be read, is not a regular file, such as a pipe or a device without an end, or is too large.
+        OSError: it cannot be read, is too large, or is not a regular file but, for example, a pipe or an endless
+            device.
     """
     with open(path, "rb", opener=opened_through_links) as handle:
         status = os.fstat(handle.fileno())
@@ -174,7 +175,7 @@ def text_of(path: Path) -> str:
 
     Raises:
         OSError: as `named_bytes`.
-        UnicodeDecodeError: it is none.
+        UnicodeDecodeError: it is not UTF-8.
     """
     return named_bytes(path).decode("utf-8-sig")
 
@@ -185,7 +186,7 @@ def rows_of(path: Path) -> list[list[str]]:
 
     Raises:
         OSError: as `named_bytes`.
-        ValueError: it is no text, or no CSV.
+        ValueError: it is not text, or not CSV.
     """
     try:
         rows = [[cell.strip() for cell in row] for row in csv.reader(text_of(path).splitlines())]
@@ -201,10 +202,10 @@ def is_url(value: Any) -> bool:
 
 def instance(value: Any, name: str, kind: type[_T], example: str) -> _T:
     """
-    Return an object, which must have a type.
+    Return an object, which must be of a given type.
 
     Raises:
-        UsageError: it is of another.
+        UsageError: it is of another type.
     """
     if isinstance(value, kind):
         return value
@@ -213,7 +214,7 @@ def instance(value: Any, name: str, kind: type[_T], example: str) -> _T:
 
 def mapping(value: Any, name: str, example: str) -> dict[str, Any]:
     """
-    Return values by name; none for None.
+    Return values by name; no values for None.
 
     Raises:
         UsageError: it is not a mapping, or a name is not a text.
@@ -227,10 +228,10 @@ def mapping(value: Any, name: str, example: str) -> dict[str, Any]:
 
 def several(value: Any, name: str, example: str) -> list[Any]:
     """
-    Return the items of an iterable; a text is one item, and so refused.
+    Return the items of an iterable; a text is refused, since it is one item.
 
     Raises:
-        UsageError: it cannot be gone through.
+        UsageError: it is not iterable.
     """
     if isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping):
         return list(value)
@@ -242,7 +243,7 @@ def function(value: Any, name: str, example: str) -> Callable[..., Any]:
     Return a callable.
 
     Raises:
-        UsageError: it cannot.
+        UsageError: it cannot be called.
     """
     if callable(value):
         made: Callable[..., Any] = value
@@ -256,13 +257,14 @@ def spelled_out(
     """
     Return a decorator for a function whose last parameter is `**options`: its signature then shows them one by one.
 
-    So `help`, notebooks, the reference and the command line find each option with its type and its default.
+    So `help`, notebooks, the reference and the command line show each option with its type and default.
 
     Args:
         options: the types by the names, such as the annotations of a TypedDict.
-        defaults: what stands for an option that is not given.
-        evaluate: whether the types of the function's own parameters are to be made from their texts.
-        described: a docstring with the options among its arguments; they are added to the function's own.
+        defaults: the values of options that are not given.
+        evaluate: whether to evaluate the annotations of the function's own parameters, which are text.
+        described: a docstring that describes the options as arguments; these descriptions are added to the function's
+            docstring.
     """
 
     def show(function: _F) -> _F:

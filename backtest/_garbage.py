@@ -17,10 +17,11 @@ _before = (0, 0, 0)
 @contextmanager
 def seldom_collected() -> Iterator[None]:
     """
-    Delay collections: each of them walks everything that stays, such as modules, orders and trades.
+    Delay collections: each of them walks every long-lived object, such as modules, orders and trades.
 
-    They came to nearly half of a run with many orders. Not off altogether: strategies make cycles too (each data frame
-    is one), and these must go now and then. Where blocks overlap, the last one to end restores the thresholds.
+    They took nearly half of the time of a run with many orders. They are not switched off: strategies create cycles too
+    (each data frame is one), which have to be freed now and then. If blocks overlap, the last one to end restores the
+    thresholds.
     """
     _enter()
     try:

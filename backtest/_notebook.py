@@ -43,7 +43,7 @@ def progress_bar(tell: Callable[[Any], None] | None, what: str) -> Iterator[Call
     """
     Yield the callable that reports progress: the caller's own, or a bar in a notebook; otherwise None.
 
-    The bar takes records such as `Done`, and is drawn with the first.
+    The bar accepts records such as `Done`, and appears with the first one.
     """
     if tell is not None or not in_notebook():
         yield tell
@@ -56,7 +56,7 @@ def progress_bar(tell: Callable[[Any], None] | None, what: str) -> Iterator[Call
 
 
 class _Bar:
-    """A bar of tqdm's: of widgets where the notebook has them, else of letters."""
+    """A progress bar of tqdm: a widget if the notebook supports widgets, otherwise text."""
 
     def __init__(self, what: str) -> None:
         self._what = what

@@ -1,8 +1,8 @@
 """
 Worker processes: they do not run the caller's script, and end with it.
 
-They are spawned on every system: a copy of a process with threads, and Arrow has some, may wait indefinitely for a lock
-that no one holds.
+They are spawned on every system: a fork of a process with threads, such as Arrow's, may wait indefinitely for a lock
+that no thread holds.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from backtest._system import write_anything
 @contextmanager
 def process_pool(jobs: int) -> Iterator[Executor]:
     """
-    Yield a process pool; if an error leaves the block, their current work is not waited for.
+    Yield a process pool; if an error leaves the block, it does not wait for the workers' current items.
 
     So Ctrl-C ends a command at once, however long an item takes.
     """
@@ -57,8 +57,8 @@ class _Process(SpawnProcess):
     """
     A process that does not run the caller's script first.
 
-    What it works on comes as an argument. So a script needs no `if __name__ == "__main__":`, without which each worker
-    would begin the script again, and none waits for what a script loads.
+    Its work arrives as an argument. So a script needs no `if __name__ == "__main__":`, without which each worker would
+    run the script again, and no worker waits for the script's imports.
     """
 
     @staticmethod
@@ -68,7 +68,7 @@ class _Process(SpawnProcess):
 
 
 class _Context(SpawnContext):
-    """Makes such processes, and remembers them."""
+    """Creates such processes, and keeps a list of them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -89,7 +89,7 @@ _starting = threading.Lock()
 
 @contextmanager
 def _without_main() -> Iterator[None]:
-    """Let what this thread spawns meanwhile know nothing of the script that runs here."""
+    """Hide the running script from processes that this thread spawns during the block."""
     here = threading.get_ident()
     with _starting:
         prepared = spawn.get_preparation_data
@@ -109,7 +109,7 @@ def _without_main() -> Iterator[None]:
 
 
 def _start_worker() -> None:
-    """Leave Ctrl-C to the parent, and end with it: a worker whose parent was killed would wait without end."""
+    """Leave Ctrl-C to the parent, and end with it: otherwise a worker whose parent is killed would wait without end."""
     write_anything(sys.stdout, sys.stderr)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()

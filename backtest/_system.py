@@ -40,11 +40,11 @@ def take_lock(handle: IO[Any], *, wait: bool = True) -> bool:
     """
     Lock an open file for this process until it is closed; the system frees the lock with the process, never stale.
 
-    Not `filelock`: it asks again and again, so that of eight writers some wait for seconds while others pass. The
-    kernel of Linux and macOS lets them in as they came. Windows has no such call for a file; there it is asked for.
+    Not by `filelock`: it polls, so that of eight writers some wait for seconds while others get the lock. The kernels
+    of Linux and macOS grant it in order of arrival. Windows has no such call for a file; there this function polls.
 
     Args:
-        wait: until whoever holds it lets go; False returns at once.
+        wait: whether to wait until its holder releases it; with False the call returns at once.
 
     Returns:
         Whether the lock is held now.
@@ -62,7 +62,7 @@ def take_lock(handle: IO[Any], *, wait: bool = True) -> bool:
 
 def opened_safely(path: str, flags: int) -> int:
     """
-    Open as `open` asks its `opener` to: a link is refused, and a pipe in a file's place is not waited for.
+    Open a file, as an `opener` of `open`: refuse a link, and do not wait for a pipe in the file's place.
 
     Raises:
         OSError: ELOOP where it is a link.
@@ -73,7 +73,7 @@ def opened_safely(path: str, flags: int) -> int:
 
 
 def opened_through_links(path: str, flags: int) -> int:
-    """Open as `open` asks its `opener` to: a pipe in a file's place is not waited for."""
+    """Open a file, as an `opener` of `open`: do not wait for a pipe in the file's place."""
     # Windows says of a folder that access is denied, as of a file that another process is replacing.
     if sys.platform == "win32" and os.path.isdir(path):  # noqa: PTH112
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
@@ -81,18 +81,18 @@ def opened_through_links(path: str, flags: int) -> int:
 
 
 def set_blocking(descriptor: int, blocking: bool) -> None:
-    """Set whether reads and writes wait, for files opened without waiting; Windows has none."""
+    """Set whether reads and writes block, for files opened without blocking; Windows has no such files."""
     if sys.platform != "win32":
         os.set_blocking(descriptor, blocking)
 
 
 def put_in_place(source: Path, target: Path) -> None:
-    """Replace a file by another at once; on Windows as soon as nobody has it open."""
+    """Replace a file by another atomically; on Windows as soon as no process has it open."""
     patiently(lambda: source.replace(target))
 
 
 def remove_file(path: Path, *, missing_ok: bool = False) -> None:
-    """Remove a file; on Windows as soon as nobody has it open."""
+    """Remove a file; on Windows as soon as no process has it open."""
     patiently(lambda: path.unlink(missing_ok=missing_ok))
 
 
@@ -100,14 +100,14 @@ def patiently(do: Callable[[], _T]) -> _T:
     """
     Return the result of a call that opens, replaces or removes a file; on Windows retry it for `PATIENCE`.
 
-    Windows refuses a file that another process has open, or is replacing at that instant, with the error by which it
-    refuses what one has no right to. Linux and macOS never do.
+    For a file that another process has open or is just replacing, Windows raises the same error as for missing
+    permissions. Linux and macOS never do.
     """
     return tried_again(do, PATIENCE) if sys.platform == "win32" else do()
 
 
 def tried_again(do: Callable[[], _T], seconds: float) -> _T:
-    """Return the result of a call once it is not refused for lack of permission; then raise the refusal."""
+    """Return the result of a call, repeated while it is refused for lack of permission; in the end raise that error."""
     until, pause = time.monotonic() + seconds, _FIRST_PAUSE
     while True:
         try:
@@ -120,7 +120,7 @@ def tried_again(do: Callable[[], _T], seconds: float) -> _T:
 
 
 def sync(descriptor: int) -> None:
-    """Wait until what was written to an open file is on the disk; on macOS also out of the disk's cache."""
+    """Wait until what was written to an open file is on the disk; on macOS flush the disk's own cache too."""
     if sys.platform == "darwin":
         import fcntl
 
@@ -155,7 +155,7 @@ def take_rights(handle: IO[Any], model: Path) -> None:
 
 
 def add_name(path: Path, second: Path) -> bool:
-    """Give a file a second name on the same disk, a link itself one of its own; return whether the disk can do that."""
+    """Give a file, or a link itself, a second name on the same disk; return whether the disk can do that."""
     try:
         if sys.platform == "win32":
             os.link(path, second)
@@ -178,7 +178,7 @@ def is_link(path: Path) -> bool:
 
 
 def leads_elsewhere(status: os.stat_result) -> bool:
-    """Return whether a status is that of a symbolic link or of a junction."""
+    """Return whether a file's status is that of a symbolic link or a junction."""
     if sys.platform == "win32" and status.st_reparse_tag == stat.IO_REPARSE_TAG_MOUNT_POINT:
         return True
     return stat.S_ISLNK(status.st_mode)
@@ -219,7 +219,7 @@ def stop_signals() -> list[int]:
 
 
 def end_family(process: subprocess.Popen[bytes]) -> None:
-    """End a process that leads its own session, and those that it started."""
+    """End a process that is the leader of its session, and the processes that it started."""
     if sys.platform == "win32":
         import subprocess
 
@@ -275,7 +275,7 @@ def free_memory() -> int | None:
 
 
 def free_in(meminfo: str, most: str, taken: str) -> int | None:
-    """Return the bytes that are free by /proc/meminfo, and by what a container may take and has taken, if it says."""
+    """Return the free bytes, by /proc/meminfo and by the memory limit and usage of a container, if it has one."""
     found = re.search(r"^MemAvailable: +([0-9]+) kB$", meminfo, re.MULTILINE)
     bounds = [int(found[1]) * 1024] if found else []
     if most.strip().isdecimal() and taken.strip().isdecimal():

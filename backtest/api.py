@@ -62,9 +62,9 @@ class RunResult(Measured):
             has no new price; flow, if the strategy added or withdrew cash: the amount with that bar, which counts from
             its end on; dividend.n and dividend.benchmark, if dividends are paid: the amount per share held after the
             previous bar; interest: the amount booked with that bar; margin, in a margin account: the maintenance margin
-            of the positions. Equity is after the bar and all costs; before the first bar it is `spec.cash`. Prices are
-            as quoted, and money is in the currency of the account; if these differ, rate.n is money per unit of price.
-            If cash is held by currency, cash.n is the balance in the currency of the n-th series.
+            of the positions. Equity is that after the bar and all costs; before the first bar it is `spec.cash`. Prices
+            are as quoted, and money is in the currency of the account; if these differ, rate.n is money per unit of
+            price. If cash is held by currency, cash.n is the balance in the currency of the n-th series.
         orders_table: a row per order: ref, series, side, kind, size, created, status, filled, price, costs, closed;
             with `account` also reason: why it was rejected, or why the account itself submitted it.
         fills_table: a row per fill: ref, time, series, size (signed), price, costs; rate, if money is converted;
@@ -123,8 +123,8 @@ class RunResult(Measured):
         Return the interactive chart of the run: a notebook shows it, and its `save` writes it as a page.
 
         Args:
-            store: where it finds the bars that the run saw; if not given, where the run read them, or in the bundled
-                sample. Without them it has closes in place of candles.
+            store: where the chart finds the bars of the run; by default the store that the run read, or the bundled
+                sample. Without the bars it shows closes instead of candles.
         """
         from backtest.report.run_page import chart_view
 
@@ -140,17 +140,17 @@ class RunResult(Measured):
         force: bool = False,
     ) -> Path:
         """
-        Write the page of this run into a folder (default: runs/NAME), save it there, and return the path of the page.
+        Write this run and its page into a folder (default: runs/NAME), and return the path of the page.
 
         Args:
-            figures: rows of your own, as those of FIGURES; they follow ours on the page.
+            figures: your own rows, like those of FIGURES; they follow the built-in ones.
             metrics: your own rows, like those of METRICS; they follow the built-in ones.
-            store: where the chart finds the bars that the run saw; if not given, where the run read them, or in the
-                bundled sample. Without them it has closes in place of candles.
+            store: where the chart finds the bars of the run; by default the store that the run read, or the bundled
+                sample. Without the bars it shows closes instead of candles.
             force: whether another run that the folder holds is replaced.
 
         Raises:
-            UsageError: the folder holds another run, or cannot be written, or a row of your own fails.
+            UsageError: the folder holds another run or cannot be written, or one of your own rows fails.
         """
         from backtest.report.run_page import write_report
 
@@ -162,12 +162,12 @@ class RunResult(Measured):
         Write trades, orders, fills, equity, returns and metrics as CSV files into a folder; return their paths.
 
         Args:
-            tz: the zone of the times: "UTC", "exchange" for that of the first series, or an IANA name; of daily bars
-                the times are dates.
+            tz: the zone of the times: "UTC", "exchange" for that of the first series, or an IANA name; times of daily
+                bars are dates.
             overwrite: whether files of these names are replaced.
 
         Raises:
-            UsageError: a file cannot be written, is there and may not be replaced, or there is no such zone.
+            UsageError: a file cannot be written, or exists and may not be replaced, or there is no such zone.
         """
         from backtest.report.exports import write_csv
 
@@ -178,12 +178,12 @@ class RunResult(Measured):
         Write the same as the sheets of an Excel workbook, a file that ends in .xlsx, and return its path.
 
         Args:
-            tz: the zone of the times, which stands at the head of their columns, since Excel's times have none.
+            tz: the zone of the times; the column headings name it, since Excel's times have none.
             overwrite: whether the file is replaced.
 
         Raises:
-            UsageError: as `to_csv`; or a table has more rows than a sheet, or openpyxl is not installed (the extra
-                `excel`).
+            UsageError: as `to_csv`; or a table has more rows than a sheet can hold, or openpyxl is not installed (the
+                extra `excel`).
         """
         from backtest.report.exports import write_excel
 
@@ -204,10 +204,10 @@ class RunResult(Measured):
 
 def takes_frames(function: _F) -> _F:
     """
-    Let a function of a strategy, of series and of a store take frames in place of the latter two.
+    Let a function of a strategy, series and a store accept frames instead of the latter two.
 
-    Their bars lie in a store of their own until it returns; of a frame alone, of a market that nobody named, there are
-    no costs by default.
+    Their bars are in a temporary store until it returns. For a frame without a name, whose market is unknown, the
+    default is no costs.
     """
 
     @wraps(function)
@@ -234,7 +234,7 @@ def takes_frames(function: _F) -> _F:
 
 
 def _without_benchmark(names: list[Series], benchmark: Any) -> list[Series]:
-    """Return the series of frames to run on; raise UsageError where the benchmark is not among the frames."""
+    """Return the series of the frames to run on; raise UsageError if the benchmark is not among the frames."""
     if not benchmark:
         return names
     beside = series_of(benchmark)
@@ -277,11 +277,11 @@ def run(
 
     Args:
         strategy: a `bt.Strategy` class, or "file.py:Name".
-        series: one series or several, or their spellings; the first one is the strategy's `data`. Or bars: a frame of
-            pandas or polars, a table of Arrow, or a dict of such by their series; for a frame alone, the times give the
-            bar size, money has no currency and, if `costs` are not given, there are none.
-        store: a store, or its folder or URL; or any other `Reader` of bars. Leave it out with frames.
-        span: a `Span` of stamps, or a pair of sessions, both included, each a date or "2020-01-02"; all bars if not
+        series: one series or several, or their spellings; the first one is the strategy's `data`. Or bars: a pandas or
+            polars frame, an Arrow table, or a dict of these by series; for a frame without a name, the times give the
+            bar size, amounts have no currency and, if `costs` are not given, there are none.
+        store: a store, or its folder or URL; or any other `Reader` of bars. Omit it if you pass frames.
+        span: a `Span` of timestamps, or a pair of sessions, both included, each a date or "2020-01-02"; all bars if not
             given.
         start: the first session, instead of a span.
         end: the last session, included.
@@ -336,7 +336,7 @@ def run(
 
 
 class PreparedRun(NamedTuple):
-    """What a run is asked, checked, as `simulate` takes it."""
+    """The checked settings of a run, in the form that `simulate` accepts."""
 
     strategy: Strategy
     spec: RunSpec
@@ -369,10 +369,10 @@ def prepared(
     **options: Unpack[BrokerageOptions],
 ) -> PreparedRun:
     """
-    Return what a run is asked, checked; the arguments are those of `run`.
+    Return the checked settings of a run; the arguments are those of `run`.
 
     Args:
-        rates: what stands for a risk-free return of each session, "" where `risk_free` is all that there is.
+        rates: the text that identifies a risk-free return for each session, "" if `risk_free` is one annual rate.
 
     Raises:
         UsageError, NoBars: as `run` does.
@@ -443,10 +443,10 @@ def prepared(
 
 def known_universe(brokerage: Brokerage) -> Universe | None:
     """
-    Return the universe of a run, None where it has none.
+    Return the universe of a run, None if it has none.
 
     Raises:
-        UsageError: only what stands for it is there.
+        UsageError: only the text that identifies it is known.
     """
     if isinstance(brokerage.universe, str) and brokerage.universe:
         raise UsageError(
@@ -457,7 +457,7 @@ def known_universe(brokerage: Brokerage) -> Universe | None:
 
 
 def _check_rates_pinned(result: RunResult, store: Reader, pins: str | Path) -> None:
-    """Raise BrokenPin where bars of currency pairs that a run converted its money by are not pinned, or not so."""
+    """Raise BrokenPin if the bars of currency pairs that a run used for conversion are not pinned, or not as pinned."""
     from backtest.store.pins import pinned_span
 
     for legs in result.manifest.get("currencies", {}).get("rates", {}).values():
@@ -468,13 +468,13 @@ def _check_rates_pinned(result: RunResult, store: Reader, pins: str | Path) -> N
 
 
 def measured_by(store: Reader, series: Sequence[Series], legacy: float) -> str:
-    """Return what a run on some series is annualised by, as a spec has it: "" for so many sessions, as in 0.1.0."""
+    """Return the periods that annualise a run on some series, as a spec stores them: "" for sessions, as in 0.1.0."""
     found = periods_of(series, [hours_in(store, one) for one in series])
     return "" if found == Periods(legacy) else str(found)
 
 
 def _holds_frames(given: Any) -> bool:
-    """Return whether bars were given in place of names; for names, what reads frames is not even imported."""
+    """Return whether bars were passed instead of names; for names, the code that reads frames is not even imported."""
     if isinstance(given, str | Series) or (
         isinstance(given, list | tuple) and all(isinstance(one, str | Series) for one in given)
     ):
@@ -494,7 +494,7 @@ def _check_distinct(wanted: list[Series]) -> None:
 
 def check_asked(cash: Any, risk_free: Any, brokerage: Brokerage, periods: Any = 0.0) -> Costs:
     """
-    Check what a run is asked of its account, its broker and its market, which needs no bars, and return the costs.
+    Check the settings of a run's account, broker and market, as far as that needs no bars, and return the costs.
 
     Raises:
         UsageError: an argument is invalid.

@@ -2,11 +2,11 @@
 `Baseline`: the saved results of a run, as a text file to commit, and how another run differs from them.
 
     strategies/baselines/sma_cross.json
-        spec, inputs      what the run was asked, and its manifest
-        months            eight digits of the hash of each series' bars, a month each, twelve a year
-        tolerances        relative, by the name of a metric, "equity" or "orders"; what is not named has 1e-9
+        spec, inputs      the settings of the run, and its manifest
+        months            eight digits of the hash of each series' bars per month, twelve per year
+        tolerances        relative, by the name of a metric, "equity" or "orders"; 1e-9 for everything else
         metrics           every number of `measure`
-        orders            every order, a line each, up to 1,000; the hash of all of them
+        orders            every order, one per line, up to 1,000; the hash of all of them
         equity            hash of every bar's equity, chained from year to year; equity at the end of each session
 
 Numbers are kept to nine significant digits, metrics to twelve: the last bits differ between machines. A session
@@ -143,7 +143,7 @@ def month_digests(spec: RunSpec, store: Reader) -> dict[str, dict[str, str]]:
 
 
 def series_of_run(spec: RunSpec) -> list[Series]:
-    """Return all series that a run reads, also those of borrow fees; dividends are stored separately."""
+    """Return all series that a run reads, including those of borrow fees; dividends are stored separately."""
     own = [Series.parse(key) for key in spec.series]
     beside = [Series.parse(spec.benchmark)] if spec.benchmark else []
     return [*own, *beside, *fee_series(spec.brokerage.borrow, own).values()]
@@ -154,8 +154,8 @@ def load_baseline(path: str | Path) -> Baseline:
     Return the baseline in a file.
 
     Raises:
-        UsageError: there is none.
-        BadStore: it is of a later version.
+        UsageError: there is no such file.
+        BadStore: a later version wrote it.
         DamagedStore: it was not written by `save_baseline`; the text names the key.
     """
     try:
@@ -285,7 +285,7 @@ def _first_order(old: Baseline, new: Baseline) -> tuple[int, Divergence | None]:
 
 
 def _parting(was: str, now: str) -> str:
-    """Return the date on which two orders part: that of their fills, if they were given as one."""
+    """Return the date from which two orders differ: that of their fills, if they were submitted alike."""
     words = [line.split() for line in (was, now) if line]
     alike = len(words) == 2 and words[0][:5] == words[1][:5]  # date, side, size, series, kind
     fills = [one[6] for one in words if len(one) > 6]

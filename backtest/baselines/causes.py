@@ -1,8 +1,8 @@
 """
 Why a run differs from its baseline: revert each change on its own, and repeat the run.
 
-A change is the cause if reverting it restores the old result; what cannot be reverted here (another version of a
-library, code or bars that nobody kept) is named as not separated.
+A change is the cause if reverting it restores the old result. A change that cannot be reverted here (another version of
+a library, or code or bars that were not kept) gets the verdict "not separated".
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def repeat(scene: Scene) -> RunResult:
     Repeat a run from its spec, on the bars of the scene's store.
 
     Raises:
-        UsageError: it was asked with a risk-free return of each session, and they are not known.
+        UsageError: the run used a risk-free return for each session, and these are not known.
     """
     spec = scene.spec
     brokerage = replace(spec.brokerage, costs=scene.costs or spec.brokerage.costs)
@@ -95,7 +95,7 @@ def explain(old: Baseline, new: Baseline, scene: Scene) -> list[Cause]:
 
 
 def _tried(old: Baseline, new: Baseline, scene: Scene, movable: Sequence[Change]) -> dict[str, str]:
-    """Return the verdict on each change after it alone was reverted; and all of them, where none alone is the cause."""
+    """Return the verdict on each change, reverted alone; if none of them is the cause, also reverted together."""
     verdicts = {one.what: _verdict(old, new, scene, [one]) for one in movable}
     if len(movable) > 1 and CAUSE not in verdicts.values() and _verdict(old, new, scene, movable) == CAUSE:
         needed = [what for what, verdict in verdicts.items() if verdict != NO_PART] or list(verdicts)

@@ -86,7 +86,7 @@ def _parameters(old: Baseline, new: Baseline) -> Change | None:
 
 
 def _plain(spec: RunSpec) -> dict[str, Any]:
-    """Return a spec as JSON would give it back, without the strategy's name: a file that was moved is the same."""
+    """Return a spec as JSON restores it, without the strategy's name: a moved file counts as the same."""
     record = json.loads(json.dumps(spec.flat))
     del record["strategy"]
     if "universe" in record:
@@ -198,7 +198,7 @@ def _data(old: Baseline, new: Baseline, scene: Scene) -> Change | None:
 
 
 def _rates(old: Baseline, new: Baseline) -> Change | None:
-    """Return that money is converted by other series than it was; other bars of the same ones are data."""
+    """Return the change if other series than before convert money; changed bars of the same series count as data."""
     before, now = _pairs(old), _pairs(new)
     if before == now or not before or old.spec.base_currency != new.spec.base_currency:
         return None
@@ -207,7 +207,7 @@ def _rates(old: Baseline, new: Baseline) -> Change | None:
 
 
 def _pairs(one: Baseline) -> tuple[str, ...]:
-    """Return the keys of the currency pairs by which the money of a run was converted."""
+    """Return the keys of the currency pairs that converted the money of a run."""
     rates = one.inputs.get("currencies", {}).get("rates", {})
     return tuple(dict.fromkeys(leg["series"] for legs in rates.values() for leg in legs))
 
@@ -341,7 +341,7 @@ def _diff(name: str, before: _File, now: Mapping[str, Path]) -> Iterator[str]:
 
 
 def _with_files(found: Mapping[str, _File], package: str, stack: contextlib.ExitStack, scene: Scene) -> Scene:
-    """Put the files into a folder of their own: a strategy finds the modules beside it before any others."""
+    """Write the files into a separate folder: a strategy finds the modules beside it before any others."""
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
     places = {}
     for name, file in found.items():
@@ -369,7 +369,7 @@ def _flat(costs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _commission(name: str, rates: Mapping[str, Any]) -> Any:
-    """Return the commission that a row of COSTS makes, with these rates; None where it does not take them."""
+    """Return the commission of a row of COSTS with these rates; None if it does not accept them."""
     try:
         made = type(COSTS[name].make())(**rates)
     except (KeyError, TypeError):

@@ -1,8 +1,8 @@
 """
 `check` repeats a baseline's run and reports what moved and why; `accept` saves the current result.
 
-A baseline moved if its orders, its equity or its numbers did. Where only the inputs changed and the result did not,
-that is noted, and is not a failure.
+A baseline has moved if its orders, equity or metrics have. If only the inputs changed and the result did not, a note
+says so; that is not a failure.
 """
 
 from __future__ import annotations
@@ -129,8 +129,8 @@ def save_runs(results: Sequence[RunResult], folder: str | Path, store: Reader, n
     Save baselines of runs, named after the files of their strategies.
 
     Raises:
-        UsageError: a baseline of that name is of another run; it takes another name, or `accept`. Or a run combines
-            others.
+        UsageError: a baseline of that name belongs to another run (choose another name, or use `accept`), or a run
+            combines others.
     """
     if name and len(results) > 1:
         raise UsageError(f"--name {name} names one baseline, but {len(results)} runs are given; give one run")
@@ -156,7 +156,7 @@ def path_of(name: str, folder: str | Path) -> Path:
     Return the file of a baseline.
 
     Raises:
-        UsageError: the name leads out of the folder, as that of a stranger's run could.
+        UsageError: the name leads out of the folder, as the name of a run from elsewhere could.
     """
     if "\\" in name or name != Path(name).name:
         raise UsageError(f"{name!r} is not a valid baseline name, which is one file in {folder}; give one: --name NAME")
@@ -165,10 +165,10 @@ def path_of(name: str, folder: str | Path) -> Path:
 
 def reproduce(result: RunResult, name: str, store: Reader, strategy: str = "") -> Judgement:
     """
-    Repeat a saved run, and return whether the result is equal, and if not, why.
+    Repeat a saved run and return whether the result is equal and, if not, why.
 
     Raises:
-        UsageError: it was made on a frame, or combines other runs.
+        UsageError: the run used a frame, or combines other runs.
     """
     check_has_strategy(result.spec.strategy)
     _refuse_frame(result)
@@ -197,7 +197,7 @@ def files(names: Iterable[str], folder: str | Path) -> list[Path]:
     Return the files of baselines by name, all in the folder or those named.
 
     Raises:
-        UsageError: there is none, or none of that name.
+        UsageError: the folder has no baseline, or none of that name.
     """
     found = {path.stem: path for path in sorted(Path(folder).glob("*.json"))}
     if not found:

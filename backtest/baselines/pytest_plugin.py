@@ -56,16 +56,16 @@ class BacktestRegression:
         """
         Run a strategy, and fail if the result differs from its baseline; with --backtest-accept, save the baseline.
 
-        Paths begin at the root of the project, wherever pytest was started; the process's own folder stays as it is.
+        Paths are relative to the root of the project, wherever pytest was started; the working directory does not
+        change.
 
         Args:
             strategy: a file, "file.py:Name", or a class.
             series: one series or several.
-            name: of the baseline; that of the strategy's file if not given.
-            store: folder or URL of the bars; as pytest's settings say if not given.
-            words: arguments of `backtest.run` (cash, costs, span, params, ...), `since` and `until` as YYYY-MM-DD;
-                any other is a parameter of the strategy, as is any
-                that the strategy has one of.
+            name: the name of the baseline; by default that of the strategy's file.
+            store: folder or URL of the bars; by default the one in pytest's settings.
+            words: arguments of `backtest.run` (cash, costs, span, params, ...), `since` and `until` as YYYY-MM-DD; any
+                other is a parameter of the strategy, and so is one that the strategy has a parameter of.
         """
         from backtest.errors import BacktestError
 
@@ -77,7 +77,7 @@ class BacktestRegression:
             pytest.fail(told, pytrace=False)
 
     def _told(self, strategy: Any, series: Any, name: str, store: Any, words: dict[str, Any]) -> str:
-        """Return what is wrong, in words."""
+        """Return the failure as text."""
         from backtest.api import run
         from backtest.baselines.drift import default_name, keep, path_of
         from backtest.engine.code.strategy import load_strategy
@@ -99,7 +99,7 @@ class BacktestRegression:
         return self._compared(result, path, self._found(strategy), opened)
 
     def _path(self, path: str | Path) -> Path:
-        """Return where a path leads that begins at the root of the project, as short as it can be from here."""
+        """Return a path relative to the root of the project, as short as possible from the working directory."""
         whole = self._config.rootpath / path
         return whole.relative_to(Path.cwd()) if whole.is_relative_to(Path.cwd()) else whole
 
@@ -110,7 +110,7 @@ class BacktestRegression:
         return (whole.relative_to(root) if whole.is_relative_to(root) else path).as_posix()
 
     def _found(self, strategy: Any) -> Any:
-        """Return a strategy as it is found from here, too, if it is a file below the root of the project."""
+        """Return a strategy by a path that is valid from here too, if it is a file below the root of the project."""
         if isinstance(strategy, type):
             return strategy
         from backtest.engine.code.strategy import file_and_class
@@ -141,7 +141,7 @@ _CURE = "accept it and commit the file: pytest --backtest-accept"
 
 
 def _arguments(strategy: Any, words: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments of `run`: what the strategy has as a parameter, and what `run` does not know, is its."""
+    """Return the arguments of `run`; parameters of the strategy, and names that `run` does not know, go to `params`."""
     from inspect import signature
 
     from backtest.api import run

@@ -56,7 +56,7 @@ _OLD_NAMES = {"gateway": emulator}  # still taken, and shown nowhere
 
 
 class _Commands(TyperGroup):
-    """The commands, whose errors of usage repeat what was typed: harmless, and not at any length."""
+    """The commands; their usage errors repeat what was typed, shortened and with control characters escaped."""
 
     def make_context(self, *args: Any, **extra: Any) -> Any:
         """Parse the words before the command."""
@@ -82,7 +82,7 @@ def _harmless_errors() -> Iterator[None]:
 
 
 def _in_words(error: Any) -> str:
-    """Return what is wrong with a command line; of a value that Pydantic refused, in words that name the value."""
+    """Return what is wrong with a command line; if Pydantic refused a value, the text quotes it."""
     refused = error.__cause__.errors()[0] if hasattr(error.__cause__, "errors") else {}
     words = _REFUSED.get(refused.get("type", ""))
     if words is None:
@@ -108,13 +108,13 @@ app = typer.Typer(
 
 
 def _help(command: Any) -> str:
-    """Return what a command says of itself before any form feed, a line per paragraph, for the terminal to break."""
+    """Return a command's help before any form feed, one line per paragraph, for the terminal to wrap."""
     text = inspect.cleandoc(command.__doc__).partition("\f")[0]
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.strip().split("\n\n"))
 
 
 def _alone(command: Callable[..., None]) -> Callable[..., None]:
-    """Return a command that gives its document alone on stdout, where --json asks for one, and writes to no URL."""
+    """Return a command that prints only its document to stdout if --json is set, and that writes to no URL."""
 
     @functools.wraps(command)
     def called(**arguments: Any) -> None:
@@ -145,7 +145,7 @@ def main(words: list[str] | None = None, clock: Clock = utc_now) -> None:
     Run the command line, by default with this process's words; a known error becomes one sentence and an exit code.
 
     Args:
-        clock: what time it is for the command, which finds it in its context.
+        clock: the clock of the command, which finds it in its context.
     """
     write_anything(sys.stdout, sys.stderr)
     as_json = "--json" in (sys.argv[1:] if words is None else words)
@@ -173,7 +173,7 @@ def main(words: list[str] | None = None, clock: Clock = utc_now) -> None:
 
 @functools.cache
 def _program() -> Any:
-    """Return the commands with all that they take, put together once: that takes as long as a small command."""
+    """Return the commands with all their options, built once: building takes as long as a small command."""
     return typer.main.get_command(app)
 
 
@@ -185,7 +185,7 @@ _ENDINGS: dict[object, str] = {
 
 
 def _give_failure(text: str, code: object, given: int) -> None:
-    """Give the document of a command that failed, unless it gave one itself."""
+    """Print the document of a failed command, unless the command has printed one."""
     if documents_given() == given:
         with suppress(OSError):  # stdout may be a file on the disk that is full
             give_json({"error": text, "exit_code": code})

@@ -26,7 +26,7 @@ def command_of(text: str) -> list[str]:
     Return the words of a command, none for an empty text; it runs directly, without a shell.
 
     Raises:
-        UsageError: a quote in it is open.
+        UsageError: it has an unclosed quote.
     """
     try:
         words = shlex.split(text, posix=os.name != "nt")
@@ -37,7 +37,7 @@ def command_of(text: str) -> list[str]:
 
 
 def check_command(command: list[str]) -> None:
-    """Report a missing program at once, not in the night that needs it."""
+    """Report a missing program at once, not only when a download fails."""
     if command and shutil.which(command[0]) is None:
         say(f"warning: --on-problem: there is no program {command[0]!r} here; the download continues without it")
 
@@ -46,7 +46,8 @@ def run_command(command: list[str], facts: Mapping[str, Any], seconds: float = _
     """
     Run a command with the details as JSON on stdin and a summary in its environment; report if it fails.
 
-    What a vendor or a file named goes into neither its words nor a shell, so that nothing of it can be run.
+    Names from a vendor or a file become neither its arguments nor input of a shell, so that none of them can run
+    anything.
     """
     if not command:
         return

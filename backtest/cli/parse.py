@@ -30,7 +30,7 @@ def parse_series(words: list[str]) -> list[Series]:
     Return the series that words name; @FILE stands for those in a file, one per line, or in a universe.
 
     Raises:
-        UsageError: one cannot be read; the text names the file and the line where it stands in one.
+        UsageError: one cannot be read; the text names its file and line, if it is in a file.
     """
     found = []
     for n, word in enumerate(words):
@@ -46,7 +46,7 @@ def parse_series(words: list[str]) -> list[Series]:
 
 
 def _in_quotes(words: list[str]) -> str:
-    """Return the series that two words are together, in quotes as a shell needs them, such as 'BRK B/1day'; or ""."""
+    """Return the series that two words spell together, quoted for a shell, such as 'BRK B/1day'; "" if none."""
     if len(words) < 2 or "/" in words[0] or "/" not in words[1]:
         return ""
     try:
@@ -69,7 +69,7 @@ def refuse_url(text: object, option: str) -> None:
     Refuse a URL as the place of an output on this machine.
 
     Raises:
-        UsageError: it is one.
+        UsageError: it is a URL.
     """
     if is_url(text):
         raise UsageError(f"{option} {text} is a URL, but the command writes to local disk; name a folder or a file")
@@ -152,7 +152,7 @@ def _of_file(name: str) -> list[Series]:
 
 
 def _text_of(name: str) -> str:
-    """Return the text of a file in UTF-8, or in the encoding that its first bytes say, as editors of Windows write."""
+    """Return the text of a file in UTF-8, or in the encoding of its byte order mark, as editors on Windows write it."""
     from backtest.store.documents import bytes_of
 
     path = Path(name)

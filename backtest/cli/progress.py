@@ -29,7 +29,7 @@ def progress(count: int, waiting_for: Callable[[], str], clock: Clock) -> Iterat
     """
     Yield a function that shows the progress of series: live on a terminal, elsewhere a line now and then.
 
-    `waiting_for` says why nothing is sent just now, such as a used-up request budget.
+    `waiting_for` returns why no request is being sent at the moment, such as a used-up request budget.
     """
     from rich.console import Console
 
@@ -41,7 +41,7 @@ def progress(count: int, waiting_for: Callable[[], str], clock: Clock) -> Iterat
 
 
 class _Tally:
-    """Adds up the progress of the series, and shows it, at most once in so many seconds."""
+    """Adds up the progress of the series and shows it, with a minimum number of seconds between updates."""
 
     def __init__(
         self,
@@ -94,7 +94,7 @@ def sweeping(clock: Clock, what: str = "trials") -> Iterator[Callable[[SweepProg
 
 
 class _Seldom:
-    """Says how far a sweep has come, at most once in so many seconds."""
+    """Reports the progress of a sweep, with a minimum number of seconds between reports."""
 
     def __init__(self, seconds: float, clock: Clock, what: str) -> None:
         self._seconds, self._clock, self._said = timedelta(seconds=seconds), clock, clock()
@@ -156,7 +156,7 @@ def _fields(record: logging.LogRecord) -> dict[str, Any]:
 
 
 class _TextLines(logging.Formatter):
-    """A line a record: its message, and after a colon the fields given with it."""
+    """One line per record: its message and, after a colon, its fields."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
@@ -167,7 +167,7 @@ class _TextLines(logging.Formatter):
 
 
 class _JsonLines(logging.Formatter):
-    """A JSON object a record: time in UTC, level, logger, message, and the fields given with it."""
+    """One JSON object per record: time in UTC, level, logger, message, and its fields."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""

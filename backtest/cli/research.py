@@ -336,7 +336,7 @@ def validate(
 
 
 def _at_costs(result: RunResult, factors: list[float], folder: Path, store: str) -> tuple[RunResult, str]:
-    """Return a run with its table of other costs, which its folder keeps; or as it was, and why it has none."""
+    """Return a run with its results at other costs, saved in its folder; or the run unchanged, and the reason."""
     from backtest.research.cost_cases import run_at_costs
     from backtest.runs.record import keep_cost_table
 

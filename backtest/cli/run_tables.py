@@ -49,7 +49,7 @@ def give_kept(rows: list[Listed], as_json: bool, chosen: bool) -> None:
     Print a row per saved run, with its differences from the others; a damaged run is shown as such.
 
     Args:
-        chosen: whether conditions chose them.
+        chosen: whether the user's conditions selected them.
     """
     if as_json:
         give_json({"runs": {row.kept.name: _kept_document(row) for row in rows}})
@@ -96,7 +96,7 @@ def _kept_cells(row: Listed) -> list[str]:
 
 
 def _give_runs_table(heads: list[str], rows: list[list[str]]) -> None:
-    """Print a row per run; where the width is short, what all have in common is printed once, above."""
+    """Print a row per run; on a narrow terminal, values that all runs share are printed once, above the table."""
     short, common = table_width(tuple(heads), rows) > wide(), list[str]()
     for name in ("strategy", "series", "settings"):
         place = heads.index(name)
@@ -135,7 +135,7 @@ def give_kept_run(result: RunResult, folder: Path, as_json: bool, files: Sequenc
 
 
 def _give_combination(found: Combination, currency: str) -> None:
-    """Print a row per run, what all contributed, how they correlate, and how they fell together."""
+    """Print a row per run with its contribution, then the correlations and the common drawdowns."""
     from backtest.metrics.table import METRICS
 
     share, money, ratio = METRICS["cagr"].text, METRICS["costs"].text, METRICS["sharpe"].text
@@ -183,7 +183,7 @@ def give_next_orders(found: NextOrders, now: datetime | None, as_json: bool) -> 
     Print the orders for the next bar, the position that they assume, and notes on both.
 
     Args:
-        now: the time by which that bar may be over; None where an earlier close was asked for.
+        now: the current time, by which that bar may have opened; None if the user chose an earlier close.
     """
     late = now is not None and found.is_late(now)
     if as_json:
@@ -211,7 +211,7 @@ def _order_words(order: OpenOrder, found: NextOrders) -> list[str]:
 
 
 def _order_notes(order: OpenOrder, found: NextOrders) -> Iterator[str]:
-    """Yield what is to be known of an order beside its row."""
+    """Yield the notes on an order that its row does not show."""
     name = f"Order {order.number}"
     if not order.paid:
         yield f"{name} would be refused: cash does not cover it at the close of {found.when(order.given)}."

@@ -208,7 +208,7 @@ def runs(
 
 
 def _export(names: list[str], out: str, tz: str, force: bool, as_json: bool) -> None:
-    """Write the tables of saved runs; of several each into a folder of its own."""
+    """Write the tables of saved runs, each of several into its own folder."""
     from backtest.api import RunResult
     from backtest.runs.kept import locate
 
@@ -339,7 +339,7 @@ def show(
 
 
 def _serve(name: str, port: int, store: str) -> None:
-    """Serve the pages of a folder of runs, and open the one that is meant, until Ctrl-C."""
+    """Serve the pages of a folder of runs until Ctrl-C, and open the requested one."""
     import webbrowser
     from urllib.parse import quote
 
@@ -367,14 +367,14 @@ def _serve(name: str, port: int, store: str) -> None:
 
 
 def _below(folder: Path, root: Path) -> str:
-    """Return the page of a folder as seen from the folder of runs; raise UsageError where it is elsewhere."""
+    """Return the path of a folder's page relative to the folder of runs; raise UsageError if it is elsewhere."""
     if not folder.resolve().is_relative_to(root.resolve()):
         raise UsageError(f"{folder} is not inside {root}, which is being served; serve a folder that contains it")
     return f"{folder.resolve().relative_to(root.resolve()).as_posix()}/index.html"
 
 
 class _Kind(Enum):
-    """What a folder keeps, of which there is a page."""
+    """A kind of saved result that has a page."""
 
     run = "run"
     sweep = "sweep"
@@ -384,10 +384,10 @@ class _Kind(Enum):
 
 def _what(name: str) -> tuple[Path, _Kind]:
     """
-    Return the folder that is meant, and what it keeps; a name may be that of a folder in the folder of runs.
+    Return the folder that a name refers to, and the kind of its content; the name may be of a folder below the runs.
 
     Raises:
-        UsageError: nothing is kept there.
+        UsageError: nothing is saved there.
     """
     from backtest.runs.kept import kept, locate
 
@@ -406,7 +406,7 @@ def _what(name: str) -> tuple[Path, _Kind]:
 
 
 def _write_page(folder: Path, kind: _Kind, out: str, store: str) -> Path:
-    """Write the page of what a folder keeps into `out`, or into the folder, and return its path."""
+    """Write the page of a folder's content into `out`, or into the folder, and return its path."""
     from backtest.api import RunResult
     from backtest.report.gallery import write_gallery
     from backtest.report.run_page import write_page
@@ -423,7 +423,7 @@ def _write_page(folder: Path, kind: _Kind, out: str, store: str) -> Path:
 
 
 def _opened(store: str) -> Reader | None:
-    """Return the store for a chart, which a page can do without: then say why."""
+    """Return the store for a chart; if it cannot be opened, say why: a page can do without."""
     from backtest.store.store import store_of
 
     try:

@@ -161,7 +161,7 @@ def emulator(
 
 
 def _give_findings(findings: list[Check]) -> None:
-    """Give what a doctor found."""
+    """Print the findings of `doctor`."""
     from rich.console import Console
     from rich.table import Table
 

@@ -120,7 +120,7 @@ def download(
 
 @contextmanager
 def _attended(command: list[str], as_json: bool) -> Iterator[None]:
-    """Run the command of --on-problem, and give a document where one is asked for, if what is done meanwhile fails."""
+    """If the block fails, run the command of --on-problem and, with --json, print a document."""
     try:
         with stopped_by_term():
             yield
@@ -249,7 +249,7 @@ def import_(
 
 @dataclass(frozen=True, slots=True)
 class _Import:
-    """What an import is asked, whatever the file."""
+    """The options of an import, the same for every file."""
 
     store: Store
     series: str
@@ -265,7 +265,7 @@ class _Import:
 def _imported(
     file: str, asked: _Import, failed: list[tuple[str, BacktestError]] | None
 ) -> Iterator[tuple[str, dict[str, object]]]:
-    """Yield what was stored of each series in a file; errors are listed, or raised where nobody lists them."""
+    """Yield what was stored of each series in a file; collect errors in `failed`, or raise them without it."""
     from backtest.downloads.file_names import series_in
     from backtest.sources.files.reading import read_table
 
@@ -290,7 +290,7 @@ def _imported(
 
 
 def _import_series(table: Table, series: Series, options: FileOptions, asked: _Import) -> dict[str, object]:
-    """Show what was understood of a series, and store it unless that is all that was asked for."""
+    """Show how a series was read, and store it unless the user only wants to see that."""
     from backtest.downloads.ingestion import contract_told, plan_intake, write_intake
 
     contract = contract_told(series, asked.store, asked.multiplier)

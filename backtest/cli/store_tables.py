@@ -203,7 +203,7 @@ def _finding_dict(one: Finding) -> dict[str, Any]:
 
 
 def _finding_lines(verdict: SeriesAudit) -> Iterator[str]:
-    """Yield what was found of a series: all damage, and the first few of each other kind."""
+    """Yield the findings about a series: all damage, and the first few of each other kind."""
     if verdict.findings and verdict.series:
         yield _spelled(verdict.series)
     kinds: dict[tuple[str, str], list[Finding]] = {}
@@ -217,7 +217,7 @@ def _finding_lines(verdict: SeriesAudit) -> Iterator[str]:
 
 
 def _spelled(key: str) -> str:
-    """Return a series as people write it; the folder's name where it is that of no series."""
+    """Return a series as people write it, or the folder's name if that is not the name of a series."""
     from backtest.market.series import Series
 
     with suppress(UsageError):
@@ -227,7 +227,7 @@ def _spelled(key: str) -> str:
 
 
 def _hung(mark: str, text: str) -> str:
-    """Return a text after its mark, wrapped to the width; no path is broken."""
+    """Return a text after its mark, wrapped to the width without breaking a path."""
     import textwrap
 
     head = f"  {mark:<8} "
@@ -283,7 +283,7 @@ def _strips(coverages: Sequence[Coverage]) -> Iterator[str]:
 
 
 def _give_blocks(line: str) -> None:
-    """Print a line, in colour where there is a terminal: what is missing stands out."""
+    """Print a line, in colour on a terminal, so that missing sessions stand out."""
     from rich.console import Console
     from rich.text import Text
 

@@ -46,7 +46,7 @@ def say(text: str) -> None:
 
 @contextmanager
 def _unless_closed() -> Iterator[None]:
-    """Do without a stream that is closed, by its object or, as a strategy can, by its descriptor."""
+    """Ignore a stream that is closed, as an object or, as a strategy can do, by its descriptor."""
     try:
         yield
     except ValueError:
@@ -75,10 +75,10 @@ _held: list[str] | None = None  # results that wait for the end of `results_alon
 @contextmanager
 def results_alone() -> Iterator[None]:
     """
-    Send to stderr what strategies and others write to stdout meanwhile; print the results at the end, alone.
+    Send what strategies and libraries write to stdout to stderr; print only the results to stdout, at the end.
 
-    So a document on stdout is one, whatever a strategy prints: by `print`, by logging, by the descriptor, in a process
-    that it starts, and when Python ends.
+    So stdout holds one valid document, whatever a strategy prints: by `print`, by logging, by the descriptor, in a
+    process that it starts, or when Python exits.
     """
     global _held
     out, kept = sys.stdout, _lead_to_stderr()
@@ -101,7 +101,7 @@ def results_alone() -> Iterator[None]:
 
 
 class _ToPeople(io.TextIOBase):
-    """A stdout whose words go to stderr; it can be closed without closing that."""
+    """A stdout that writes to stderr; closing it does not close stderr."""
 
     @property
     def buffer(self) -> BinaryIO | io.BytesIO:
@@ -131,7 +131,7 @@ class _ToPeople(io.TextIOBase):
 
 
 def _lead_to_stderr() -> int | None:
-    """Lead the descriptor of stdout to stderr, and return one that leads where it led; None if either is closed."""
+    """Redirect the descriptor of stdout to stderr, and return a copy of the original one; None if either is closed."""
     with suppress(OSError):
         kept = os.dup(_OUT)
         try:
@@ -185,7 +185,7 @@ def _failure_of(error: BaseException) -> tuple[str, int]:
 
 @contextmanager
 def stopped_by_term() -> Iterator[None]:
-    """Meanwhile treat SIGTERM, which services and `timeout` send, and Ctrl-Break of Windows like Ctrl-C."""
+    """During the block, treat SIGTERM, which services and `timeout` send, and Ctrl-Break on Windows like Ctrl-C."""
     import signal
     import threading
 
@@ -206,12 +206,12 @@ def stopped_by_term() -> Iterator[None]:
 
 def give_table(columns: tuple[str, ...], rows: list[list[str]], limit: int = 0) -> None:
     """
-    Print a table; columns of numbers are aligned right, and never cut or folded.
+    Print a table; columns of numbers are right-aligned, and never cut or folded.
 
-    Where the width is short, texts are folded; where that is not enough, the table is as wide as it must be.
+    If the width is too small, texts are folded; if that is not enough, the table exceeds the width.
 
     Args:
-        limit: how wide it may be; `width()` if not given.
+        limit: the maximum width; `width()` if not given.
     """
     from rich import box
     from rich.console import Console
@@ -231,7 +231,7 @@ def give_table(columns: tuple[str, ...], rows: list[list[str]], limit: int = 0) 
 
 
 def _give_plainly(columns: tuple[str, ...], rows: list[list[str]], limit: int) -> bool:
-    """Give a table of many rows as `rich` would without colours; return False where something is to be folded."""
+    """Print a table of many rows as `rich` would without colours; return False if something has to be folded."""
     widths = _natural_widths(columns, rows)
     if sum(widths) + len(widths) - 1 > limit or any("\n" in cell for row in rows for cell in row):
         return False
@@ -272,7 +272,7 @@ def _is_number(columns: tuple[str, ...], rows: list[list[str]], n: int) -> bool:
 
 
 def _column_widths(columns: tuple[str, ...], rows: list[list[str]], numbers: list[bool], limit: int) -> list[int]:
-    """Return the widths of columns: texts share what numbers leave, the widest gives first."""
+    """Return the widths of columns: texts share the width that numbers leave; the widest shrinks first."""
     widths = _natural_widths(columns, rows)
     texts = [n for n, number in enumerate(numbers) if not number]
     while sum(widths) + len(widths) - 1 > limit:
@@ -312,10 +312,10 @@ def width() -> int:
 
 def harmless(text: str) -> str:
     """
-    Return the text with characters escaped that are invisible, or change how others look.
+    Return the text with characters escaped that are invisible or change how others look.
 
-    A stranger's name could move the cursor by control characters, and look like another name by marks of direction and
-    characters without a width.
+    A name from elsewhere could move the cursor by control characters, or pass for another name by direction marks and
+    zero-width characters.
     """
     return _HIDDEN.sub(_escaped, text.translate(_CONTROLS))
 

@@ -1,1 +1,1 @@
-"""Filling the gaps of a store from a source."""
+"""Downloads of the bars that a store lacks, and imports of files."""

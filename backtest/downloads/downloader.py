@@ -51,7 +51,7 @@ class _FromHead:
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """A series to fill: by a filling, or by one that is made when its turn comes."""
+    """A series to fill: its `Filling`, or a function that creates it when its turn comes."""
 
     series: Series
     store: Store
@@ -168,7 +168,7 @@ def download(
         store: a store, or its folder.
         source: an open source, or the address of one, which is then opened and closed here: see `connect`.
         series: one series or several, or their spellings.
-        span: a `Span` of stamps, or a pair of sessions, both included.
+        span: a `Span` of timestamps, or a pair of sessions, both included.
         start: the first session, instead of a span; "head" for everything available, from the source's first bar on.
         end: the last session, included; today's by the source's clock if not given.
         tell: called with a Progress after each window, on the thread of its series. Default: a progress bar in
@@ -197,7 +197,7 @@ def download(
 
 
 def _by_series(bar: Callable[[Any], None] | None, count: int) -> Callable[[Progress], None]:
-    """Return what draws a bar of series, each a part of one by its windows; nothing where there is no bar."""
+    """Return a function that draws the progress of all series, each by its share of windows, if there is a bar."""
     shares: dict[Series, float] = {}
     one_at_a_time = threading.Lock()
 
@@ -281,7 +281,7 @@ def _plan(store: Store, source: Source, series: Series, asked: Span | _FromHead,
 
 
 def _opened(source: Source | str) -> AbstractContextManager[Source]:
-    """Return what holds a source: one of the caller's stays open, one that is opened here is closed."""
+    """Return a context manager of a source: it closes a source that is opened here, and leaves the caller's open."""
     if isinstance(source, str):
         return connect(source)
     if not hasattr(source, "fetch"):
@@ -301,7 +301,7 @@ def _asked(
 
 def _since_head(store: Store, source: Source, series: Series, asked: _FromHead, now: datetime) -> Span:
     """
-    Return the span from the first bar that a source has, or where it does not say from what is stored already.
+    Return the span from the source's first bar or, if the source does not say, from the first stored bar.
 
     Raises:
         NoBars: neither is known.
@@ -362,7 +362,7 @@ def _stored_as(store: Store, source: Source, wanted: list[Series]) -> list[Serie
 
 
 def _by_last_trade_date(store: Store, source: Source, series: Series) -> Series:
-    """Return a contract that is named by its month by its last trade date, unless it is stored by its month already."""
+    """Rename a contract from its month to its last trade date, unless it is already stored by its month."""
     series = store.named(series)
     if len(series.instrument.expiry) != _MONTH or store.manifest_or_empty(series).generation:
         return series
@@ -404,7 +404,7 @@ def _fill(job: _Job, stop: threading.Event) -> Result:
 
 
 def _together(before: SeriesReport, report: SeriesReport) -> SeriesReport:
-    """Return the report of a series that was filled twice, the second time from an earlier session on."""
+    """Return the joint report of a series that was filled twice, the second time from an earlier session on."""
     return replace(
         report,
         bars_added=before.bars_added + report.bars_added,

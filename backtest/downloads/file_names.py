@@ -26,10 +26,10 @@ _DAY = 86_400
 
 def files_meant(words: Sequence[str]) -> list[Path]:
     """
-    Return the files that words name: each one, all in a folder, or those that match a pattern such as 'csv/*.csv'.
+    Return the files that the arguments name: single files, all in a folder, or those that match 'csv/*.csv'.
 
     Raises:
-        UsageError: a folder or a pattern has none.
+        UsageError: a folder has no files, or no file matches a pattern.
     """
     found: list[Path] = []
     for word in words:
@@ -61,10 +61,11 @@ def series_in(table: Table, path: Path, given: str, options: FileOptions) -> lis
     Return each series to read from a file, and how to read it.
 
     Args:
-        given: a series; with * for its symbol, each of the file's; "" to go by the names of file and symbols.
+        given: a series; with * as its symbol, one for each symbol of the file; "" to derive it from the names of file
+            and symbols.
 
     Raises:
-        UsageError: the file does not say of which series it is.
+        UsageError: the file does not determine its series.
     """
     every = given.startswith((f"{EVERY}/", f"{EVERY}-"))
     if given and not every and options.symbol.lower() != "all":
@@ -88,10 +89,10 @@ def series_in(table: Table, path: Path, given: str, options: FileOptions) -> lis
 
 def bar_size_of(table: Table, series: Series, options: FileOptions) -> BarSize:
     """
-    Return the bar size of a table, from the most frequent distance between its times.
+    Return the bar size of a table, from the most frequent interval between its times.
 
     Raises:
-        UsageError: there are too few, or none of IB's sizes is theirs.
+        UsageError: there are too few times, or IB has no such bar size.
     """
     table = only_symbol(table, series, options)
     roles = roles_of(table, series, options.columns, (), options.adjusted)

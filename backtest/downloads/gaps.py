@@ -1,10 +1,11 @@
 """
 What a download has to request: spans without an answer, the seams beside them, and sessions without a bar.
 
-That there are none is believed at once where there is a reason to (`is_believed`). Where the exchange was open, it is
-confirmed when it is said again on another day, and asked for a day, a week and a month after it was first said.
+An answer without bars is accepted at once if there is a reason to (`is_believed`). If the exchange was open, the answer
+counts only when the source repeats it on another day; the span is requested again a day, a week and a month after the
+first such answer.
 
-Pure functions of plain data; spans and answers go in, spans come out.
+Pure functions of plain data: they take spans and answers, and return spans.
 """
 
 from __future__ import annotations
@@ -57,10 +58,10 @@ def to_ask(
     """
     Return the spans to request: those never answered, and those to request again.
 
-    History that changes at each dividend cannot be appended to: it is asked for whole, with all that is stored.
+    A history that changes with each dividend cannot be extended: it is requested as a whole, with everything stored.
 
     Args:
-        ended: what lies after the end of the instrument.
+        ended: the span after the end of the instrument.
     """
     spans = unanswered(wanted, answers)
     if again:
@@ -106,7 +107,7 @@ def end_of_instrument(
     """
     Return the end of an instrument, if sessions without a bar after its last one are confirmed on another day.
 
-    Five of them are enough, or fewer where the source knows the contract no more. None where it has not ended.
+    Five such sessions are enough, or fewer if the source no longer knows the contract. None if it has not ended.
     """
     tail = [answer for answer in answers if not answer.bars and answer.span.start > last and not is_believed(answer)]
     if not tail or wanted.end <= tail[0].span.start:
@@ -159,7 +160,7 @@ def holes(series: Series, hours: Hours, wanted: Span, answers: Sequence[Answer],
     """
     Return the sessions without a bar, and the gaps within sessions, that were not reported empty.
 
-    Before the first bar and after the last only those that were answered: the others are still to be asked for.
+    Before the first bar and after the last, only answered sessions count: the others still have to be requested.
     """
     stamps = bars["time"]
     inside = [Span(stamps[0].as_py(), stamps[-1].as_py() + MICROSECOND)] if len(bars) else []
@@ -206,7 +207,7 @@ def first_session(series: Series, hours: Hours, head: datetime) -> datetime:
     """
     Return the start of the first session in which an instrument may have a bar, by its head timestamp.
 
-    Of a session in which it began to trade later, it is when the first bar may start.
+    If it began to trade during that session, return the time at which the first bar may start.
     """
     starts, _ = session_edges(series, hours, series.regular_hours)
     _, closes = clock_edges(hours, series.regular_hours)
@@ -242,7 +243,8 @@ def cut_bars(series: Series, stored: pa.Table, answer: pa.Table, covered: Sequen
     """
     Return the timestamps of stored weeks or months that may be parts of bars that an answer has whole.
 
-    They have another stamp than there, or share their week with another bar, or were not asked for as a whole.
+    Their timestamp differs from the one in the answer, or another bar lies in the same week, or they were not requested
+    as a whole.
     """
     whole = dict(zip(periods(answer, series), answer["time"].to_pylist(), strict=True))
     found = list(zip(periods(stored, series), stored["time"].to_pylist(), strict=True))
@@ -305,7 +307,7 @@ def with_seams(gap: Span, stored: Iterable[tuple[Span, Sequence[datetime]]]) -> 
     Return a gap with the seams beside it, to be read again with it.
 
     Args:
-        stored: the spans beside the gap, each with those of its sessions that lie nearest: midnights, in order.
+        stored: the stored spans beside the gap, each with its nearest sessions, as midnights in order.
     """
     start, end = gap.start, gap.end
     for span, sessions in stored:
@@ -330,8 +332,8 @@ def late(series: Series, hours: Hours, window: Span, last: datetime, now: dateti
     """
     Return the end of a window in which the vendor may only be late: the last days, from the day after the last bar.
 
-    None where the bars reach the end of the window, or it ended long ago, or no more than an evening is left, in
-    which there may be no trade.
+    None if the bars reach the end of the window, if it ended long ago, or if only an evening is left, in which there
+    may be no trades.
     """
     end = _midnight(last) + _DAY
     if end >= window.end or window.end <= now - _LATE:
@@ -342,9 +344,9 @@ def late(series: Series, hours: Hours, window: Span, last: datetime, now: dateti
 
 def believed_empty(window: Span, last: datetime | None, now: datetime) -> Span | None:
     """
-    Return the part of an empty window in which the vendor is not just late; None for the last days.
+    Return the part of an empty window in which the vendor cannot be merely late; None for the last days.
 
-    Before the last bar that is stored it is not late.
+    Before the last stored bar the vendor is not late.
     """
     if last is not None and window.end <= last:
         return window

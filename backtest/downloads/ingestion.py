@@ -1,7 +1,7 @@
 """
 `ingest`: store bars of frames and files after the checks of a download; report everything that is skipped.
 
-A file is first understood, which is shown; only then is it written.
+An import first reads the file and shows how; only then does it write.
 """
 
 from __future__ import annotations
@@ -76,9 +76,10 @@ _WORDS = (
 @dataclass(frozen=True, slots=True)
 class Intake:
     """
-    The bars of a series to write, and the notes to show before.
+    The bars of a series to write, and the notes to show first.
 
-    `new` counts those that the store lacks, `notes` say what was understood, left out, and is missing.
+    `new` is the number of bars that the store lacks; `notes` say how the file was read, what was skipped and what is
+    missing.
     """
 
     series: Series
@@ -176,8 +177,8 @@ def stored_frames(frames: Any, tz: str = "") -> Iterator[tuple[Store, list[Serie
     """
     Yield a store with the bars of a frame, or of a dict of frames by series, and these series.
 
-    A frame alone has its bar size by its times, and is of an instrument FRAME without a currency. The store is gone
-    when the block ends: what it held is known by its digest.
+    A frame without a name gets its bar size from its times, and the instrument FRAME, which has no currency. The store
+    is deleted when the block ends; the digest identifies its bars.
 
     Args:
         tz: zone of times that have none; see `ingest`.
@@ -224,13 +225,13 @@ def plan_intake(
     Return what an import of a table would write: read, checked bar by bar, and compared with stored bars.
 
     Args:
-        leave_out: bars to keep out instead of refusing all: "bad" those that cannot be true, "outside" those outside of
-            the exchange's sessions.
-        accept_revision: take values that are different from stored ones.
-        accept_split: take prices that step as after a split that nobody has adjusted them for.
+        leave_out: bars to skip instead of refusing the file: "bad" for invalid ones, "outside" for those outside the
+            exchange's sessions.
+        accept_revision: accept values that differ from stored ones.
+        accept_split: accept prices that jump as at a split for which they were not adjusted.
 
     Raises:
-        UsageError, BadBars: it cannot be read, or holds a bar that cannot be true; the text names the line.
+        UsageError, BadBars: the table cannot be read, or has an invalid bar; the text names the line.
         Conflict: stored bars are different.
         NoBars: no bar is left.
     """
@@ -269,10 +270,10 @@ def write_intake(
 
 def contract_told(series: Series, store: Store, multiplier: float) -> ContractDetails | None:
     """
-    Return the contract details of a series with the user's multiplier; None for 0, which means none.
+    Return the contract details of a series with the user's multiplier; None for 0, which means that none was given.
 
     Raises:
-        UsageError: it is below 0, or the series is of what has no multiplier, or of one that is another.
+        UsageError: it is below 0, or the instrument has no multiplier, or a different one.
     """
     if not multiplier:
         return None
@@ -305,7 +306,7 @@ def _listed(given: Any, name: str, example: str) -> list[str]:
 def _asked(
     frame: Any, series: Any, options: FileOptions, every_extra: bool
 ) -> Iterator[tuple[Table, Series, FileOptions]]:
-    """Yield the table of each series that is asked for, and how it is read."""
+    """Yield the table of each requested series, and the options for reading it."""
     if are_frames(frame):
         if series is not None:
             _arguments.refuse("series", series, "write None, since the keys of the dict are the series")
@@ -326,7 +327,7 @@ def _asked(
 
 
 def _with_extra(table: Table, series: Series, options: FileOptions, every: bool) -> FileOptions:
-    """Return the options with the names of all columns of numbers that are nothing of a bar, if they are to be kept."""
+    """Return the options with the names of all numeric columns that are not part of a bar, if these are to be kept."""
     if not every:
         return options
     found: list[str] = []
@@ -347,7 +348,7 @@ def _stored(store: Store, intake: Intake, contract: ContractDetails | None, acce
 
 
 def _symbol_alone(table: Table) -> str:
-    """Return the symbol of a frame of one, "" where it names none."""
+    """Return the symbol of a frame with a single one, "" if it names none."""
     symbols = symbols_in(table, FileOptions())
     if len(symbols) > 1:
         raise UsageError(
@@ -358,7 +359,7 @@ def _symbol_alone(table: Table) -> str:
 
 
 def _series_of_frame(table: Table, options: FileOptions) -> Series:
-    """Return the series of a frame alone: an instrument without a currency, of an exchange without hours."""
+    """Return the series of a frame without a name: its instrument has no currency, its exchange no known hours."""
     daily = Series(Instrument(FRAME, "STK", FRAME, NO_CURRENCY), BAR_SIZES["1day"])
     size = bar_size_of(table, daily, options)
     probe = replace(daily, size=size)
@@ -371,7 +372,7 @@ def _series_of_frame(table: Table, options: FileOptions) -> Series:
 
 @contextmanager
 def _in_python(words: Sequence[tuple[str, Any]] = _WORDS) -> Iterator[None]:
-    """Let errors name arguments of Python where they name options of the command line."""
+    """Make errors name Python's arguments instead of command-line options."""
     try:
         yield
     except BacktestError as error:
@@ -384,7 +385,7 @@ def _in_python(words: Sequence[tuple[str, Any]] = _WORDS) -> Iterator[None]:
 
 
 def _without_unfinished(read: ReadBars, series: Series, store: Store) -> ReadBars:
-    """Return the bars without a week or month that has sessions to come: a run would take it for the whole."""
+    """Return the bars without an unfinished week or month: a run would take it for a complete one."""
     if series.size.period not in ("week", "month"):
         return read
     today = np.datetime64(store.clock().replace(tzinfo=None), "us").astype("datetime64[D]")
@@ -396,7 +397,7 @@ def _without_unfinished(read: ReadBars, series: Series, store: Store) -> ReadBar
 
 
 def _without_faults(read: ReadBars, what: str, series: Series, hours: Hours, leave_out: set[str]) -> ReadBars:
-    """Return the bars that can be true; refuse all where one cannot, unless such are to be left out."""
+    """Return the valid bars; refuse all of them if one is invalid, unless invalid ones are to be skipped."""
     if unknown := leave_out - {*LEAVABLE}:
         raise UsageError(f"unknown bars to leave out: {min(unknown)!r}; write bad or outside")
     wrong = impossible_bars(read.bars, series, hours)
@@ -441,7 +442,7 @@ def _ask_about_splits(read: ReadBars, what: str, series: Series, hours: Hours) -
 
 
 def _new_bars(read: ReadBars, what: str, series: Series, store: Store, accept_revision: bool) -> int:
-    """Return how many bars the store lacks; raise Conflict where it has others, unless they may be replaced."""
+    """Return how many bars the store lacks; raise Conflict if stored bars differ, unless they may be replaced."""
     if not store.manifest_or_empty(series).rows:
         return len(read.bars)
     try:
@@ -479,7 +480,7 @@ def _shown(value: Any) -> str:
 
 
 def _gaps(bars: pa.Table, series: Series, hours: Hours) -> list[str]:
-    """Return what is to be said of sessions without a bar between the first and the last."""
+    """Return the note on sessions without a bar between the first bar and the last."""
     spans = missing_sessions(series, hours, bars, span_of_bars(bars, series))
     if not spans:
         return []

@@ -28,8 +28,8 @@ class Options:
     """
     The options by which a series is downloaded.
 
-    `accept_revision` takes the vendor's new prices of stored bars that had settled; `recheck` asks again for what the
-    vendor said it does not have.
+    `accept_revision` accepts the vendor's new prices of settled bars; `recheck` requests spans again that the vendor
+    reported as empty.
     """
 
     persistence: Persistence = field(default_factory=Persistence)
@@ -53,7 +53,7 @@ class SeriesReport:
     """
     What a download did for one series; `status` is complete, partial or failed.
 
-    Fields with `_counted` are totals: the line of a series and the summary print them, in the order of the fields.
+    Fields with `_counted` are counts: the line of a series and the summary print them, in the order of the fields.
     """
 
     series: Series

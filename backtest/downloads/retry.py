@@ -55,13 +55,13 @@ def ask(
     """
     Return the bars of a window; after two failures the halves to request instead, if it can be halved.
 
-    `asking` is called before each request, `hours` says by which hours an answer is judged.
+    `asking` is called before each request; `hours` returns the hours against which an answer is checked.
 
     Raises:
-        NoData: the source says that it has none.
-        TooLong: the source says that it is too much for one request.
-        NotTrue: the answer breaks the rules of a bar, and so did it the second time.
-        SourceError: the source gave up, or we did.
+        NoData: the source says that it has no bars there.
+        TooLong: the source says that the window is too long for one request.
+        NotTrue: the answer broke the rules of a bar twice.
+        SourceError: the source failed, or was given up after several requests.
         Stopped: `stop` was set.
     """
     failures = breaks = waits = untrue = tries = 0

@@ -1,8 +1,8 @@
 """
 What to do with an answer that differs from stored bars: other values, another scale, another contract.
 
-Pure functions of plain data. Whether all prices, or all volumes, have another scale is looked at first. A vendor
-corrects the bars of the last sessions; older ones have settled, and their prices should move no more.
+Pure functions of plain data. They first check whether all prices, or all volumes, have another scale. A vendor corrects
+the bars of the last sessions; older ones have settled, and their prices should no longer change.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ def decide(difference: BarChange, settled: Sequence[datetime], accept: bool) -> 
     Return what to do with an answer that differs.
 
     Args:
-        settled: which of the bars whose prices moved had settled.
-        accept: whether the user takes the vendor's new values; not on a scale that older bars do not have.
+        settled: which bars had settled, among those whose prices changed.
+        accept: whether the user accepts the vendor's new values; without effect if their scale changed.
     """
     if difference.ratio is not None or difference.unit is not None:
         return Resolution.READ_AGAIN
@@ -64,8 +64,8 @@ def settled(times: Sequence[datetime], days: Sequence[datetime], last: datetime)
     Return which of the bars at these times have settled: those before the last sessions.
 
     Args:
-        days: those on which the compared bars start, as midnights, in order.
-        last: when the last bar of the whole series starts; if that is on a later day, all have settled.
+        days: the days on which the compared bars start, as midnights, in order.
+        last: the start of the last bar of the whole series; if that is on a later day, all have settled.
     """
     if days[-1] + _DAY <= last:
         return list(times)
@@ -74,10 +74,10 @@ def settled(times: Sequence[datetime], days: Sequence[datetime], last: datetime)
 
 def is_doubtful(series: Series, older: pa.Table, newer: pa.Table) -> bool:
     """
-    Return whether successive bars may have two scales: whether the price jumps between them as in a split.
+    Return whether successive bars may have two scales: whether the price jumps between them as at a split.
 
-    That is by more than six times what it does overnight in these bars, but at least by 1 % and at most by 20 %; by
-    4 % where they have few nights. Or by a factor of 30 in volume, as from shares to lots.
+    The threshold is six times the usual overnight change in these bars, but at least 1 % and at most 20 %, or 4 % if
+    they have few nights. Another sign is a factor of 30 in volume, as from shares to lots.
     """
     if series.instrument.kind not in SPLIT or series.prices in RATES:
         return False

@@ -1,10 +1,10 @@
 """
 `Filling`: the download of one series, from its gaps to its report.
 
-What is stored is not asked for again, but a seam that is older than a few hours is re-read together with the first
-window beyond it: that shows splits and late corrections at no request more. Where windows of one download meet, or
-those before and after a stop, a jump in price is doubted: the session beside it is asked for once more before the
-window is stored, so that a split which comes meanwhile leaves no two scales.
+Stored bars are not requested again, except that a seam older than a few hours is read again together with the first
+window beyond it, which reveals splits and late corrections without a further request. If the price jumps where two
+windows of a download meet, or those before and after an interruption, the session beside the jump is requested once
+more before the window is stored, so that a split during the download does not leave two scales.
 """
 
 from __future__ import annotations
@@ -85,9 +85,9 @@ class Filling:
     The download of one series: `fill` runs it, `report` returns the outcome.
 
     Args:
-        span: what is asked for; of it only finished bars are fetched, as of `now`.
-        tell: is given a Progress after each window.
-        stop: when set, no further window is asked for.
+        span: the requested span; only bars that are finished as of `now` are fetched.
+        tell: called with a Progress after each window.
+        stop: when set, no further window is requested.
     """
 
     def __init__(
@@ -184,7 +184,7 @@ class Filling:
 
     @property
     def span(self) -> Span:
-        """What is asked for, in whole bars."""
+        """The requested span, widened to whole bars."""
         return self._span
 
     @property
@@ -217,7 +217,7 @@ class Filling:
             )
 
     def _span_to_the_last_day(self) -> Span:
-        """Return what is asked for, of a contract that has expired up to its last trade date; note that date."""
+        """Return the requested span, for an expired contract up to its last trade date; note that date."""
         manifest = self._store.manifest_or_empty(self._series)
         last = gaps.last_trade_date(self._series.instrument, manifest.contract)
         if last is None or self._now < gaps.day_after(last):
@@ -236,10 +236,10 @@ class Filling:
 
     def _recognise(self) -> None:
         """
-        Ask what the instrument's name means, where that was last asked long ago.
+        Look up the contract behind the instrument's name, if the last look-up was long ago.
 
         Raises:
-            Conflict: it means another contract than the one whose bars are stored.
+            Conflict: the name now means another contract than the one whose bars are stored.
         """
         instrument, manifest = self._series.instrument, self._store.manifest_or_empty(self._series)
         stored = manifest.contract
@@ -296,7 +296,7 @@ class Filling:
         self._repair()
 
     def _repair(self) -> None:
-        """Ask once more, in other windows, for what answers lacked, and note what they lack again."""
+        """Request what answers lacked once more, in other windows, and note what is still missing."""
         if self._series.rewritten:
             for hole in self._in_session(self._after_head(self._holes())) if self._kept else ():
                 self._note_empty(hole, "asked again")  # with the whole
@@ -315,7 +315,7 @@ class Filling:
                 self._note_empty(part, "asked again, and in another window")
 
     def _repairs(self, within: Sequence[Span] | None) -> list[Span]:
-        """Return the windows for what answers lacked, or of all from the first to the last where those are fewer."""
+        """Return the windows for what answers lacked, or those for the whole range between if these are fewer."""
         lacking = self._lacking()
         if within is not None:
             lacking = [part for hole in lacking for window in within if (part := hole.common(window))]
@@ -337,7 +337,7 @@ class Filling:
         return [*self._holes(), *(part for part in late if self._source.windows(self._series, part))]
 
     def _after_head(self, holes: list[Span]) -> list[Span]:
-        """Return what may have bars of sessions before the first bar; note what lies before the source's own first."""
+        """Return the missing sessions that may have bars; note those before the source's own first bar."""
         first = self._first_stored()
         early = [hole for hole in holes if first and hole.end <= first]
         head = self._head() if early else None
@@ -360,7 +360,7 @@ class Filling:
         return [window for window in windows if window not in before]
 
     def _head(self) -> datetime | None:
-        """Return the time of the source's first bar, where it is known; a stored bar that is older proves it wrong."""
+        """Return the time of the source's first bar, if known and not disproved by an older stored bar."""
         head, first = self._source.head(self._series), self._first_stored()
         wrong = head and first and gaps.first_session(self._series, self._hours, head) > first
         return None if wrong else head
@@ -373,7 +373,7 @@ class Filling:
         return [common for hole in self._holes() for span in spans if (common := hole.common(span))]
 
     def _in_session(self, holes: list[Span]) -> list[Span]:
-        """Return the holes that the source's own schedule has sessions in; note the others, which our calendar made."""
+        """Return the holes in which the source's schedule has sessions; note those that only our calendar has."""
         newest = sorted(holes, reverse=True)
         checked = [hole for hole in newest if exact(self._hours, hole.start.date(), hole.end.date())]
         left = [hole for hole in newest if hole not in checked]
@@ -395,7 +395,7 @@ class Filling:
         return checked + left
 
     def _ask_all(self, windows: list[Span]) -> list[Span]:
-        """Ask for each window, the newest first; return those that were said to be empty."""
+        """Request each window, the newest first; return those that the source reported as empty."""
         left, empty = list(windows), []
         while left:
             window = left.pop()
@@ -415,14 +415,14 @@ class Filling:
         return empty
 
     def _give_up(self, window: Span, error: SourceError) -> None:
-        """Go on without a window that is never served; raise where it is not the window's fault."""
+        """Continue without a window that is never served; raise the error if it is not due to the window."""
         self._dead += 1
         if error.scope != "window" or self._dead == _DEAD:
             raise error
         self._given_up.append((window, f"{error} (given up for now: {window})"))
 
     def _ask(self, window: Span) -> list[Span]:
-        """Ask for a window and keep its bars; return the smaller windows to ask for where it was too long."""
+        """Request a window and store its bars; return the smaller windows to request if it was too long."""
         self._requested = self._store.clock()
         try:
             answer = self._answer(window, may_halve=len(self._unanswered) < _HALVINGS)
@@ -448,10 +448,10 @@ class Filling:
 
     def _fuller(self, window: Span, bars: pa.Table) -> pa.Table:
         """
-        Return an answer that is to replace what is stored, or another one where it lacks sessions.
+        Return an answer that is to replace stored bars; if it lacks sessions, return a second answer instead.
 
         Raises:
-            Conflict: the other one lacks sessions that are stored, too, and that the source should still have.
+            Conflict: the second answer also lacks stored sessions that the source should still have.
         """
         lost, new = self._lacked(window, bars)
         if not lost and not self._in_session(new):
@@ -468,7 +468,7 @@ class Filling:
         return bars
 
     def _lacked(self, window: Span, bars: pa.Table) -> tuple[list[Span], list[Span]]:
-        """Return what an answer lacks of a window since the source's first bar: what is stored, and what is not."""
+        """Return the sessions that an answer lacks since the source's first bar: those stored, and those not stored."""
         known = gaps.empty(window, self._answers())
         found = gaps.lacking(self._series, self._hours, window, bars, known)
         head = self._source.head(self._series) if found else None  # which may have moved
@@ -491,9 +491,9 @@ class Filling:
 
     def _hours_for(self, bars: pa.Table) -> Hours:
         """
-        Return the hours by which an answer is judged.
+        Return the hours against which an answer is checked.
 
-        What the calendar or the hours of the contract would refuse is looked up in the source's own schedule.
+        Times that the calendar or the contract's hours would refuse are looked up in the source's own schedule.
         """
         instrument, hours = self._series.instrument, self._hours
         with contextlib.suppress(UsageError):  # hours that cannot be read
@@ -512,7 +512,7 @@ class Filling:
         return replace(hours, stated=(*hours.stated, said))
 
     def _ghosts(self, bars: pa.Table) -> np.ndarray:
-        """Return which bars of an untrue answer are to be quarantined: all, or where only hours are wrong, those."""
+        """Return which bars of an invalid answer to quarantine: all, or if only hours are wrong, those outside them."""
         hours = self._hours_for(bars)
         ghosts: np.ndarray = outside(bars, self._series, hours) | shifted(bars, self._series, hours)
         try:
@@ -533,7 +533,7 @@ class Filling:
         self._requests += 1
 
     def _confirm_empty(self, window: Span, why: str) -> bool:
-        """Ask once more, and narrowly; "none" said again is an answer. Return whether there was one."""
+        """Request the window once more, narrowly; a second "no data" is an answer. Return whether there was one."""
         failures = len(self._errors) + len(self._given_up)
         try:
             smaller = self._ask(window)
@@ -551,7 +551,7 @@ class Filling:
         return len(self._errors) + len(self._given_up) == failures
 
     def _note_gone(self, window: Span, error: UnknownContract) -> None:
-        """Note that the source does not know a stored contract any more; raise where it has no bars, or newer ones."""
+        """Note that the source no longer knows a stored contract; raise if no bars of it are stored, or recent ones."""
         manifest = self._store.manifest_or_empty(self._series)
         if not manifest.rows or not manifest.contract or not manifest.contract.con_id:
             raise error
@@ -564,7 +564,7 @@ class Filling:
         self._write_empty(Span(after, window.end), f"{gaps.GONE}: {error}")
 
     def _note_empty(self, window: Span, text: str) -> None:
-        """Note that there are no bars; not of the last days, for which the vendor may only be late."""
+        """Note that there are no bars, except for the last days, for which the vendor may only be late."""
         segments = self._store.manifest_or_empty(self._series).segments
         last = datetime.fromisoformat(segments[-1].last) if segments else None
         shut = gaps.NO_SESSION in text
@@ -578,7 +578,7 @@ class Filling:
             self._write_empty(old, f"{text}; {reason}" if reason else text)
 
     def _reason(self, window: Span) -> str:
-        """Return why it is believed at once that there are no bars; "" where it is to be asked again."""
+        """Return why an answer without bars is accepted at once; "" if it has to be requested again."""
         if self._source.believed:
             return gaps.A_FILE
         unsure = self._vague or not gaps.has_calendar(self._hours)
@@ -587,7 +587,7 @@ class Filling:
         return gaps.SELDOM if self._seldom_trades() else ""
 
     def _seldom_trades(self) -> bool:
-        """Return whether sessions without a bar are usual in what is stored of the span."""
+        """Return whether sessions without a bar are common in the stored part of the span."""
         assert self._wanted is not None  # _start has run
         stored = _stored(self._store, self._series, self._wanted)
         return seldom_trades(self._series, self._hours, stored, self._wanted)
@@ -605,7 +605,7 @@ class Filling:
         )
 
     def _before_the_first_bar(self, window: Span, left: list[Span], said: str) -> bool:
-        """Note as empty the window and all before it, where the source's first bar is younger; else return False."""
+        """Note the window and all before it as empty if the source's first bar is later; otherwise return False."""
         head = self._head() if left else None
         if head is None or window.end > head:
             return False
@@ -615,7 +615,7 @@ class Filling:
         return True
 
     def _keep(self, window: Span, bars: pa.Table) -> None:
-        """Store an answer; where stored bars are different, decide whose values hold."""
+        """Store an answer; if stored bars differ, decide which values to keep."""
         stored = with_extra(_stored(self._store, self._series, window), extra_of(bars))  # of others nothing is said
         cut = self._cut(stored, bars)
         stored = revisions.without(stored, cut)
@@ -677,7 +677,7 @@ class Filling:
         return Span(window.start, late.start)
 
     def _judged(self, difference: BarChange, stored: pa.Table, window: Span, bars: pa.Table) -> pa.Table:
-        """Return the bars to store: those of the answer, but stored ones where they hold; raise where none may be."""
+        """Return the bars to store: those of the answer, or stored ones that prevail; raise if none may be stored."""
         last = datetime.fromisoformat(self._store.manifest_or_empty(self._series).segments[-1].last)
         settled = revisions.settled(difference.moved, gaps.days_of_bars(stored), last)
         decision = revisions.decide(difference, settled, self._options.accept_revision)
@@ -695,7 +695,7 @@ class Filling:
         return revisions.with_kept(bars, stored, [*settled, *difference.gone])
 
     def _check_seams(self, stored: pa.Table, bars: pa.Table) -> None:
-        """Ask again for the session on either side of new bars that has not come with them, where it is in doubt."""
+        """Request the sessions on both sides of new bars again, if they did not come with them and are in doubt."""
         new, again = revisions.others(bars, stored), revisions.common(stored, bars)
         if not len(new):
             return
@@ -708,7 +708,7 @@ class Filling:
         self._kept.append(Span(first, last + gaps.MICROSECOND))
 
     def _check_seam(self, beyond: pa.Table, nearest: int, bars: pa.Table, answers: Sequence[Answer]) -> None:
-        """Compare the nearest of the stored bars beyond a seam again, where they are old or may have another scale."""
+        """Compare the nearest stored bars beyond a seam again, if they are old or may have another scale."""
         if not len(beyond):
             return
         if gaps.is_fresh(beyond["time"][nearest].as_py(), answers, self._now):
@@ -718,7 +718,7 @@ class Filling:
         self._compare_again(beyond, nearest)
 
     def _beyond(self, manifest: Manifest, moment: datetime, after: bool) -> pa.Table:
-        """Return stored bars after or before a moment: those of a few days, else of three weeks, else all."""
+        """Return stored bars after or before a moment: of a few days; if there are none, of three weeks, or all."""
         segments, bars = manifest.segments, schema().empty_table()
         if not segments:
             return bars
@@ -728,7 +728,7 @@ class Filling:
         return bars
 
     def _compare_again(self, bars: pa.Table, nearest: int) -> None:
-        """Ask again for the session of the first or the last of stored bars, which may have another scale by now."""
+        """Request the session of the first or last of these stored bars again: by now it may have another scale."""
         if not len(bars) or self._comparing:  # a day, UTC, may have bars of two sessions, one on each side of a hole
             return
         day = gaps.days_of_bars(bars)[nearest]
@@ -747,7 +747,7 @@ class Filling:
         self._exit_code = max(self._exit_code, DataError.exit_code)
 
     def _read_again(self, why: str) -> None:
-        """Read the whole series into a store beside, and swap it in when it is complete; until then the old holds."""
+        """Read the whole series into a staging store, and swap it in once complete; until then the old one stays."""
         assert self._wanted is not None  # _start has run
         whole = self._whole(self._wanted)
         beside = self._store.staging()
@@ -776,7 +776,7 @@ class Filling:
             beside.drop(self._series)
 
     def _whole(self, wanted: Span) -> Span:
-        """Return the span of all that is stored and wanted; of what is wanted alone where IB serves no more."""
+        """Return the span of everything stored and requested; of the request alone if IB serves nothing else."""
         whole = gaps.whole_span(wanted, self._store.manifest_or_empty(self._series).answers)
         try:
             self._source.refuse(self._series, whole, self._now)
@@ -785,7 +785,7 @@ class Filling:
         return whole
 
     def _join_again(self, beside: Store, before: pa.Table, difference: BarChange) -> None:
-        """Put stored bars that the vendor serves no more beside those read again, on their scale."""
+        """Add stored bars that the vendor no longer serves to those read again, on the new scale."""
         span = gaps.days_between(difference.gone[0], difference.gone[-1])
         lost = revisions.rescaled(before, difference.ratio, difference.unit)
         bars = revisions.with_kept(_stored(beside, self._series, span), lost, difference.gone)
@@ -813,7 +813,7 @@ class Filling:
         return union([*spans, *self._contested(wanted)]) if self._options.accept_revision else spans
 
     def _due(self, end: gaps.End | None) -> list[Span]:
-        """Return what is to be asked again by now; of an instrument that has ended all after its last bar, or none."""
+        """Return the spans due for another request; for an ended instrument all after its last bar, or nothing."""
         assert self._wanted is not None  # _start has run
         due = gaps.due(self._series, self._hours, self._wanted, self._answers(), self._now)
         if end is None:
@@ -822,7 +822,7 @@ class Filling:
         return [*(part for span in due for part in span.minus([end.after])), *([tail] if tail else [])]
 
     def _end(self) -> gaps.End | None:
-        """Return the end of the instrument, where its last bar was followed by sessions without one."""
+        """Return the end of the instrument, if sessions without a bar follow its last one."""
         segments = self._store.manifest_or_empty(self._series).segments
         if not segments or self._wanted is None or self._source.believed:
             return None
@@ -837,7 +837,7 @@ class Filling:
         return datetime.fromisoformat(segments[-1].last).date() if self._end() else None
 
     def _remarks(self, ended: date | None) -> Iterator[str]:
-        """Yield what is known of the series' sessions, where that is worth a word."""
+        """Yield notes on how the series' sessions are known, where they matter."""
         if self._hours.unknown and not gaps.has_calendar(self._hours):
             yield (
                 f"the sessions of {self._hours.unknown} are not known: weekdays are expected, and a few in a row "
@@ -851,7 +851,7 @@ class Filling:
         return self._store.manifest_or_empty(self._series).answers
 
     def _with_two_bars(self, wanted: Span) -> list[Span]:
-        """Return the weeks or months of which parts are stored as bars of their own, as 0.1.0 asked for them."""
+        """Return the weeks or months that are stored as several partial bars, as 0.1.0 requested them."""
         if not self._longer_than_a_day:
             return []
         stored = _stored(self._store, self._series, wanted)
@@ -864,7 +864,7 @@ class Filling:
         return self._series.size.period in ("week", "month")
 
     def _cut(self, stored: pa.Table, bars: pa.Table) -> list[datetime]:
-        """Return the stored bars of weeks or months of which an answer has the whole, and they may be a part."""
+        """Return the stored bars that may be parts of weeks or months that an answer has as a whole."""
         if not self._longer_than_a_day or not len(stored):
             return []
         covered = self._store.manifest_or_empty(self._series).coverage
@@ -873,7 +873,7 @@ class Filling:
         return [at for at in gaps.cut_bars(self._series, stored, bars, covered) if at not in same]
 
     def _contested(self, wanted: Span) -> list[Span]:
-        """Return the spans in which an answer in quarantine has prices that are not those stored."""
+        """Return the spans in which a quarantined answer has other prices than the store."""
         from backtest.store.audit.verification import answers_aside
 
         if not self._store.manifest_or_empty(self._series).aside:
@@ -884,7 +884,7 @@ class Filling:
         return [span for times in moved if times and (span := gaps.days_between(times[0], times[-1]).common(wanted))]
 
     def _with_seams(self, gap: Span) -> Span:
-        """Return the gap and the sessions beside it that have been stored for long, to be read again with it."""
+        """Return the gap together with adjacent sessions that were stored long ago, to read them again with it."""
         if self._series.rewritten:
             return gap
         answers = self._store.manifest_or_empty(self._series).answers
@@ -901,7 +901,7 @@ class Filling:
         return gaps.days_of_bars(_stored(self._store, self._series, span))
 
     def _missing(self) -> Iterator[Span]:
-        """Return what is still missing: windows that nobody has answered, and sessions without a bar."""
+        """Return what is still missing: windows without an answer, and sessions without a bar."""
         assert self._wanted is not None  # _start has run
         end, known = self._end(), gaps.has_calendar(self._hours)
         after = [end.after] if end else []
