@@ -81,7 +81,7 @@ def back(end: datetime, count: int, unit: str) -> datetime:
 
 
 def opening(series: Series, hours: Hours, first: datetime) -> datetime:
-    """Return the start of a series' first bar; for a daily one its session's opening."""
+    """Return the start of a series' first bar; for daily bars the opening of its session."""
     if not series.size.daily:
         return first
     found = known_sessions(hours, first.date(), first.date(), series.regular_hours)
@@ -171,7 +171,7 @@ def _bucket_of(days: list[date]) -> Bucket:
 
 
 def _periods(found: list[Session], size: BarSize) -> Iterator[Bucket]:
-    """Yield the weeks or months of the sessions but for the first and last, which may be cut; spans are of dates."""
+    """Yield the weeks or months of the sessions, without the first and last, which may be cut; spans are of dates."""
     for days in _grouped(found, size)[1:-1]:
         yield _bucket_of(days)
 
@@ -185,7 +185,7 @@ def _of_session(session: Session, size: BarSize, zone: ZoneInfo) -> Iterator[Buc
 
 
 def _bar_end(start: datetime, size: BarSize, zone: ZoneInfo) -> datetime:
-    """Return when a bar is over that starts then: at the next multiple of its size on the clock of the zone."""
+    """Return the end of a bar that starts at a moment: the next multiple of its size on the zone's clock."""
     local = start.astimezone(zone)
     seconds = local.hour * 3600 + local.minute * 60 + local.second
     if size.seconds > 3600:  # by the wall: on the days when clocks are changed, some have an hour more or less
@@ -233,11 +233,11 @@ def without_dividends(
     bars: pa.Table, series: Series, hours: Hours, closes: pa.Table, paid: Mapping[date, float]
 ) -> pa.Table:
     """
-    Return bars with their prices as if dividends had not been paid: before each times 1 - amount / close before it.
+    Return bars adjusted for dividends: prices before each are multiplied by 1 - amount / close before it.
 
     Args:
-        closes: daily bars of the same series, up to those that the prices are to end at.
-        paid: amounts by ex-date; one without a bar before it, or none from it on, changes nothing.
+        closes: daily bars of the same series, up to the end of the adjusted bars.
+        paid: amounts by ex-date; an amount changes nothing if no bar is before its ex-date, or none is on or after it.
     """
     import pyarrow as pa
 

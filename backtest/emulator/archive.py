@@ -6,21 +6,20 @@ Where the real gateway is undocumented, this one does as follows.
 - The end is exclusive: a bar shorter than a day is served when it starts before the end and is over by the end, a
   daily bar when its session has closed by the end, a week or month when its last session has. So the end "now"
   never brings an unfinished bar; a scripted fault does.
-- "N D" are the last N sessions that opened before the end, of the hours asked for: one under way counts, though it
-  has no daily bar yet. S, W, M and Y are clock and calendar in UTC; a daily bar is in when its session opened after
-  the start.
-- Bars shorter than a day are aligned to the clock of the instrument's zone, the first bar of a session starting
+- "N D" are the last N sessions that opened before the end, in the requested hours: one in progress counts, although it
+has no daily bar yet. S, W, M and Y count by clock and calendar in UTC; a daily bar is included if its session opened
+after the start. - Bars shorter than a day are aligned to the clock of the instrument's zone, the first bar of a session
+starting
   with the session: 09:30, 10:00, 11:00. A week or month is stamped with its last session.
 - Bars that are not stored are built from the largest stored size that divides theirs, weeks and months from days;
-  only where the smaller bars were asked for throughout. Volume and trades are summed, the average is weighted.
+  only where the smaller bars were requested throughout. Volume and trades are summed, the average is weighted.
 - Regular hours are cut out of all hours by the calendar, from bars that divide half an hour; never the other way.
-- CASH, CRYPTO, IND and OPT have one kind of hours: whichever is stored is served.
-- An end in the future means now. An expired contract is found with includeExpired only, whenever it expired.
-- ADJUSTED_LAST that is not stored is made of TRADES, where dividends are known: prices before an ex-date are multiplied
-  by 1 - amount / close of the day before.
-- The hours of a contract are those that are stored of it, word for word, as long as they say something of today.
-- A contract without a stored contract number gets one made of its spelling. A contract stored under several spellings
-  (AAPL, AAPL+primary=NASDAQ), which its number tells, is one contract and has the bars of all.
+- CASH, CRYPTO, IND and OPT have the same hours in `rth` and `all`: whichever is stored is served. - An end in the
+future means now. An expired contract is found with includeExpired only, whenever it expired. - ADJUSTED_LAST that is
+not stored is computed from TRADES, if dividends are known: prices before an ex-date are multiplied by 1 - amount /
+close of the day before. - The hours of a contract are its stored ones, word for word, as long as they cover today. - A
+contract without a stored contract number gets one computed from its spelling. Spellings with the same number (AAPL,
+AAPL+primary=NASDAQ) are one contract, which has the bars of all of them.
 """
 
 from __future__ import annotations
@@ -92,8 +91,8 @@ class Archive:
     The answers of a gateway, from a store that others may write to at any time.
 
     Args:
-        shut: days without a session which the calendars do not know of.
-        dividends: of instruments whose ADJUSTED_LAST is not stored: ex-dates and amounts.
+        shut: days without a session that the calendars do not list.
+        dividends: ex-dates and amounts of instruments whose ADJUSTED_LAST is not stored.
     """
 
     def __init__(
@@ -109,7 +108,7 @@ class Archive:
         Return the listings that match a description.
 
         Raises:
-            Refused: 200, none fits.
+            Refused: 200, no listing matches.
         """
         found = self._fitting(query, now)
         if not found:
@@ -158,7 +157,7 @@ class Archive:
         Return the bars for a request.
 
         Raises:
-            Refused: with the code and the words of IB, where it has no bars or none for such a request.
+            Refused: with IB's code and text, if there are no bars, or none for such a request.
         """
         size, (count, unit) = _checked_size(request.size), _checked_duration(request.duration)
         if request.prices not in PRICES:
@@ -183,7 +182,7 @@ class Archive:
         Return the sessions for a request.
 
         Raises:
-            Refused: 321 for other bars than of a day; as `bars`.
+            Refused: 321 if the bars are not daily; otherwise as `bars`.
         """
         size, (count, unit) = _checked_size(request.size), _checked_duration(request.duration)
         if size.period != "session":
@@ -201,7 +200,7 @@ class Archive:
         Return the start of a contract's first bar, of any stored size and hours.
 
         Raises:
-            Refused: 162, there is no bar.
+            Refused: 162, there are no bars.
         """
         if request.prices not in PRICES:
             raise Refused(f"{_INVALID}What to show field is missing or incorrect", 321)
@@ -240,7 +239,7 @@ class Archive:
         return schema().empty_table()
 
     def _adjusted(self, wanted: Series, listing: Listing, window: Span | None, cut: bool) -> pa.Table:
-        """Return the bars of TRADES with the dividends of an instrument taken out, where these are known."""
+        """Return the bars of TRADES, adjusted for the dividends of an instrument if these are known."""
         paid, plain = self._dividends.get(wanted.instrument), replace(wanted, prices="TRADES")
         bars = self._bars(plain, listing, window, cut) if paid is not None else schema().empty_table()
         if not len(bars) or window is None or not paid:
@@ -278,7 +277,7 @@ class Archive:
         return aggregation.merged_bars(self._read(source, Span(whole[0].span.start, whole[-1].span.end)), whole)
 
     def _manifest(self, series: Series) -> Manifest:
-        """Return what is known of a series; most of those that bars could be made from are not stored."""
+        """Return the manifest of a series; most series from which bars could be built are not stored."""
         return manifest_or_empty(self._store, series) if self._catalogue.has(series) else Manifest(series.key)
 
     def _read(self, series: Series, span: Span) -> pa.Table:
@@ -297,7 +296,7 @@ def _round_the_clock(sessions: list[Session]) -> bool:
 
 
 def _each_contract(listings: list[Listing]) -> list[Listing]:
-    """Return the first listing of each contract on each exchange: one may be stored under several spellings."""
+    """Return the first listing of each contract on each exchange: a contract may be stored under several spellings."""
     firsts: dict[tuple[int, str], Listing] = {}
     for listing in listings:
         firsts.setdefault((listing.facts.con_id, listing.instrument.exchange), listing)

@@ -21,8 +21,8 @@ class Catalogue:
     """
     The stored series, by instrument.
 
-    A query looks for new instruments and at the folders of those that it may mean, and at no others: a night of 2,000
-    series would else look into 8,000 folders with each of its requests.
+    A query looks for new instruments, and only into the folders of those that it may mean: otherwise each request of a
+    nightly update of 2,000 series would look into 8,000 folders.
     """
 
     def __init__(self, store: Reader) -> None:
@@ -68,7 +68,7 @@ class Catalogue:
         self._look_for_others()
 
     def _look_for_others(self) -> None:
-        """Take in the instruments that were stored since, and leave out those that are gone."""
+        """Add the instruments that were stored since, and remove those that are gone."""
         if isinstance(self._store, Store):
             there = instrument_keys(self._store)
             new = [(key, series_of_instrument(self._store, key)) for key in there - self._series.keys()]
@@ -82,7 +82,7 @@ class Catalogue:
             self._take(key, stored)
 
     def _look_at(self, keys: list[str]) -> list[Listing]:
-        """Return the listings of instruments with what is stored of them by now, in the order of their spelling."""
+        """Return the listings of instruments with their current stored series, sorted by spelling."""
         if isinstance(self._store, Store):
             for key in keys:
                 self._take(key, series_of_instrument(self._store, key))

@@ -1,9 +1,10 @@
 """
 A client's connection to the gateway, and what all connections share: requests, answers, refusals and records.
 
-A request to keep bars up to date is answered with its bars, stays open, and gets no updates. Where the real gateway
-is undocumented: a message above the rate is dropped with error 100, the third one closes the connection; requests
-that were refused count as requests; all limits hold for all connections together; an order is refused with error 321.
+A request to keep bars up to date is answered with its bars, stays open, and gets no updates. Where the real gateway is
+undocumented, this one does as follows: a message above the rate is dropped with error 100, and the third one closes the
+connection; refused requests count as requests; all limits apply to all connections together; an order is refused with
+error 321.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ class Desk:
     The state that all connections of a gateway share; used on the gateway's own thread only.
 
     Args:
-        handle: does what the fields of a message ask for.
+        handle: handles a message, given its fields.
     """
 
     def __init__(

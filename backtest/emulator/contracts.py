@@ -49,7 +49,7 @@ def listing_of(instrument: Instrument, stored: ContractDetails | None) -> Listin
 
 
 def _magnifier(instrument: Instrument, stored: ContractDetails | None) -> str:
-    """Return how many units of price are one of the currency, by what IB is known to quote in; "" for one."""
+    """Return how many units of price make one of the currency, by the unit that IB quotes in; "" for one."""
     try:
         share = price_unit(instrument, stored).share
     except UsageError:  # pounds or pence: nobody knows
@@ -58,7 +58,7 @@ def _magnifier(instrument: Instrument, stored: ContractDetails | None) -> str:
 
 
 def _hours_of(instrument: Instrument, stored: ContractDetails | None) -> Hours:
-    """Return when an instrument trades: as IB stated it when its bars were fetched, else by the calendar."""
+    """Return the hours of an instrument: those IB stated when its bars were fetched, otherwise the calendar's."""
     try:
         return hours_of(instrument, stored)
     except UsageError:  # a store may hold any text

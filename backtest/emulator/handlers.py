@@ -1,8 +1,8 @@
 """
 How the gateway handles each message: `HANDLERS`, one row per message id.
 
-A new message is a function that reads its fields, a function that answers, and a row here; the request is a frozen
-dataclass, here too unless the archive knows it. A connection sends, and plays the faults.
+A new message takes a function that reads its fields, a function that answers, and a row here. Its request is a frozen
+dataclass, defined here unless the archive uses it. Connections send the answers and apply the faults.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Handler:
-    """What the fields of a message ask for, and what is done about it."""
+    """How to read the fields of a message, and how to handle the request."""
 
     read: Callable[[Fields, int], Request]
     act: Callable[[Connection, Any], None]
@@ -224,7 +224,7 @@ def _read_plain(fields: Fields, number: int) -> Request:
 
 
 def _says(*fields: object) -> Callable[[Connection, PlainRequest], None]:
-    """Return what answers with one message, of an account without orders, positions or money."""
+    """Return a handler that answers with one message, for an account without orders, positions or money."""
 
     def say(connection: Connection, request: PlainRequest) -> None:
         connection.reply(request, Reply([protocol.message(*fields)]))
@@ -233,7 +233,7 @@ def _says(*fields: object) -> Callable[[Connection, PlainRequest], None]:
 
 
 def _ends(number: int) -> Callable[[Connection, PlainRequest], None]:
-    """Return what answers with the message that ends what a request of that id was sent."""
+    """Return a handler that answers with the message that ends the answer to a request id."""
 
     def end(connection: Connection, request: PlainRequest) -> None:
         connection.reply(request, Reply([protocol.message(number, 1, request.req_id)]))

@@ -38,7 +38,7 @@ class Limiter:
     Args:
         time_scale: how much faster than the clock the windows pass; 100 makes ten minutes six seconds.
         strict: whether anything is ever refused.
-        now: a clock in seconds.
+        now: returns the time in seconds.
     """
 
     def __init__(self, time_scale: float = 1.0, strict: bool = True, now: Callable[[], float] = time.monotonic) -> None:

@@ -1,8 +1,8 @@
 """
 The socket protocol of TWS on the gateway's side: frames, requests and their fields, outgoing messages.
 
-A frame is a big-endian length of four bytes and fields, each ended by NUL. What a field is worth depends on the
-server version that both sides agreed on; the numbers in the code are the versions at which IB changed a message.
+A frame is a big-endian length of four bytes and fields, each ended by NUL. The fields of a message depend on the server
+version that both sides agreed on; the numbers in the code are the versions at which IB changed a message.
 """
 
 from __future__ import annotations
@@ -297,7 +297,7 @@ def stamp_texts(bars: pa.Table, daily: bool, format_date: int, zone: str, versio
     """
     Return the stamps of bars as text; those of daily bars are dates whatever the format.
 
-    Not by Arrow's `strftime`: it loads the system's database of time zones, and Windows and slim images have none.
+    Arrow's `strftime` is not used: it loads the system's time zone database, which Windows and slim images lack.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -336,7 +336,7 @@ def bars_answer(req_id: int, times: pa.Array, bars: pa.Table, start: str, end: s
     """
     Return message 17 with the bars, and from 196 on message 108 that ends the request.
 
-    A price is written in the fewest digits that read back as the same double; null is -1.
+    A price is written with the fewest digits that give the same double again; null is -1.
     """
     span = [] if version >= 196 else [start, end]
     head = [17, *([3] if version < 124 else []), req_id, *span, len(bars)]

@@ -1,7 +1,7 @@
 """
 The gateway's end of the socket: an emulator of TWS that answers any TWS client from a store.
 
-It listens on 127.0.0.1 and nowhere else, keeps IB's pacing, and moves no order.
+It listens only on 127.0.0.1, enforces IB's pacing, and never places an order.
 """
 
 from __future__ import annotations
@@ -33,15 +33,14 @@ class Gateway:
     A gateway on 127.0.0.1 that answers from a store; it runs between `start` and `stop`, or in a `with`.
 
     Args:
-        port: where to listen; 0 takes a free one.
+        port: the port to listen on; 0 for any free one.
         pacing: "strict" keeps IB's limits, "off" has none.
         time_scale: how much faster than the clock the windows of the limits pass.
-        faults: what goes wrong, and when.
-        clock: what time it is for the gateway; bars of later are not served.
-        log: where to write a JSON line a request.
-        shut: days that the schedule leaves out, though the calendars have them.
-        dividends: of instruments whose ADJUSTED_LAST is to be made of TRADES where it is not stored: amounts by
-            ex-date.
+        faults: the faults to simulate, and when.
+        clock: the gateway's clock; later bars are not served.
+        log: where to write one line of JSON per request.
+        shut: days that the schedule omits although the calendars have them.
+        dividends: amounts by ex-date, of instruments whose ADJUSTED_LAST is computed from TRADES if it is not stored.
     """
 
     def __init__(
@@ -113,7 +112,7 @@ class Gateway:
         Listen, and answer on a separate thread from now on.
 
         Raises:
-            UsageError: the port is in use, or the gateway runs already.
+            UsageError: the port is in use, or the gateway is already running.
         """
         if self._thread:
             raise UsageError(f"the gateway is already running on port {self.port}")
@@ -151,7 +150,7 @@ class Gateway:
         await server.wait_closed()
 
     def _failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """Tell of what asyncio logs; where no file handle is left that is a traceback for each client, and each try."""
+        """Report errors that asyncio would log: without file handles, that is a traceback per client and attempt."""
         error = context.get("exception")
         if isinstance(error, OSError) and is_shortage(error):
             self._desk.tell_shortage(error)  # asyncio tries to accept again after a second

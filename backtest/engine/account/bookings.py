@@ -24,7 +24,7 @@ class Balances(NamedTuple):
 
 
 class Known(Protocol):
-    """Who knows what the account was after the bars so far."""
+    """An object that knows the state of the account after each bar so far."""
 
     def since(self, row: int) -> Balances:
         """Return the balances after each bar from a row on, up to the last that is over."""
@@ -34,16 +34,16 @@ class Bookings:
     """
     Books the interest of a month on the third business day of the next, at the first bar of that day or later.
 
-    A day's balance is that after its last bar, by the date of the stamp in UTC; a day without a bar has that of the one
-    before. Nothing is earned before the first bar.
+    A day's balance is that after its last bar, by the UTC date of the timestamp; a day without a bar has the balance of
+    the day before. Interest starts with the first bar.
 
     Args:
-        stamps: of all bars of the run.
-        rates: what the benchmark is.
-        begins: the stamp after which the run begins; bars before are a warm-up.
+        stamps: the timestamps of all bars of the run.
+        rates: the benchmark rates.
+        begins: the timestamp after which the run begins; earlier bars are a warm-up.
 
     Attributes:
-        first, last: days of the run.
+        first, last: the first and the last day of the run.
     """
 
     def __init__(self, stamps: np.ndarray, rates: BenchmarkRates, begins: float = 0.0) -> None:
@@ -61,7 +61,7 @@ class Bookings:
 
     @property
     def stamps(self) -> list[float]:
-        """When something is due, in order."""
+        """The timestamps at which a booking is due, in order."""
         return [float(self._stamps[row]) for row, _ in self._due]
 
     def pay(self, broker: Any, stamp: float, known: Known) -> None:
@@ -75,7 +75,7 @@ class Bookings:
                 self.booked.append((float(self._stamps[row]), money))
 
     def left(self, known: Known) -> float:
-        """Return what was earned, and not booked by the end."""
+        """Return the interest that was earned but not booked by the end."""
         months = [month for _, month in self._due[self._done :]] + self._open
         return sum(self._of_month(month, known) for month in months)
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class Borrowing:
     """
-    What it costs a year to be short, as a share of the value: for all series, for some, and from which dates on.
+    The annual cost of a short position, as a fraction of its value: for all series, for some, and from which dates on.
 
     Written as rules: "0.01" for all, "GME/1day=0.3" for one, "GME/1day@2021-01-25=0.8" from a date on.
     """
@@ -51,7 +51,7 @@ class Borrowing:
         return cls({name: tuple(sorted(rows)) for name, rows in rules.items()})
 
     def rates(self, name: str) -> Dated:
-        """Return the fee of a series by its short name; before the first date of its own rules that of all."""
+        """Return the fee of a series by its short name; before the first date of its own rules, that for all series."""
         everywhere = self.rules.get("", ((_ALWAYS, 0.0),))
         own = self.rules.get(name, ())
         before = [row for row in everywhere if not own or row[0] < own[0][0]]
@@ -73,17 +73,17 @@ _DAYS_A_YEAR = 360
 
 @dataclass(frozen=True, slots=True)
 class StoredFees:
-    """The fees of series by their short names, of each day that IB said one for, as shares of the collateral."""
+    """Borrow fees by the short name of the series and by day, as fractions of the collateral."""
 
     fees: Mapping[str, Dated] = field(default_factory=dict)
 
     @classmethod
     def of(cls, tables: Mapping[Series, pa.Table]) -> StoredFees:
         """
-        Return the fees of series, of stored FEE_RATE bars, whose close is percent a year.
+        Return the fees of series from stored FEE_RATE bars, whose closes are in percent per year.
 
         Raises:
-            UsageError: what IB takes for the collateral is not known for the currency of a series.
+            UsageError: IB's rule for the collateral is not known for the currency of a series.
         """
         for series in tables:
             currency = series.instrument.currency
@@ -104,7 +104,7 @@ class StoredFees:
 
 
 def fee_series(borrow: str, series: Iterable[Series]) -> dict[Series, Series]:
-    """Return of the stocks among some series the daily one of their fees, where these are to be the stored ones."""
+    """Return the daily FEE_RATE series of each stock among some series, if the run uses stored fees."""
     if borrow != STORED:
         return {}
     return {
@@ -116,13 +116,13 @@ def fee_series(borrow: str, series: Iterable[Series]) -> dict[Series, Series]:
 
 def check_begun(series: Series, fees: Series, days: np.ndarray, table: pa.Table) -> None:
     """
-    Refuse fees that begin after a run: of the days before nobody said one, and a later one was not known.
+    Refuse fees that begin after a run: the fee of the days before is unknown, and a later one would be look-ahead.
 
     Args:
         days: the sessions of the run's own bars.
 
     Raises:
-        NoBars: there is none of the first session, nor of one before.
+        NoBars: no fee is stored for the first session or an earlier one.
     """
     first = _days_of(table)[0]
     if len(days) and first > days[0]:
@@ -133,7 +133,7 @@ def check_begun(series: Series, fees: Series, days: np.ndarray, table: pa.Table)
 
 
 def days_without_fee(days: np.ndarray, table: pa.Table) -> dict[str, Any]:
-    """Return what the manifest says of the sessions of a run without a fee: how many there are, and the first."""
+    """Return the manifest's entry on sessions without a fee: how many there are, and the first ones."""
     missing = np.setdiff1d(days, _days_of(table))
     return {"days": len(table), "taken_from_before": len(missing), "first": [str(day) for day in missing[:_SHOWN]]}
 
@@ -162,9 +162,9 @@ def _day(text: str, rule: str) -> str:
 
 class BookedBySize(defaultdict[Any, float]):
     """
-    What borrowing has cost since it was booked, by feed; a fill is booked the share of the position that it covers.
+    The borrow fees not booked yet, by feed; a fill is charged in proportion to the part of the position that it covers.
 
-    Backtrader books all of it with the first fill that covers any.
+    Backtrader books all of them with the first fill that covers any of the position.
     """
 
     def __init__(self, broker: Any) -> None:
@@ -177,13 +177,13 @@ class BookedBySize(defaultdict[Any, float]):
         return defaultdict, (float,), None, None, iter(self.items())
 
     def __setitem__(self, data: Any, owed: float) -> None:
-        """Take what is owed by now, of which what was not before is this bar's."""
+        """Set the amount owed by now; the increase belongs to this bar."""
         if fee := owed - self.get(data, 0.0):
             self.charged.append((data.datetime[0], fee))
         super().__setitem__(data, owed)
 
     def pop(self, data: Any, default: Any = 0.0) -> Any:
-        """Return what is booked with a fill, which is in the position already."""
+        """Return the fee to book with a fill, which the position already includes."""
         position, owed = self._broker.positions[data], super().pop(data, default)
         booked = owed
         if position.size and not position.upopened:  # neither closed nor turned
@@ -202,7 +202,7 @@ class BookedBySize(defaultdict[Any, float]):
         return fees
 
     def of(self, fills: pa.Table) -> np.ndarray:
-        """Return what was booked with each fill of a run."""
+        """Return the fee booked with each fill of a run."""
         names, size = fills["series"].to_pylist(), arrays.numbers(fills["size"])
         found, held = np.zeros(len(size)), dict.fromkeys(names, 0.0)
         told = {name: iter(amounts) for name, amounts in self.booked.items()}
@@ -216,17 +216,17 @@ class BookedBySize(defaultdict[Any, float]):
 
 class FilledFirst:
     """
-    Checks what was submitted to a broker, and fills what is for the close before, ahead of the fee of that night.
+    Checks submitted orders, and fills those for the previous close before the fee of that night is charged.
 
-    Backtrader charges the night first: what was covered at the close on Friday would pay for the weekend, and what was
-    sold short at it would not.
+    Backtrader charges the night first: a position covered at Friday's close would pay for the weekend, and one sold
+    short at that close would not.
     """
 
     def __init__(self, broker: Any) -> None:
         self._broker = broker
 
     def __call__(self) -> None:
-        """Stand for the broker's own `check_submitted`, which is the last thing that it does before it charges."""
+        """Replace the broker's own `check_submitted`, its last step before it charges fees."""
         broker = self._broker
         type(broker).check_submitted(broker)
         if not broker.p.coc:
@@ -239,12 +239,12 @@ class FilledFirst:
 
 
 def is_at_last_close(broker: Any, order: Any) -> bool:
-    """Return whether an order is filled at the close of the bar at which it was given."""
+    """Return whether an order fills at the close of the bar in which it was submitted."""
     return bool(broker.p.coc and order.exectype == bt.Order.Market and order.info.get("coc", True))
 
 
 def fill_at_last_close(broker: Any, pending: Iterable[Any]) -> list[Any]:
-    """Try those of the pending orders that are filled at the close before, ahead of anything that this bar brings."""
+    """Try the pending orders that fill at the previous close, before anything else happens at this bar."""
     orders = [one for one in pending if is_at_last_close(broker, one) and one.active()]
     for order in orders:
         broker.pending.remove(order)
@@ -258,9 +258,9 @@ def fill_at_last_close(broker: Any, pending: Iterable[Any]) -> list[Any]:
 
 def charge_borrowing(model: Any, rates: Dated) -> Any:
     """
-    Return a commission model that also charges for shares that are held short, by the day, at their last close.
+    Return a commission model that also charges a daily fee for short positions, at their last close.
 
-    Backtrader takes it from the cash at the next bar, for all days since the bar before (365 a year).
+    Backtrader deducts it from the cash at the next bar, for all days since the previous bar (365 per year).
     """
 
     def fee(data: Any, size: float, price: float, days: int, until: date, since: date) -> float:
@@ -275,10 +275,10 @@ def charge_borrowing(model: Any, rates: Dated) -> Any:
 
 def charge_collateral(model: Any, rates: Dated, factor: float) -> Any:
     """
-    Return a commission model that also charges for shares that are held short as IB does, on their collateral.
+    Return a commission model that also charges for short positions as IB does, on their collateral.
 
-    A day's fee is that of the shares that are short over its close; of a day without a rate, such as a Sunday, it is
-    the last one before.
+    A day's fee applies to the shares that are short overnight; a day without a rate, such as a Sunday, uses the last
+    rate before.
     """
 
     def fee(data: Any, size: float, price: float, days: int, until: date, since: date) -> float:

@@ -25,7 +25,7 @@ from backtest.errors import UsageError
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """A commission model: its name, what it charges in one sentence, as of when, and how to set it in Backtrader."""
+    """A commission model: its name, its charges in one sentence, their date, and how to set it in Backtrader."""
 
     name: str
     definition: str
@@ -35,7 +35,7 @@ class Costs:
 
 @dataclass(frozen=True, slots=True)
 class CostsTimes(Costs):
-    """So many times other costs."""
+    """A multiple of other costs."""
 
     of: Costs = field(kw_only=True)
     times: float = field(kw_only=True)
@@ -43,13 +43,13 @@ class CostsTimes(Costs):
 
 @dataclass(slots=True)
 class MonthlyVolume:
-    """How many shares an account has traded in the present month, which the tiers go by."""
+    """The number of shares that an account has traded in the current month, which determines the tier."""
 
     month: int = 0
     shares: float = 0.0
 
     def of(self, month: int) -> float:
-        """Return the shares of a month; none of one that has just begun."""
+        """Return the shares traded in a month, 0 if it has just begun."""
         return self.shares if month == self.month else 0.0
 
     def add(self, month: int, shares: float) -> None:
@@ -66,10 +66,10 @@ PASSED_THROUGH = 1 + 0.000175 + 0.00056  # the commission, and what NYSE and FIN
 
 class OrderBill:
     """
-    What the order that is being filled was charged before, in the same session: IB's minimum and cap are an order's.
+    What the order being filled was charged so far in the session: IB's minimum and cap apply per order.
 
-    Backtrader charges part by part: what a reversal closes and what it opens, and each fill. Of an order that lives
-    for days each is an order, as it is at IB.
+    Backtrader charges part by part: the closing and the opening part of a reversal, and each fill. For an order that
+    stays open for days, each day counts as an order, as at IB.
     """
 
     def __init__(self) -> None:
@@ -87,7 +87,7 @@ class OrderBill:
         return self._order is not None
 
     def begin(self, order: Any, day: int) -> None:
-        """Take note that an order is being filled, or that the broker tries what it would cost."""
+        """Note that an order is being filled, or that the broker is checking its cost."""
         if day != self._day:
             self._day, self._known = day, {}
         self._order, self._filled, self._parts = order, order.executed.size, []
@@ -95,7 +95,7 @@ class OrderBill:
         self.shares = abs(self._now.size)
 
     def charge(self, whole: Callable[[float, float, bool], float], size: float, price: float) -> float:
-        """Return what a part costs: the cost of all of the order up to it, less what was charged before."""
+        """Return the charge for a part: that for the order including this part, minus what was charged before."""
         before = [(self._now.size, self._now.value, self._now.charged)] if self._now.size else []
         before += [(part, part * paid, cost) for part, paid, cost in self._parts]
         if before:
@@ -108,7 +108,7 @@ class OrderBill:
         return due
 
     def end(self) -> None:
-        """Keep what was charged of the parts that were filled; the account may not have paid for all."""
+        """Keep the charges of the parts that filled; the account may not have been able to pay for all."""
         order, filled = self._order, self._order.executed.size - self._filled
         self._order, self.shares = None, 0.0
         for size, price, cost in self._parts:
@@ -121,7 +121,7 @@ class OrderBill:
 
 @dataclass(frozen=True, slots=True)
 class _Charged:
-    """What of an order was filled in a day, what it was worth, and what it was charged."""
+    """The part of an order that filled on one day: its size, its value, and the charge."""
 
     size: float = 0.0
     value: float = 0.0
@@ -133,10 +133,10 @@ class _Charged:
 
 class IbModel(bt.CommInfoBase):
     """
-    What IB's models have in common: the feed that each is for, and so the day, and an order's minimum and cap.
+    What IB's models have in common: the feed, which gives the day, and the minimum and cap of an order.
 
-    Without a feed the newest rates hold; without a bill each call is an order. `splits` is how many shares of today one
-    share of a day is, by the splits since; `by_share` says whether a model counts shares at all.
+    Without a feed the newest rates apply; without a bill each call counts as an order. `splits` gives how many of
+    today's shares one share of a day has become; `by_share` says whether a model charges per share.
     """
 
     data: Any = None
@@ -146,32 +146,33 @@ class IbModel(bt.CommInfoBase):
 
     @property
     def day(self) -> int:
-        """The day of the present bar, counted as `date.toordinal` does."""
+        """The day of the current bar, counted as by `date.toordinal`."""
         return int(self.data.datetime[0]) if self.data is not None else date.max.toordinal()
 
     def getcommission(self, size: float, price: float) -> float:
-        """Return what a part of an order costs."""
+        """Return the commission of a part of an order."""
         if self.bill is not None and self.bill.open:
             return self.bill.charge(self._getcommission, size, price)
         charged: float = self._getcommission(size, price, True)
         return charged
 
     def as_traded(self, size: float, price: float) -> tuple[float, float]:
-        """Return shares and price of the day, of those that are adjusted for the splits since."""
+        """Return the shares and price of the day, given those adjusted for later splits."""
         if self.splits is None:
             return size, price
         factor = self.splits.on(self.day)
         return size / factor, price * factor
 
     def confirmexec(self, size: float, price: float) -> Any:
-        """Do nothing: Backtrader tells of a fill here."""
+        """Do nothing: Backtrader reports a fill here."""
 
 
 class IbFixed(IbModel):
     """
-    IB's fixed pricing for US stocks: 0.005 USD a share, at least 1.00, at most 1 % of the trade value, an order.
+    IB's fixed pricing for US stocks: per order 0.005 USD per share, at least 1.00, at most 1 % of the trade value.
 
-    The cap beats the minimum: 10 shares at 0.20 cost 0.02. Passed-on regulatory fees of sales are not in it.
+    The cap takes precedence over the minimum: 10 shares at 0.20 cost 0.02. Excludes the regulatory fees of sales that
+    IB passes on.
 
     Source: IBKR, "Commissions - Stocks", IBKR Pro fixed, North America, read 2026-11.
     """
@@ -190,7 +191,7 @@ class IbFixedFees(IbFixed):
     """
     IB's fixed pricing for US stocks, and the regulatory fees of sales that IB passes on, at the rates of their day.
 
-    The fee for the Consolidated Audit Trail, below 0.0001 USD a share since 2024, is not in it.
+    Excludes the fee for the Consolidated Audit Trail, below 0.0001 USD per share since 2024.
     """
 
     def _getcommission(self, size: float, price: float, pseudoexec: bool) -> float:
@@ -200,10 +201,10 @@ class IbFixedFees(IbFixed):
 
 class IbTiered(IbModel):
     """
-    IB's tiered pricing for US stocks, with what exchanges, clearing and regulators charge beside.
+    IB's tiered pricing for US stocks, with the fees of exchanges, clearing and regulators.
 
-    0.0035 USD a share, less beyond 300,000 shares a month, at least 0.35 and at most 1 % of the trade value; each
-    order is taken to remove liquidity. Sales bear the regulatory fees at the rates of their day.
+    0.0035 USD per share, less beyond 300,000 shares per month, at least 0.35 and at most 1 % of the trade value; each
+    order is assumed to remove liquidity. Sales pay the regulatory fees at the rates of the day.
 
     Source: IBKR, "Commissions - Stocks", IBKR Pro tiered, North America, and its comparison of fixed and tiered.
     """
@@ -225,7 +226,7 @@ class IbTiered(IbModel):
         return charged + regulatory_fees(size, price, self.day)
 
     def confirmexec(self, size: float, price: float) -> Any:
-        """Count the shares, which Backtrader tells of here."""
+        """Count the shares of a fill, which Backtrader reports here."""
         if self.traded is not None:
             self.traded.add(self._month, abs(self.as_traded(size, price)[0]))
 
@@ -237,9 +238,9 @@ class IbTiered(IbModel):
 
 class IbForex(IbModel):
     """
-    IB's pricing for spot currencies: 0.2 basis points of the trade value, at least 2 USD, an order.
+    IB's pricing for spot currencies: 0.2 basis points of the trade value, at least 2 USD per order.
 
-    Source: IBKR, "Commissions - Spot Currencies", up to 1,000,000,000 USD a month, read 2026-11.
+    Source: IBKR, "Commissions - Spot Currencies", up to 1,000,000,000 USD per month, read 2026-11.
     """
 
     params = (("commission", 0.00002), ("minimum", 2.0), ("stocklike", True), ("percabs", True))
@@ -251,24 +252,24 @@ class IbForex(IbModel):
 
 class PerContract(bt.CommInfoBase):
     """
-    Futures: so much money a contract, gains and losses by the multiplier, a margin a contract set aside.
+    Futures: a fee per contract, gains and losses by the multiplier, and a margin per contract that is set aside.
 
-    IB charges 0.85 USD a contract of US futures, and adds the exchange's and the regulator's fees: 2.25 USD in all of
-    the E-mini S&P 500 (1.38 and 0.02). Source: IBKR, "Commissions - Futures", read 2026-11.
+    IB charges 0.85 USD per contract of US futures, and adds the exchange's and the regulator's fees: in all 2.25 USD
+    for the E-mini S&P 500 (1.38 and 0.02). Source: IBKR, "Commissions - Futures", read 2026-11.
     """
 
     params = (("stocklike", False), ("commtype", bt.CommInfoBase.COMM_FIXED))
 
 
 class IbPerContract(bt.CommInfoBase):
-    """So much money a contract of a future, all fees included; what a contract is worth is not in it."""
+    """A fee per futures contract, all fees included; the multiplier is set elsewhere."""
 
     params = (("commission", 0.85), ("stocklike", True), ("commtype", bt.CommInfoBase.COMM_FIXED))
     by_contract = True
 
 
 def tiered(before: float, shares: float) -> float:
-    """Return IB's tiered commission of shares, after so many in the same month; each tier for the shares within it."""
+    """Return IB's tiered commission for shares, given the volume of the month before them, each at its tier's rate."""
     charged, start = 0.0, 0.0
     for end, rate in TIERS:
         within = min(before + shares, end) - max(before, start)
@@ -318,8 +319,8 @@ def costs_named(text: str) -> Costs:
     """
     Return the costs of a name in COSTS, of "bp:RATE", or of "futures:FEE:MULTIPLIER:MARGIN".
 
-    "bp:5" charges five basis points of the value of each fill; "futures:2.25:50:15000" charges 2.25 a contract, of
-    which a point is worth 50 and that binds 15,000 of the cash; "2x:ib-fixed" charges twice what "ib-fixed" does.
+    "bp:5" charges five basis points of the value of each fill; "futures:2.25:50:15000" charges 2.25 per contract, with
+    a multiplier of 50 and a margin of 15,000; "2x:ib-fixed" charges twice what "ib-fixed" does.
 
     Raises:
         UsageError: there is no such name, or a number is invalid.
@@ -354,12 +355,12 @@ def costs_of(given: Any) -> Costs:
     Return the costs that a caller means.
 
     Args:
-        given: a text as `costs_named` reads it; a number, the share of each fill's value that is charged, 0.001 for a
-            tenth of a percent, as in Backtrader's `setcommission(commission=0.001)`; a row as in `COSTS`; or a
-            commission of Backtrader's, a `bt.CommInfoBase` or a class of such.
+        given: a text that `costs_named` reads; a number, the fraction of each fill's value to charge, 0.001 for a tenth
+            of a percent, as in Backtrader's `setcommission(commission=0.001)`; a row as in `COSTS`; or a Backtrader
+            commission, a `bt.CommInfoBase` or a class derived from it.
 
-    A commission's name, by which a run keeps it, is its class and its parameters; a class of the caller's is followed
-    by a hash of its source. Only one of Backtrader's own classes can be made again from that name.
+    A run stores a commission by a name: its class and parameters and, for a class of the caller's, a hash of its
+    source. Only Backtrader's own classes can be recreated from that name.
 
     Raises:
         UsageError: it is none of them.
@@ -380,7 +381,7 @@ def costs_of(given: Any) -> Costs:
 
 
 def costs_times(costs: Costs, factor: float) -> Costs:
-    """Return costs that charge so many times as much; of those with a rate in their name, those of that rate."""
+    """Return costs that charge a multiple of others; if their name has a rate, the rate is multiplied."""
     kind, *words = costs.name.split(":")
     if factor == 1 or costs.name == "none":
         return costs
@@ -399,7 +400,7 @@ def costs_times(costs: Costs, factor: float) -> Costs:
 
 
 def _charging(make: Callable[..., Any], factor: float) -> Any:
-    """Return a commission model that charges so many times what it does."""
+    """Return a commission model that charges a multiple of another."""
     model = make()
     single = model._getcommission
 
@@ -412,21 +413,21 @@ def _charging(make: Callable[..., Any], factor: float) -> Any:
 
 
 def is_own(costs: Costs) -> bool:
-    """Return whether costs are a commission of the caller's own, which says itself what a point is worth."""
+    """Return whether costs are a commission of the caller's own, which defines the value of a point itself."""
     return costs.name.endswith("}") or "}#" in costs.name
 
 
 def per_contract(costs: Costs) -> float | None:
-    """Return what "futures:..." takes a point for; None of other costs."""
+    """Return the multiplier of "futures:..."; None for other costs."""
     return float(costs.name.split(":")[2]) if costs.name.startswith("futures:") else None
 
 
 def check_told_apart(costs: Costs) -> None:
     """
-    Refuse costs whose name may also be that of others: what is kept by it would be taken for what they gave.
+    Refuse costs whose name may be that of other costs too: saved results of one would pass for those of the other.
 
     Raises:
-        UsageError: a commission is of a class whose source is not known, or has parameters that are not plain values.
+        UsageError: the source of a commission's class is not known, or its parameters are not plain values.
     """
     costs = costs.of if isinstance(costs, CostsTimes) else costs
     if costs.name.endswith("}") and not costs.name.startswith(_OURS):
@@ -507,7 +508,7 @@ def charges_by_order(model: Any) -> bool:
 
 
 def bill_of(model: Any, order: Any) -> OrderBill | None:
-    """Return the bill of an order that is about to be filled, begun; None where the model charges by part."""
+    """Return the opened bill of an order that is about to fill; None if the model charges by part."""
     own = getattr(model, "inner", model)  # of one that is converted
     bill = getattr(own, "bill", None)
     if bill is not None:
@@ -524,7 +525,7 @@ def read_number(text: str, what: str, example: str) -> float:
     Return a number from 0 on that a user wrote.
 
     Raises:
-        UsageError: it is not one, or below 0.
+        UsageError: it is not a number, or below 0.
     """
     try:
         found = float(text)

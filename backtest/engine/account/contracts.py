@@ -18,13 +18,13 @@ from backtest.store.reader import Reader, manifest_or_empty
 @dataclass(frozen=True, slots=True)
 class Terms:
     """
-    What a series is traded by.
+    The terms on which a series is traded.
 
     Attributes:
-        multiplier: money that a point of the price is worth, of one share, contract or unit.
-        tick: the smallest step of the price, by the stored contract details; 0 where nobody said.
-        margin: money that a contract binds while it is held; None for its whole worth.
-        model: whether the commission knows multiplier and margin itself.
+        multiplier: the value of one point of the price, for one share, contract or unit.
+        tick: the smallest step of the price, by the stored contract details; 0 if unknown.
+        margin: the cash that a contract ties up while it is held; None for its full value.
+        model: whether the commission model defines multiplier and margin itself.
     """
 
     multiplier: float = 1.0
@@ -37,12 +37,13 @@ def terms_of(series: Sequence[Series], costs: Costs, brokerage: Brokerage, store
     """
     Return the terms of the series of a run.
 
-    A multiplier is that of the spelling (`+multiplier=50`), else of the contract details that came with the bars, of
-    futures and options; everything else has 1. A commission of the caller's own, and "futures:...", say it themselves.
+    For futures and options, the multiplier is that of the spelling (`+multiplier=50`), otherwise that of the contract
+    details stored with the bars; for everything else it is 1. A commission of the caller's own, and "futures:...",
+    define it themselves.
 
     Raises:
-        UsageError: the multiplier of a future or an option is not known, two are given that differ, or a margin is
-            asked for what has none.
+        UsageError: the multiplier of a future or an option is unknown or given twice with different values, or a margin
+            is set for a product that has none.
     """
     rules = margin_rules(brokerage.margin)
     _check_margins(rules, series, costs)
@@ -85,7 +86,7 @@ def _terms(series: Series, costs: Costs, rules: dict[str, float], store: Reader)
 
 def spelled_multiplier(series: Series) -> float | None:
     """
-    Return the multiplier that the spelling of a series names; None where it names none.
+    Return the multiplier in the spelling of a series; None if it has none.
 
     Raises:
         UsageError: it is not above 0.
@@ -120,10 +121,11 @@ def _check_margins(rules: dict[str, float], series: Sequence[Series], costs: Cos
 
 def trade_by(model: Any, terms: Terms) -> Any:
     """
-    Return a commission model of Backtrader's that also knows what a contract is worth.
+    Return a Backtrader commission model that also has the multiplier and margin of a contract.
 
-    With a margin a contract binds so much, gains and losses go to the cash bar by bar, and nobody calls for more.
-    Without one it is bought and sold short as a share is, for its price times the multiplier: no leverage.
+    With a margin, a contract ties up that much cash, gains and losses are settled in cash bar by bar, and there are no
+    margin calls. Without one, it is bought and sold short like a share, for its price times the multiplier: no
+    leverage.
     """
     if terms.model or (terms.multiplier == 1 and terms.margin is None):
         return model

@@ -18,7 +18,7 @@ from backtest.errors import UsageError
 
 
 class PresentRow:
-    """At which bar of a run its feeds stand; one for all models of the run."""
+    """The current bar of a run, shared by all its models."""
 
     def __init__(self, stamps: np.ndarray, feeds: Sequence[Any]) -> None:
         self.stamps = stamps
@@ -39,7 +39,7 @@ class PresentRow:
 
 
 def _floats(values: np.ndarray) -> array[float]:
-    """Return numbers as an array that gives floats of Python's; a list of them would take its time."""
+    """Return numbers as an array whose items are Python floats; building a list would take longer."""
     return array("d", np.asarray(values, np.float64).tobytes())
 
 
@@ -47,12 +47,12 @@ class Converted(bt.CommInfoBase):
     """
     A commission model that gives Backtrader amounts in the currency of the account.
 
-    The model inside sees prices in the currency of the instrument, pounds where pence are quoted, so that its minimums
-    are in that currency too. Amounts are converted at the rate known after the present bar of the run; while an order
-    is checked or filled, at the one that was known then: see `Converting`.
+    The inner model sees prices in the currency of the instrument, in pounds if pence are quoted, so that its minimums
+    are in that currency too. Amounts are converted at the rate known after the current bar of the run; while an order
+    is checked or filled, at the rate known at that moment: see `Converting`.
 
-    What a contract binds as margin is not money in the other currency. It is converted at the rate of the first bar, so
-    that the same comes back.
+    The margin of a contract is not an amount in the other currency. It is converted at the rate of the first bar, so
+    that the amount released equals the amount set aside.
     """
 
     def __init__(self, inner: Any, conversion: Conversion, row: PresentRow, cash: CashByCurrency | None = None) -> None:
@@ -73,17 +73,17 @@ class Converted(bt.CommInfoBase):
 
     @property
     def unit(self) -> float:
-        """How much of the instrument's currency a unit of a price is."""
+        """The amount of the instrument's currency in one unit of price."""
         return self._unit
 
     @property
     def rate(self) -> float:
-        """What one unit of the instrument's currency is worth now."""
+        """The current value of one unit of the instrument's currency."""
         return self._rows[self._row.number()] if self._at is None else self._at
 
     @property
     def factor(self) -> float:
-        """What one unit of a price is worth now."""
+        """The current value of one unit of price."""
         return self._rows[self._row.number()] * self._unit if self._factor is None else self._factor
 
     def begin(self, stamp: float, closing: bool) -> None:
@@ -102,7 +102,7 @@ class Converted(bt.CommInfoBase):
         self._at = self._factor = None
 
     def in_base(self, amount: float) -> float:
-        """Return what an amount of sizes times prices is worth now in the currency of the account."""
+        """Return the current value, in the account's currency, of an amount of sizes times prices."""
         return amount * self.factor
 
     def factors_at(self, stamps: np.ndarray) -> np.ndarray:
@@ -112,11 +112,11 @@ class Converted(bt.CommInfoBase):
     # --- what Backtrader asks
 
     def get_margin(self, price: float) -> Any:
-        """Return what a contract binds."""
+        """Return the cash that a contract ties up."""
         return self.inner.get_margin(price * self._unit) * self._first
 
     def get_leverage(self) -> Any:
-        """Return the leverage that the model inside allows."""
+        """Return the leverage that the inner model allows."""
         return self.inner.get_leverage()
 
     def getsize(self, price: float, cash: float) -> Any:
@@ -150,7 +150,7 @@ class Converted(bt.CommInfoBase):
         return self.inner._getcommission(size, price * self._unit, pseudoexec) * self.rate
 
     def getcommission(self, size: float, price: float) -> Any:
-        """Return the commission, of which a model may have its own way too."""
+        """Return the commission, which a model may compute in its own way."""
         charged = self.inner.getcommission(size, price * self._unit)
         if self.cash is None or self._at is None:
             return charged * self.rate
@@ -158,7 +158,7 @@ class Converted(bt.CommInfoBase):
         return charged * self._at + self.cash.fee(self.currency, worth + charged, self._at)
 
     def confirmexec(self, size: float, price: float) -> Any:
-        """Tell the model inside of a fill."""
+        """Pass a fill on to the inner model."""
         return self.inner.confirmexec(size, price * self._unit)
 
     def profitandloss(self, size: float, price: float, newprice: float) -> Any:
@@ -187,8 +187,9 @@ class Converting:
     """
     The part of a broker that lets `Converted` models know when an order is checked or filled.
 
-    It is checked at the price that it was given at, and so at the rate known at that close. A fill is at the rate known
-    when its bar opened, as nobody knows when in it a limit is reached; one at a close, at the rate known at that close.
+    An order is checked at the close at which it was submitted, and at the rate known then. A fill uses the rate known
+    when its bar opened, since the moment at which a limit is reached is unknown; a fill at a close uses the rate known
+    at that close.
     """
 
     def _execute(
@@ -217,7 +218,7 @@ class Converting:
             model.end()
 
     def _filled(self, order: Any, model: Converted, execute: Callable[[], Any]) -> Any:
-        """Let an order be filled, and book what that moved in the currency of its instrument."""
+        """Fill an order, and book the change of cash in the currency of its instrument."""
         broker: Any = self
         bits, before = len(order.executed.exbits), broker.cash
         found = execute()
@@ -254,7 +255,7 @@ def converts_any(broker: Any) -> bool:
 
 
 def convert_orders(broker: Any) -> None:
-    """Let a broker of Backtrader's loops be `Converting`, in place, where a model of it is `Converted`."""
+    """Turn a broker of Backtrader's loops into a `Converting` one, in place, if it has a `Converted` model."""
     if converts_any(broker) and not isinstance(broker, Converting):
         kind: Any = type(broker)
         broker.__class__ = converting(kind)
@@ -262,7 +263,7 @@ def convert_orders(broker: Any) -> None:
 
 @cache  # Backtrader keeps each class that is ever made
 def converting(kind: Any) -> Any:
-    """Return the class of a broker, with the name that it has, that is `Converting`."""
+    """Return the `Converting` subclass of a broker's class, with the same name."""
     return new_class(
         kind.__name__,
         (Converting, kind),

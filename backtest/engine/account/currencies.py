@@ -35,14 +35,14 @@ _Moments: TypeAlias = np.ndarray  # datetime64[us], UTC
 
 @dataclass(frozen=True, slots=True)
 class Leg:
-    """A stored pair on the way from one currency to another, and whether its rate is taken the other way round."""
+    """A stored pair on the way from one currency to another, and whether its rate is inverted."""
 
     series: Series
     inverse: bool
 
 
 class KnownRates:
-    """What a pair was worth, each value from the close of its bar on."""
+    """The rates of a pair, each known from the close of its bar on."""
 
     def __init__(self, leg: Leg, bars: pa.Table, hours: Hours) -> None:
         closes = arrays.numbers(bars["close"])
@@ -79,13 +79,13 @@ class KnownRates:
 @dataclass(frozen=True, slots=True)
 class Conversion:
     """
-    What makes money of the account out of prices of a series: `rate` of its currency, times `unit` of the price.
+    The conversion of a series' prices into the account's currency: `rate` of its currency times `unit` of the price.
 
     Attributes:
-        stamps: of the series' own bars, as Backtrader counts time.
+        stamps: the timestamps of the series' own bars, in Backtrader's days.
         opening: the rate that was known when each of its bars opened.
         closing: the rate that was known when each of its bars closed.
-        rows: the rate that was known after each bar of the run, whichever series it is of.
+        rows: the rate that was known after each bar of the run, of any series.
     """
 
     unit: PriceUnit
@@ -98,20 +98,20 @@ class Conversion:
 @dataclass(frozen=True)
 class Exchange:
     """
-    The rates of a run whose money is in several currencies, or whose prices are in another unit than its account.
+    The exchange rates of a run with several currencies, or with prices in another unit than the account's.
 
     Attributes:
         base: the currency of the account.
-        stamps: of all bars of the run, each once, as Backtrader counts time.
-        conversions: by the place of a series; those that are in the currency of the account are not there.
-        benchmark: of each bar of the benchmark, where that is in another currency.
-        units: what prices are quoted in, by the key of each series.
-        legs: the pairs of each currency.
+        stamps: the distinct timestamps of all bars of the run, in Backtrader's days.
+        conversions: by the position of a series; series in the account's currency have none.
+        benchmark: the rate at each bar of the benchmark, if that is in another currency.
+        units: the unit of prices, by the key of each series.
+        legs: the pairs that convert each currency.
         tables: the bars of pairs whose closes count.
-        benchmark_unit: how much of its currency one unit of the benchmark's price is.
-        held: where cash is held by currency, what a unit of each other one is worth after each bar of the run.
-        dollars: what a US dollar is worth then.
-        moments: where an account is judged within a bar, what was known then.
+        benchmark_unit: the amount of its currency in one unit of the benchmark's price.
+        held: if cash is held by currency, the value of a unit of each other currency after each bar of the run.
+        dollars: the value of a US dollar at those times.
+        moments: the values known at moments within bars, if the account is checked within bars.
     """
 
     base: str
@@ -135,10 +135,10 @@ class Exchange:
         self, place: int, stamps: np.ndarray, amounts: np.ndarray, unit: str
     ) -> tuple[np.ndarray, np.ndarray]:
         """
-        Return what a share of a series pays at the open of some of its bars, in the currency of the account.
+        Return dividends per share, paid at the open of some of the series' bars, in the account's currency.
 
         Args:
-            unit: what the amounts are in, "" for the unit of the series' prices.
+            unit: the unit of the amounts, "" for that of the series' prices.
         """
         if place not in self.conversions or not len(stamps):
             return stamps, amounts
@@ -149,7 +149,7 @@ class Exchange:
     def converted_beside(
         self, days: np.ndarray, dates: np.ndarray, amounts: np.ndarray, unit: str
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the same of the benchmark, by dates; `days` are the sessions of its bars."""
+        """Return the same for the benchmark, by date; `days` are the sessions of its bars."""
         if self.benchmark is None or not len(dates):
             return dates, amounts
         factors = self.benchmark[np.minimum(np.searchsorted(days, dates), len(days) - 1)]
@@ -157,7 +157,7 @@ class Exchange:
 
     @property
     def told(self) -> dict[str, Any]:
-        """What the manifest of a run says of it."""
+        """The entry in the manifest of a run."""
         legs = {
             currency: [{"series": leg.series.key, "inverse": leg.inverse} for leg in legs]
             for currency, legs in self.legs.items()
@@ -193,14 +193,14 @@ class BarTimes:
 @dataclass(frozen=True, slots=True)
 class KnownMoments:
     """
-    What money was worth whenever a bar of a run opened or closed.
+    Exchange rates at each opening and close of a bar of a run.
 
     Attributes:
-        times: of the bars of each series.
+        times: the opening and closing times of each series' bars.
         rows: when the last bar of each row of the run closed.
         every: all of these moments, in order.
         rates: money of the account per unit of each other currency at every moment.
-        dollars: the same of US dollars; None where nobody asks.
+        dollars: the same for US dollars; None if they are not needed.
     """
 
     times: Sequence[BarTimes]
@@ -211,7 +211,7 @@ class KnownMoments:
 
 
 def known_since(bars: pa.Table, series: Series, hours: Hours) -> _Moments:
-    """Return from when on the close of each bar of a currency pair is known: never before the bar is over."""
+    """Return the time from which the close of each bar of a currency pair is known: the end of the bar."""
     opened = arrays.numbers(bars["time"]).astype("datetime64[us]")
     if not series.size.daily:
         return opened + np.timedelta64(series.size.seconds, "s")
@@ -231,16 +231,16 @@ def exchange_of(
     least_equity: float | None = None,
 ) -> Exchange | None:
     """
-    Return the rates of a run; None where all money is in the currency of the account.
+    Return the rates of a run; None if all money is in the account's currency.
 
     Args:
-        bars: those of the traded series, in their order.
+        bars: the bars of the traded series, in their order.
         benchmark: the series that the run is compared with, and its bars.
-        begins: when the run begins after a warm-up, in which no money moves.
-        least_equity: of an account with rules of its own, in US dollars; None of one that has none.
+        begins: when the run begins, after a warm-up in which no money moves.
+        least_equity: the minimum equity of a cash or margin account, in US dollars; None for Backtrader's rules.
 
     Raises:
-        NoBars: a rate is needed that the store has not; the text says which series to download.
+        NoBars: the store lacks a rate; the text says which series to download.
         UsageError: the unit of a price, or its currency, is not known.
     """
     wanted, base = list(bars), spec.base_currency
@@ -307,14 +307,14 @@ def _known_moments(
 
 def conversion_rates(store: Reader, currency: str, base: str, moments: _Moments) -> list[KnownRates]:
     """
-    Return the rates by which money of a currency becomes money of the base, as the product of all.
+    Return the pairs that convert a currency into the base currency; the rate is the product of theirs.
 
-    The pair itself is taken, either way round, else two pairs through a currency that both have: US dollars before
-    euros before others; else three through dollars and euros. Of several bar sizes it is the finest whose closes are
-    known at all of the moments.
+    That is the pair itself, in either direction, otherwise two pairs through a common currency (US dollars first, then
+    euros, then others), otherwise three through dollars and euros. Of several bar sizes, the finest whose closes are
+    known at all of the moments counts.
 
     Raises:
-        NoBars: there is none that is known at all of them.
+        NoBars: no pairs have known rates at all of the moments.
     """
     stored = _pairs(store.series())
     short: list[str] = []
@@ -339,7 +339,7 @@ def _pairs(series: Iterable[Series]) -> dict[tuple[str, str], list[Series]]:
 
 
 def _ways(stored: Mapping[tuple[str, str], Any], start: str, end: str) -> Iterator[list[tuple[tuple[str, str], bool]]]:
-    """Yield pairs that lead from a currency to another, each with whether it is taken the other way round."""
+    """Yield pairs that convert one currency into another, each with whether its rate is inverted."""
     others = sorted({currency for pair in stored for currency in pair} - {*_THROUGH, start, end})
     first = [one for one in _THROUGH if one not in (start, end)]
     for middles in ((), *((one,) for one in (*first, *others)), *permutations(first, 2)):
@@ -354,7 +354,7 @@ def _either(stored: Mapping[tuple[str, str], Any], start: str, end: str) -> list
 def _covering(
     store: Reader, candidates: Sequence[Series], inverse: bool, moments: _Moments, short: list[str]
 ) -> KnownRates | None:
-    """Return the rates of the first candidate that is known at all moments; what the others lack is noted."""
+    """Return the rates of the first candidate known at all moments; note what the others lack."""
     first, last = (one.astype("datetime64[us]").astype(datetime).replace(tzinfo=UTC) for one in moments[[0, -1]])
     for series in candidates:
         try:
@@ -390,7 +390,7 @@ def _what_to_download(store: Reader, currency: str, base: str, moments: _Moments
 
 
 def pairs_to_download(currency: str, base: str) -> list[str]:
-    """Return the instruments of IB by which money of a currency becomes money of the base: the pair, or two by USD."""
+    """Return the IB instruments that convert a currency into the base currency: the pair, or two through USD."""
     if "USD" in (currency, base):
         return [_pair_of_ib(currency, base)]
     if {currency, base} <= {*_FIRST, "JPY"}:

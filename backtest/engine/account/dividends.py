@@ -1,8 +1,8 @@
 """
 `DividendTable`: dividends derived from stored prices or read from a file; pure functions on arrays decide.
 
-A vendor's adjusted prices are the traded ones times a ratio, which rises on each ex-date. How far it rises for an
-amount is a convention of the vendor's, see `CONVENTIONS`.
+A vendor's adjusted prices are the traded ones times a ratio, which rises on each ex-date. How far it rises for a given
+amount depends on the vendor's convention, see `CONVENTIONS`.
 """
 
 from __future__ import annotations
@@ -55,10 +55,10 @@ _FEW = 8  # bars for a step of the ratio: more steps are noise
 @dataclass(frozen=True, slots=True)
 class Dividends:
     """
-    What a share of one series paid: ex-dates as texts in ISO form, rising, and amounts in prices of that series.
+    The dividends per share of one series: ascending ex-dates in ISO form, and amounts in the unit of its prices.
 
     Attributes:
-        since, until: the first and the last session that they are known of; "" where a table says what there is.
+        since, until: the first and the last session for which dividends are known; "" if they come from a table.
     """
 
     currency: str
@@ -83,13 +83,13 @@ class Dividends:
 
 @dataclass(frozen=True, slots=True)
 class DividendTable:
-    """The dividends of several series by their keys; a series that is not there paid none, or nobody knows."""
+    """The dividends of several series by key; a missing series paid none, or its dividends are unknown."""
 
     name: str  # "derived", "derived:ex-close", or the name of a file
     of_series: Mapping[str, Dividends] = field(default_factory=dict)
 
     def unit_of(self, series: Series) -> str:
-        """Return what the amounts of a series are in: the currency of a file, "" for the unit of its prices."""
+        """Return the unit of a series' amounts: the currency in a file, "" for the unit of its prices."""
         paid = self.of(series)
         return "" if paid is None or _convention(self.name) is not None else paid.currency
 
@@ -121,7 +121,7 @@ class DividendTable:
         )  # fmt: skip
 
     def within(self, spans: Mapping[Series, tuple[np.datetime64, np.datetime64]]) -> DividendTable:
-        """Return what is paid in a run: after the first session of each series, and up to its last."""
+        """Return the dividends paid in a run: after the first session of each series, and up to its last."""
         found = {}
         for series, (first, last) in spans.items():
             if (paid := self.of(series)) is None:
@@ -133,21 +133,21 @@ class DividendTable:
         return DividendTable(self.name, found)
 
     def of(self, series: Series) -> Dividends | None:
-        """Return what a series paid; None where it is not in the table."""
+        """Return the dividends of a series; None if it is not in the table."""
         return self.of_series.get(series.key)
 
 
 def dividends_of(given: Any, reader: Reader, series: Sequence[Series]) -> DividendTable | None:
     """
-    Return the dividends of the stocks among some series; None where none are to be paid.
+    Return the dividends of the stocks among some series; None if none are to be paid.
 
     Args:
         given: "none", "derived", "derived:" and one of CONVENTIONS, the path of a file, or a table.
 
     Raises:
         UsageError: a series cannot be run with dividends, or the file cannot be read.
-        NoBars: a series that they are derived from is not stored.
-        DataError: the amounts fit no convention.
+        NoBars: a series from which they are derived is not stored.
+        DataError: the amounts do not fit any convention.
     """
     _check_given(given)
     if given == NO_DIVIDENDS:
@@ -166,7 +166,7 @@ def dividends_of(given: Any, reader: Reader, series: Sequence[Series]) -> Divide
 
 
 def kept_dividends(spec: RunSpec, manifest: Mapping[str, Any]) -> Brokerage:
-    """Return the brokerage of a saved run with what was in files: its universe, and the dividends that it was paid."""
+    """Return the brokerage of a saved run with its universe and dividends, which came from files."""
     brokerage, kept = with_kept_universe(spec.brokerage, manifest), manifest.get("dividends")
     if kept is None or _convention(brokerage.dividends) is not None:
         return brokerage
@@ -175,7 +175,7 @@ def kept_dividends(spec: RunSpec, manifest: Mapping[str, Any]) -> Brokerage:
 
 def check_dividends(given: Any, withholding: float) -> None:
     """
-    Refuse what cannot be of dividends and the tax withheld from them, which needs no bars.
+    Refuse invalid settings of dividends and withholding tax, as far as that needs no bars.
 
     Raises:
         UsageError: a word or the number is invalid.
@@ -187,13 +187,13 @@ def check_dividends(given: Any, withholding: float) -> None:
 
 def check_covers(paid: Dividends, series: Series, days: np.ndarray) -> None:
     """
-    Refuse a run that is longer than what its dividends were derived from: beyond, nobody knows whether any was paid.
+    Refuse a run that is longer than the series from which its dividends are derived: outside, they are unknown.
 
     Args:
-        days: the sessions of the run's own bars, datetime64[D], rising.
+        days: the sessions of the run's own bars, datetime64[D], ascending.
 
     Raises:
-        NoBars: it begins before, or ends after.
+        NoBars: the run begins before these series, or ends after them.
     """
     if not paid.since or not len(days) or (paid.since <= str(days[0]) and str(days[-1]) <= paid.until):
         return
@@ -242,7 +242,7 @@ def _check_can_pay(series: Series) -> None:
 
 
 def _convention(given: Any) -> str | None:
-    """Return the convention that is asked for, "" for the one that fits; None where a file is named."""
+    """Return the requested convention, "" for the one that fits; None if a file is named."""
     word, _, convention = str(given).partition(":")
     if word != DERIVED or (convention and convention not in CONVENTIONS):
         return None
@@ -254,7 +254,7 @@ def _convention(given: Any) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Derivation:
-    """What prices say of dividends: by which convention, the amounts, how many are round, and what is doubtful."""
+    """Dividends derived from prices: the convention, the amounts, how many are round, and which are doubtful."""
 
     convention: str
     days: np.ndarray  # ex-dates, datetime64[D]
@@ -264,7 +264,7 @@ class Derivation:
 
 
 class Unfitting(ValueError):
-    """Prices whose ratio is that of no dividends by any convention; the text says where first."""
+    """The ratio of the prices does not fit dividends under any convention; the text says where first."""
 
 
 def derive(
@@ -275,14 +275,14 @@ def derive(
     missing: Callable[[date, date], Sequence[date]] | None = None,
 ) -> Derivation:
     """
-    Return the dividends that adjusted prices have in them.
+    Return the dividends implied by adjusted prices.
 
-    Each bar bounds the ratio of adjusted to traded prices by the digits that both have; from one ex-date to the next
-    it is one number, so that the bars together bound it closely. By the vendor's convention amounts are round: in
-    cents, or in fractions of a cent, or parts of such before a split. The convention by which they are is taken.
+    The digits of both prices of a bar bound the ratio of adjusted to traded prices. Between two ex-dates the ratio is
+    constant, so that the bars together bound it closely. Under the vendor's convention the amounts are round: whole
+    cents, fractions of a cent, or such an amount divided by a later split. The convention with round amounts is used.
 
     Args:
-        days: dates that both series have, datetime64[D], rising, shape (n,).
+        days: dates that both series have, datetime64[D], ascending, shape (n,).
         traded: open, high, low, close, adjusted for splits, shape (n, 4).
         adjusted: the same, adjusted for dividends too.
         convention: one of CONVENTIONS; if not given, the one that fits.
@@ -324,7 +324,7 @@ class _Reading(NamedTuple):
 
 
 def _levels(days: np.ndarray, traded: np.ndarray, adjusted: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return where the ratio rises, the first bar in front, and its bounds from there on, by the digits of prices."""
+    """Return the bars at which the ratio rises, beginning with the first bar, and its bounds from each on."""
     rounded, exact = _half_digit(adjusted), _half_digit(traded)
     tried = [
         (rounded * (1 + 1e-6) + 1e-10 * adjusted, np.zeros(1)),
@@ -353,7 +353,7 @@ def _levels(days: np.ndarray, traded: np.ndarray, adjusted: np.ndarray) -> tuple
 
 
 def _half_digit(prices: np.ndarray) -> float:
-    """Return half of the last digit that prices have, 0 for prices that were not rounded to six digits or fewer."""
+    """Return half of the last digit of prices, 0 for prices that are not rounded to six digits or fewer."""
     for digits in range(7):
         scaled = prices * 10.0**digits
         if (np.abs(scaled - np.round(scaled)) <= np.maximum(1e-6, 4e-16 * scaled)).all():
@@ -362,7 +362,7 @@ def _half_digit(prices: np.ndarray) -> float:
 
 
 def _starts(low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """Return the bars from which on the bounds of those before hold no longer."""
+    """Return the bars at which the bounds of the earlier bars stop applying."""
     starts, least, most = [0], -math.inf, math.inf
     for row, (closest, widest) in enumerate(zip(low.tolist(), high.tolist(), strict=True)):
         least, most = max(least, closest), min(most, widest)
@@ -374,10 +374,11 @@ def _starts(low: np.ndarray, high: np.ndarray) -> np.ndarray:
 
 def _reading(least: np.ndarray, most: np.ndarray, sure: np.ndarray) -> _Reading:
     """
-    Return the amounts as round as their bounds allow: of the steps in each stretch of time those that explain most.
+    Return the roundest amounts within their bounds, with the steps that explain most amounts in each period.
 
     Args:
-        sure: whether the close that an amount is computed from is that of its ex-date, or of the session before.
+        sure: whether the close from which an amount is computed is exactly that of its ex-date, or of the session
+            before.
     """
     amounts, tolerance = (least + most) / 2, (most - least) / 2 + 1e-12
     chance = 2 * tolerance[:, None] / _STEPS
@@ -399,10 +400,10 @@ def _reading(least: np.ndarray, most: np.ndarray, sure: np.ndarray) -> _Reading:
 
 def _stretches(costs: np.ndarray) -> tuple[np.ndarray, float]:
     """
-    Return the step of each amount, and the cost of all: a new stretch costs as much as it takes to say its step.
+    Return the step of each amount, and the total cost; a new period costs as much as encoding its step.
 
     Args:
-        costs: of each amount on each step, shape (k, steps).
+        costs: the cost of each amount at each step, shape (k, steps).
     """
     count, kinds = costs.shape
     price = 1 + np.log(1 + np.arange(kinds)) + math.log(count + 1)
@@ -441,7 +442,7 @@ def _fits(reading: _Reading) -> bool:
 
 
 def _as_good(chosen: str, readings: Mapping[str, _Reading]) -> str:
-    """Return another convention that fits about as well, and says other amounts."""
+    """Return another convention that fits about as well but gives other amounts."""
     own = readings[chosen]
     for name, one in readings.items():
         alike = _fits(one) and one.cost - own.cost < -math.log(_OUTLIER)
@@ -451,7 +452,7 @@ def _as_good(chosen: str, readings: Mapping[str, _Reading]) -> str:
 
 
 def _gap(days: np.ndarray, row: int, missing: Callable[[date, date], Sequence[date]] | None) -> str:
-    """Return why an ex-date is not known for sure, as sessions before it have no bar; "" where it is."""
+    """Return why an ex-date is uncertain, as when sessions before it have no bar; "" if it is certain."""
     before, day = days[row - 1], days[row]
     gone = int(np.busday_count(before, day)) - 1
     if gone > 0 and missing is not None:
@@ -536,7 +537,7 @@ _COLUMNS = ("date", "amount", "currency")
 
 
 def _read_file(path: Path, stocks: Sequence[Series]) -> DividendTable:
-    """Return the dividends of a file: a line each with date, amount, currency, and series where there are several."""
+    """Return the dividends in a file: one per line, with date, amount, currency and, if there are several, series."""
     try:
         reader = csv.DictReader(_arguments.text_of(path).splitlines())
         names = [(name or "").strip().lower() for name in reader.fieldnames or []]
@@ -578,7 +579,7 @@ def _read_file(path: Path, stocks: Sequence[Series]) -> DividendTable:
 
 def paid_by_instrument(path: str | Path, series: Iterable[Series]) -> dict[Instrument, dict[date, float]]:
     """
-    Return the amounts by ex-date of the stocks among some series that a file knows.
+    Return the amounts by ex-date, from a file, of the stocks among some series.
 
     Raises:
         UsageError: it cannot be read.

@@ -11,14 +11,14 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Dated:
-    """A rate that changes: what it was from each date on; before the first, what it was first."""
+    """A rate that changes: its value from each date on; before the first date, the first value."""
 
     dates: tuple[int, ...]
     rates: tuple[Any, ...]
 
     @classmethod
     def of(cls, rows: Iterable[tuple[str, Any]]) -> Dated:
-        """Make one of rows such as ("2024-05-22", 27.8), in order of time."""
+        """Create one from rows such as ("2024-05-22", 27.8), in order of time."""
         dates, rates = zip(*rows, strict=True)
         return cls(tuple(date.fromisoformat(text).toordinal() for text in dates), rates)
 
@@ -51,7 +51,7 @@ TRADING_ACTIVITY_FEE = Dated.of([
 
 
 def regulatory_fees(size: float, price: float, day: int) -> float:
-    """Return what the SEC and FINRA charge for a sale on a day; nothing for a purchase."""
+    """Return the fees of the SEC and FINRA for a sale on a day; 0 for a purchase."""
     if size >= 0:
         return 0.0
     a_share, most = TRADING_ACTIVITY_FEE.on(day)

@@ -15,16 +15,16 @@ _RATE, _MINIMUM = 0.00002, 2.0  # IB's commission for currencies: a share of the
 
 class CashByCurrency:
     """
-    The cash of a broker by currencies: its own `cash` is the worth of all in the currency of the account.
+    The cash of a broker by currency; its own `cash` is the value of all balances in the account's currency.
 
-    What an order takes that its currency has not is converted from the account's currency, and what that has not, from
-    the other that is worth most. A conversion is charged with the fill that needs it. What contracts gain, dividends
-    and interest are money of the account at once.
+    If an order needs more of its currency than the account holds, the rest is converted from the account's currency
+    and, if that runs short, from the currency with the largest balance. The fill that needs a conversion pays for it.
+    Gains on contracts, dividends and interest are converted to the account's currency immediately.
 
     Args:
-        row: returns the present bar of the run.
-        rates: what a unit of each other currency is worth after each bar.
-        dollars: what a US dollar is worth then.
+        row: returns the current bar of the run.
+        rates: the value of a unit of each other currency after each bar.
+        dollars: the value of a US dollar at those times.
     """
 
     def __init__(self, base: str, row: Callable[[], int], rates: Mapping[str, np.ndarray], dollars: np.ndarray) -> None:
@@ -42,14 +42,14 @@ class CashByCurrency:
         self._free, self._spent, self._stages = 0.0, 0.0, [0.0]
 
     def begin(self, broker: Any, currency: str, rate: float, real: bool) -> None:
-        """Begin an order; a real one is paid from cash that is worth what it was then."""
+        """Begin an order; a real fill is paid from cash at the rates of its moment."""
         if real and currency != self.base:
             self._value(broker, currency, rate)
         self._free = broker.cash - sum(self.held[one] * self._valued[one] for one in self.held)
         self._spent, self._stages = 0.0, [0.0]
 
     def fee(self, currency: str, spent: float, rate: float) -> float:
-        """Return what conversions cost more, with a part of an order that takes so much of a currency."""
+        """Return the additional conversion costs of a part of an order that needs an amount of a currency."""
         self._spent += spent
         needed, fees = self._spent, 0.0
         if currency != self.base:
@@ -62,7 +62,7 @@ class CashByCurrency:
         return fees - self._stages[-2]
 
     def take(self, broker: Any, currency: str, moved: float, rate: float, bit: Any) -> None:
-        """Book what a fill moved of the cash, in the currency of the account, conversions included."""
+        """Book the cash that a fill moved, in the account's currency, including conversions."""
         parts = [part for part in (bit.closed, bit.opened) if part]
         charged = self._stages[min(len(parts), len(self._stages) - 1)]
         if currency != self.base:
@@ -75,7 +75,7 @@ class CashByCurrency:
                 lacks -= worth
 
     def end_bar(self, broker: Any) -> None:
-        """Value what is held at the rates after the present bar, and keep it."""
+        """Value the balances at the rates after the current bar, and record them."""
         row = self._row()
         for name, rates in self._rates.items():
             self._value(broker, name, rates[row])
@@ -88,7 +88,7 @@ class CashByCurrency:
         self._valued[currency] = rate
 
     def _fee(self, amount: float) -> float:
-        """Return the commission of a conversion, by the dollar of the bar before."""
+        """Return the commission of a conversion, at the dollar rate of the previous bar."""
         if not amount > 0:
             return 0.0
         dollar: float = self._dollars[max(self._row() - 1, 0)]

@@ -1,7 +1,7 @@
 """
 Interest on cash, short proceeds and loans, as IB calculates it: pure functions.
 
-Simplified: a fill counts as settled at once, and the tiers are those of 2024 for all times.
+Simplifications: fills settle at once, and the tiers of 2024 apply on all dates.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ _BOOKED_ON = 3  # business day of the month after
 
 @dataclass(frozen=True, slots=True)
 class BenchmarkRates:
-    """The rate that interest follows, by date, as fractions a year."""
+    """The benchmark rates of interest, by date, as annual fractions."""
 
     name: str
     dates: tuple[str, ...] = field(repr=False)
@@ -97,7 +97,7 @@ def _dated(rates: BenchmarkRates) -> Dated:
 
 def benchmark_rates(given: Any) -> BenchmarkRates | None:
     """
-    Return the rates of a word, "" for none and "ib" for the federal funds rate, or of a file of date,percent.
+    Return the benchmark rates for "ib" (the federal funds rate), or from a file of date,percent; None for "".
 
     Raises:
         UsageError: the file cannot be read.
@@ -113,13 +113,14 @@ def benchmark_rates(given: Any) -> BenchmarkRates | None:
 
 def check_interest(given: Any, cash_rate: float, series: Sequence[Series] = (), currency: str = "") -> None:
     """
-    Refuse what cannot be of interest.
+    Refuse invalid settings of interest.
 
     Args:
-        currency: of the account, "" for that of the first series.
+        currency: the account's currency, "" for that of the first series.
 
     Raises:
-        UsageError: there is no such word or file, it is asked for twice, or IB's tiers of a currency are not known.
+        UsageError: there is no such word or file, interest is set in two ways, or IB's tiers for a currency are not
+            known.
     """
     if not given:
         return
@@ -142,15 +143,15 @@ def check_interest(given: Any, cash_rate: float, series: Sequence[Series] = (), 
 
 def rates_outside(rates: BenchmarkRates, first: date, last: date) -> dict[str, str]:
     """
-    Return which days of a run have the first or the last rate of IB's table, as theirs is not in it.
+    Return which days of a run use the first or last rate of IB's table, because they are outside it.
 
-    A rate of a file lasts until the next one.
+    A rate in a file is valid until the next one.
 
     Args:
-        first, last: sessions of the run.
+        first, last: the first and the last session of the run.
 
     Raises:
-        UsageError: a file has no rate of the first.
+        UsageError: a file has no rate for the first session.
     """
     begins, ends = rates.dates[0], rates.dates[-1]
     if rates.name != IB:
@@ -166,13 +167,13 @@ def rates_outside(rates: BenchmarkRates, first: date, last: date) -> dict[str, s
 
 def of_a_day(cash: float, collateral: float, worth: float, benchmark: float) -> float:
     """
-    Return what an account earns in a day, negative where it pays.
+    Return the interest that an account earns in a day, negative if it pays.
 
     Args:
-        cash: with the proceeds of short sales.
-        collateral: what shares that are short are taken for: see `collateral_of`.
+        cash: the cash, including the proceeds of short sales.
+        collateral: the collateral of short shares: see `collateral_of`.
         worth: the net asset value.
-        benchmark: rate a year.
+        benchmark: the annual benchmark rate.
     """
     excess = cash - collateral
     share = min(max(worth / _WHOLE_RATE, 0.0), 1.0)
@@ -181,7 +182,7 @@ def of_a_day(cash: float, collateral: float, worth: float, benchmark: float) -> 
 
 
 def by_tiers(balance: float, tiers: Tiers, benchmark: float) -> float:
-    """Return a day's interest on a balance: of each part of it by its own tier, and never less than nothing."""
+    """Return a day's interest on a balance: each part at the rate of its tier, and never below 0."""
     total, below = 0.0, 0.0
     for limit, spread in tiers:
         part = min(balance, limit) - below
@@ -193,7 +194,7 @@ def by_tiers(balance: float, tiers: Tiers, benchmark: float) -> float:
 
 
 def collateral_of(size: float, close: float) -> float:
-    """Return what shares that are short are taken for: 102 % of the close, rounded up to whole dollars."""
+    """Return the collateral per short share: 102 % of the close, rounded up to whole dollars."""
     return -size * math.ceil(round(close * _COLLATERAL, 9)) if size < 0 else 0.0
 
 

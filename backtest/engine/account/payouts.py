@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Payout(NamedTuple):
-    """What a share of a feed's series pays, and the stamp of the first bar that is without it."""
+    """A dividend per share of a feed's series, and the timestamp of its ex-dividend bar."""
 
     stamp: float
     data: Any
@@ -29,10 +29,10 @@ class Payout(NamedTuple):
 
 class Payouts:
     """
-    Pays dividends on what was held over the close before an ex-date, before anything else happens at that bar.
+    Pays dividends on positions held at the close before an ex-date, before anything else happens at that bar.
 
-    Short positions pay the whole amount, long ones get it less what is withheld. A fill at the close before, which
-    Backtrader books only with the bar after it, counts as held.
+    Short positions pay the full amount, long ones receive it after withholding tax. A fill at the previous close, which
+    Backtrader books only with the next bar, counts as held.
     """
 
     def __init__(self, due: Iterable[Payout], withholding: float) -> None:
@@ -46,7 +46,7 @@ class Payouts:
         return [one.stamp for one in self._due]
 
     def pay(self, broker: Any, stamp: float, known: Any = None) -> None:
-        """Pay what is due before the bar of a stamp, on the positions as they are before the broker's turn."""
+        """Pay what is due before the bar of a timestamp, on the positions before the broker processes it."""
         while self._paid < len(self._due) and self._due[self._paid].stamp <= stamp:
             one = self._due[self._paid]
             self._paid += 1
@@ -60,7 +60,7 @@ class Payouts:
                 broker.next = lambda: self._next(broker)
 
     def _next(self, broker: Any) -> None:
-        """Do the broker's work of a bar, and pay on what it books of the close before."""
+        """Process a bar as the broker, and pay dividends on fills of the previous close that it books."""
         del broker.next
         broker.next()
         watched, self._watched = self._watched, []
@@ -74,7 +74,7 @@ class Payouts:
 
 
 class Several:
-    """What is paid and booked between bars, in this order."""
+    """Several payments and bookings between bars, in this order."""
 
     def __init__(self, every: Iterable[Any]) -> None:
         self._every = list(every)
@@ -92,10 +92,10 @@ class Several:
 
 def payouts_of(bars: pa.Table, series: Series, hours: Hours, paid: Dividends | None) -> tuple[np.ndarray, np.ndarray]:
     """
-    Return the stamps of the first bars without each dividend, and the amounts; none of before the second bar.
+    Return the timestamp of the ex-dividend bar of each dividend, and the amounts; none before the second bar.
 
     Args:
-        bars: as the feed of the series has them.
+        bars: the bars of the series' feed.
     """
     if paid is None or not paid.days or not len(bars):
         return np.zeros(0), np.zeros(0)
@@ -106,7 +106,7 @@ def payouts_of(bars: pa.Table, series: Series, hours: Hours, paid: Dividends | N
 
 
 def receive(broker: Any, money: float, after: bool = False) -> None:
-    """Put money into the cash of a broker, as something that it earned: neither trading nor a flow."""
+    """Add money that a broker earned to its cash; it counts neither as trading nor as a cash flow."""
     if not money:
         return
     if hasattr(broker, "receive"):  # in the lean loop

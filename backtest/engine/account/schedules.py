@@ -36,9 +36,9 @@ _OWN_MODEL = "run it from Python with a bt.CommInfoBase of your own as costs="
 
 class IbShareOfValue(IbModel):
     """
-    A share of the trade value, at least so much, an order; `cap` is the most, a share of the value too.
+    A fraction of the trade value per order, with a minimum; `cap` is a maximum as a fraction of the value.
 
-    `most` is the most in money, 0 for none.
+    `most` is a maximum in money, 0 for none.
     """
 
     params = (("commission", 0.0), ("minimum", 0.0), ("cap", 1.0), ("most", 0.0),
@@ -51,7 +51,7 @@ class IbShareOfValue(IbModel):
 
 
 class IbForexOfDollars(IbForex):
-    """`IbForex` of a pair such as USD.JPY, whose price is what a dollar is worth: so are two dollars, the minimum."""
+    """`IbForex` for pairs such as USD.JPY: a dollar is worth the price, so the minimum of 2 USD is twice the price."""
 
     def _getcommission(self, size: float, price: float, pseudoexec: bool) -> float:
         charged: float = max(abs(size) * price * self.p.commission, self.p.minimum * price) if size else 0.0
@@ -60,9 +60,9 @@ class IbForexOfDollars(IbForex):
 
 class IbOption(IbModel):
     """
-    US options: 0.65 USD a contract, 0.50 of a premium below 0.10, 0.25 of one below 0.05; at least 1 USD an order.
+    US options: 0.65 USD per contract, 0.50 at premiums below 0.10, 0.25 below 0.05; at least 1 USD per order.
 
-    Fees of exchanges, clearing and regulators, some cents a contract, are not in it.
+    Excludes fees of exchanges, clearing and regulators, some cents per contract.
     """
 
     params = (("commission", 0.65), ("below_a_dime", 0.50), ("below_a_nickel", 0.25), ("minimum", 1.0),
@@ -81,12 +81,12 @@ PUBLISHED = "published"
 @dataclass(frozen=True, slots=True)
 class Schedule:
     """
-    A row of what IB charges, in the currency of the instrument: for which instruments, and where it is published.
+    A row of IB's charges, in the currency of the instrument: the instruments, and where IB publishes it.
 
     Attributes:
-        plans: of which of IB's pricing plans it is a part. Of a tier by monthly volume it is the first.
-        standing: "published", read on a page of IB's own; "secondary source", read where others quote it; or
-            "unconfirmed", where neither could be read again.
+        plans: the IB pricing plans that include it. If there are tiers by monthly volume, it is the first one.
+        standing: "published", read on IB's own page; "secondary source", read where others quote it; or "unconfirmed",
+            if neither could be verified.
     """
 
     about: str
@@ -122,7 +122,7 @@ def _futures(exchange: str, *symbols: str) -> Callable[[Instrument], bool]:
 
 
 def _cfds(currency: str) -> Callable[[Instrument], bool]:
-    """Return whether an instrument is a CFD of a share: others are called by a currency, a metal, or an index."""
+    """Return whether an instrument is a CFD of a share; others are named after a currency, a metal, or an index."""
     return lambda one: one.kind == "CFD" and one.currency == currency and one.symbol not in _NO_SHARES
 
 
@@ -137,7 +137,7 @@ def _shares_of_value(share: float, minimum: float, cap: float = 1.0, most: float
 
 
 def _us_future(exchange: str, fee: float, own: float, *symbols: str) -> Schedule:
-    """Return the row of futures of the United States: IB's commission, the exchange's fee, 0.02 USD of the NFA."""
+    """Return the row of US futures: IB's commission, the exchange's fee, and 0.02 USD for the NFA."""
     all_in = round(fee + own + _NFA, 4)
     return Schedule(
         f"futures of {exchange}: {', '.join(symbols)}",
@@ -268,7 +268,7 @@ def schedule_of(instrument: Instrument, plan: str = _FIXED) -> Schedule:
         plan: "ib-fixed" or "ib-tiered".
 
     Raises:
-        UsageError: no schedule of it is known; the text lists those there are.
+        UsageError: no schedule for it is known; the text lists the known ones.
     """
     rows = [row for row in SCHEDULES if plan in row.plans]
     for row in rows:
@@ -292,7 +292,7 @@ _FOR_A_FUTURE = (
 
 def row_of(costs: Costs, series: Series) -> Schedule | None:
     """
-    Return the row by which a series is charged under one of IB's names; None where the costs are as their name says.
+    Return the row of IB's schedule that applies to a series; None if the costs' own model applies.
 
     Raises:
         UsageError: IB's schedule of the product is not known, or the name is of another product.
@@ -312,7 +312,7 @@ def row_of(costs: Costs, series: Series) -> Schedule | None:
 
 def costs_for(costs: Costs, series: Series) -> Costs:
     """
-    Return the costs of a series: of IB's names those of its product, everything else as it is.
+    Return the costs of a series: for IB's plans those of its product, any other costs unchanged.
 
     Raises:
         UsageError: as `row_of`.
@@ -329,10 +329,10 @@ def costs_for(costs: Costs, series: Series) -> Costs:
 
 def check_products(series: Sequence[Series], costs: Costs) -> None:
     """
-    Refuse a run whose money would be wrong without a word.
+    Refuse a run whose amounts would be silently wrong.
 
     Raises:
-        UsageError: a product without a model, without a known schedule, or costs of another product.
+        UsageError: a product has no commission model or no known schedule, or the costs are for another product.
     """
     costs = costs.of if isinstance(costs, CostsTimes) else costs
     if is_own(costs):

@@ -23,14 +23,14 @@ _ALWAYS = "0001-01-01"
 
 @dataclass(frozen=True, slots=True)
 class Splits:
-    """The splits of a series, dates and how many shares one became, and who said so: "--splits" or "the store"."""
+    """The splits of a series: dates, ratios, and their origin, "--splits" or "the store"."""
 
     rows: tuple[tuple[str, float], ...]
     whence: str
 
     @property
     def factors(self) -> Dated:
-        """How many shares of today one share of a day is; on the date of a split it is traded after it."""
+        """How many of today's shares one share of a day has become; the date of a split counts as after it."""
         ordered = sorted(self.rows)
         factors = np.cumprod([1.0, *(ratio for _, ratio in reversed(ordered))])[::-1].tolist()
         return Dated.of(zip([_ALWAYS, *(day for day, _ in ordered)], factors, strict=True))
@@ -43,10 +43,10 @@ def counts_adjusted_shares(series: Series) -> bool:
 
 def splits_of(series: Sequence[Series], asked: str, store: Reader) -> dict[Series, Splits]:
     """
-    Return the splits of each series: those that were asked for, else those that the store recorded; none left out.
+    Return the splits of each series that has any: those the user gave, otherwise those that the store recorded.
 
     Raises:
-        UsageError: splits of a series are given that the run has not, or that has no shares.
+        UsageError: splits are given for a series that is not in the run, or that has no shares.
     """
     rules = split_rules(asked)
     known = {one.short: one for one in series}
@@ -74,8 +74,8 @@ def recorded_splits(store: Reader, series: Series) -> list[tuple[str, float]]:
     """
     Return the splits by which the store rescaled a series: the first session of the new scale, and the ratio.
 
-    A download that meets another scale reads the series again, as a revision; the old bars are kept beside. The split
-    came between the last of them and the revision: it is taken for the session after the last.
+    A download that finds another scale reads the series again, as a revision, and archives the old bars. The split lies
+    between the last of these and the revision; it is dated to the session after the last.
     """
     revisions = manifest_or_empty(store, series).revisions
     if not any(one.why.startswith(RESCALED) for one in revisions) or not counts_adjusted_shares(series):
@@ -100,7 +100,7 @@ def recorded_splits(store: Reader, series: Series) -> list[tuple[str, float]]:
 
 
 def _plain(ratio: float) -> float:
-    """Return a ratio as a split has it: a whole number, or one over it, where rounded prices are as near as that."""
+    """Return a ratio as that of a split: a whole number or its reciprocal, if rounded prices come that close."""
     for near in (float(round(ratio)), 1 / round(1 / ratio) if ratio < 1 else 0.0, round(ratio * 2) / 2):
         if near and abs(ratio / near - 1) < 0.005:
             return near

@@ -1,15 +1,14 @@
 """
 `MarginAccount` and `CashAccount`: the rules of an account, which its broker has as `rules`.
 
-`LeanBroker` asks it, and in Backtrader's own loops `RuledBroker` does; both decide the same. An order is judged as it
-is submitted, at the prices known then, and again as it is filled. At the close of each bar equity is held against what
-positions require; what is to be sold goes to the market and is filled first at the next open.
+`LeanBroker` consults it, and in Backtrader's own loops `RuledBroker` does; both decide alike. It checks an order on
+submission, at the prices known then, and again on execution. At the close of each bar it compares equity with the
+requirements of the positions; if equity is short, it submits market orders that fill first at the next open.
 
-On smaller bars, those that orders are filled on, equity is held against it at the close of each of them, and the next
-open is that of the next one.
+With fills on smaller bars, it checks at the close of each smaller bar, and sells at the open of the next one.
 
-Where orders are filled at the close at which they are given, Backtrader does so as the next bar begins. They come first
-then, and are judged as of that close, and so is equity after them.
+With fills at the close at which orders are submitted, which Backtrader makes as the next bar begins, it checks these
+orders first, as of that close, and then equity after them.
 """
 
 from __future__ import annotations
@@ -46,14 +45,14 @@ SHORT_SALE = "short sale"  # how the reason of such an order begins
 @dataclass(frozen=True, slots=True)
 class Ruled:
     """
-    What an account knows of a feed.
+    The properties of a feed that an account needs.
 
     Attributes:
-        multiplier: money of its own currency that a point of the price is worth.
-        step: the smallest size that is traded.
-        stamps: of its bars.
-        days: the session of each bar, as `date.toordinal` counts; () where nobody asks.
-        converted: its commission model, where that converts money.
+        multiplier: the value of one point of the price, in the feed's own currency.
+        step: the smallest tradable size.
+        stamps: the timestamps of its bars.
+        days: the session of each bar, counted as by `date.toordinal`; () if not needed.
+        converted: its commission model, if that converts money.
     """
 
     rates: Rates
@@ -65,20 +64,20 @@ class Ruled:
 
     @property
     def rate(self) -> float:
-        """Money of the account per unit of its currency: known at the moment at which the account is."""
+        """Money of the account per unit of the feed's currency, as known at the account's current moment."""
         return 1.0 if self.converted is None else float(self.converted.rate)
 
 
 class _Account:
     """
-    What both accounts do with orders.
+    What both kinds of accounts do with orders.
 
     Args:
-        quotes: what is known when, where money is in several currencies.
+        quotes: the prices and rates known at each moment, if there are several currencies.
 
     Attributes:
-        reasons: why orders were refused, or given by the account itself, by their references.
-        due: the step of a lean run from which on the broker has to look for a margin call.
+        reasons: why orders were refused, or submitted by the account itself, by their references.
+        due: the step of a lean run from which the broker has to check for a margin call.
     """
 
     def __init__(self, feeds: Mapping[Any, Ruled], quotes: Quotes | None = None) -> None:
@@ -92,7 +91,7 @@ class _Account:
         return _nobody, ()  # a copy of the broker has no say
 
     def check_submitted(self, broker: Any) -> None:
-        """Accept what the account allows, one order after the other at the prices they were given at."""
+        """Accept what the account allows, one order after the other, at the prices at which they were submitted."""
         if self._quotes is None:
             self._check_submitted(broker)
             return
@@ -134,12 +133,12 @@ class _Account:
 
     def refuses(self, broker: Any, order: Any, price: float, size: float, opened: float, cash: float) -> bool:
         """
-        Return whether what a fill opens is not allowed, and keep the reason.
+        Return whether the opening part of a fill is not allowed, and record the reason.
 
         Args:
-            size: of the position with the fill.
-            opened: the part of the fill that opens.
-            cash: with the fill.
+            size: the size of the position including the fill.
+            opened: the part of the fill that opens a position.
+            cash: the cash after the fill.
         """
         if self._quotes is None:
             reason = self._reason(broker, order, price, size, opened, cash)
@@ -153,11 +152,11 @@ class _Account:
         return bool(reason)
 
     def _moment_of(self, broker: Any, order: Any, quotes: Quotes) -> AbstractContextManager[None]:
-        """Be at the moment at which a fill is judged: one at this close when its order was given, as others were."""
+        """Move to the moment at which a fill is checked: for a fill at this close, that of its submission."""
         return quotes.before() if is_at_last_close(broker, order) else quotes.filling(order)
 
     def mark(self, order: Any) -> None:
-        """Give an order that was refused the state that says so, and the reason."""
+        """Set the status and the reason of a refused order."""
         reason = self.reasons[order.ref]
         order.addinfo(reason=reason)
         if reason.startswith(SHORT_SALE):
@@ -166,18 +165,18 @@ class _Account:
             order.margin()
 
     def received(self, money: float) -> None:
-        """Take note of money that came in between the last close and the present bar."""
+        """Note money received between the last close and the current bar."""
         self._overnight += money
 
     def sold(self, broker: Any, order: Any, proceeds: float) -> None:
-        """Take note of the money that a fill brought in which closed something."""
+        """Note the proceeds of a fill that closed a position."""
 
     def begin_bar(self, broker: Any) -> None:
-        """Take note of the cash before a bar's work."""
+        """Note the cash before a bar is processed."""
         self._cash = broker.cash
 
     def fill_at_close(self, broker: Any) -> None:
-        """Fill orders at the close before, ahead of anything that the present bar brings."""
+        """Fill orders at the previous close, before anything else happens at the current bar."""
         self._overnight += broker.cash - self._cash
         fill_at_last_close(broker, broker.pending)
 
@@ -186,14 +185,14 @@ class _Account:
         self._overnight, self.due = 0.0, math.inf
 
     def watch(self, closes: Mapping[Any, np.ndarray], stamps: np.ndarray) -> None:
-        """Take the closes of each feed by the steps of a lean run, and the stamps of these."""
+        """Store the closes of each feed by the steps of a lean run, and the timestamps of the steps."""
 
     def _judge(self, broker: Any, order: Any, pretended: _Pretended) -> str:
         """
-        Return why an order that is submitted is not allowed; "" where it is.
+        Return why a submitted order is not allowed; "" if it is.
 
-        One at the market then counts as filled for those after it; whether a limit or a stop will be, nobody knows. The
-        ends of a bracket wait for what they close, and are judged as they are filled.
+        For later orders, a market order counts as filled; a limit or a stop does not, since it may never fill. The
+        exits of a bracket wait for the position that they close, and are checked on execution.
         """
         if order.parent is not None:
             return ""
@@ -215,9 +214,9 @@ _SETTLED = itemgetter(0)
 
 class CashAccount(_Account):
     """
-    An account that lends nothing: no short sale, and what was sold is spent only when it has settled.
+    An account that lends nothing: no short sales, and the proceeds of a sale are spendable only once settled.
 
-    Sales count as of the session of their bar.
+    Sales date from the session of their bar.
     """
 
     def __init__(self, feeds: Mapping[Any, Ruled], days: Sequence[int], quotes: Quotes | None = None) -> None:
@@ -226,7 +225,7 @@ class CashAccount(_Account):
         self._sales: list[tuple[int, float]] = []  # the day on which each settles, in order, and its money
 
     def sold(self, broker: Any, order: Any, proceeds: float) -> None:
-        """Take note of the money that a fill brought in which closed something."""
+        """Note the proceeds of a fill that closed a position."""
         if proceeds > 0:
             insort(self._sales, (settlement_day(self._day(broker, order), self._days), proceeds), key=_SETTLED)
 
@@ -267,11 +266,11 @@ class CashAccount(_Account):
 
 class MarginAccount(_Account):
     """
-    An account that lends as much as its rates let it, and sells when equity is short of what they require.
+    An account that lends as much as its rates allow, and sells when equity is below their requirements.
 
     Args:
-        least_equity: below which nothing is lent, in US dollars.
-        currency: of its money, for words.
+        least_equity: the equity below which it lends nothing, in US dollars.
+        currency: the currency of its money, for messages.
     """
 
     def __init__(
@@ -287,7 +286,7 @@ class MarginAccount(_Account):
         self._selling: list[Any] = []  # orders of its own that are under way
 
     def watch(self, closes: Mapping[Any, np.ndarray], stamps: np.ndarray) -> None:
-        """Take the closes of each feed by the steps of a lean run, and the stamps of these."""
+        """Store the closes of each feed by the steps of a lean run, and the timestamps of the steps."""
         self._closes = closes
         self._rates = {
             data: own.converted.factors_at(stamps) / own.converted.unit
@@ -298,7 +297,7 @@ class MarginAccount(_Account):
 
     @property
     def _least(self) -> float:
-        """The least equity, in money of the account."""
+        """The minimum equity, in money of the account."""
         return self._least_in_dollars * (1.0 if self._quotes is None else self._quotes.dollar)
 
     def _judged(self, broker: Any, order: Any, change: _Change, pretended: _Pretended) -> str:
@@ -349,7 +348,7 @@ class MarginAccount(_Account):
         return feed.rates.initial(size, price * feed.multiplier) * feed.rate if size else 0.0
 
     def fill_at_close(self, broker: Any) -> None:
-        """Fill orders at the close before, and hold equity after them against what positions require."""
+        """Fill orders at the previous close, then compare equity with the requirements of the positions."""
         super().fill_at_close(broker)
         cash = broker.cash - self._overnight
         if held := self._held(broker, cash):
@@ -357,7 +356,7 @@ class MarginAccount(_Account):
                 self._look(broker, held, cash, {data: self._close_before(data, broker) for data, _ in held})
 
     def end_bar(self, broker: Any) -> None:
-        """Hold equity against what positions require at the close, and sell what is too much."""
+        """Compare equity with the requirements of the positions at the close, and sell the excess."""
         self._overnight, self.due = 0.0, math.inf
         cash = broker.cash
         if not (held := self._held(broker, cash)):
@@ -375,11 +374,11 @@ class MarginAccount(_Account):
 
     def look_within(self, broker: Any, prices: Mapping[Any, np.ndarray], moments: np.ndarray) -> int | None:
         """
-        Sell what is too much at the first of some moments at which equity is short, and return its place.
+        Sell the excess at the first of some moments at which equity is short, and return its position.
 
         Args:
-            prices: of feeds at each moment; of others what is known of them counts.
-            moments: in microseconds since 1970, UTC.
+            prices: the prices of feeds at each moment; for other feeds the last known price counts.
+            moments: the moments, in microseconds since 1970, UTC.
         """
         cash = broker.cash
         if not (held := self._held(broker, cash)):
@@ -409,10 +408,10 @@ class MarginAccount(_Account):
         sells: bool = True, at: str = "",
     ) -> bool:  # fmt: skip
         """
-        Return whether equity is short of what positions require, and sell what is too much.
+        Return whether equity is below the requirements of the positions, and if so sell the excess.
 
         Args:
-            at: the moment, for words, where that is within a bar.
+            at: the moment, for messages, if it is within a bar.
         """
         worth = required = 0.0
         for data, size in held:
@@ -481,9 +480,10 @@ class MarginAccount(_Account):
 
     def _next_due(self, begin: int, cash: float, held: Sequence[tuple[Any, float]]) -> float:
         """
-        Return the first step at which a margin call is near, should positions and cash stay as they are.
+        Return the first step at which a margin call is near if positions and cash do not change.
 
-        Only some bars are searched, more the longer nothing changes; the step after them comes next.
+        It searches a block of bars, which grows while nothing changes; without a result it returns the step after the
+        block.
         """
         known = cash, tuple([(id(data), size) for data, size in held])  # feeds compare their values
         self._ahead = _FIRST_BARS if known != self._searched else self._ahead * _LONGER
@@ -521,7 +521,7 @@ class MarginAccount(_Account):
 
 
 class _Lows:
-    """What a share is worth at each step, and the least of each block of steps: most are never looked at."""
+    """The price of a share at each step, and the minimum of each block of steps: most blocks are never searched."""
 
     def __init__(self, worths: np.ndarray) -> None:
         self._worths = worths
@@ -539,7 +539,7 @@ class _Lows:
 
 
 class _Change(NamedTuple):
-    """What an order that is submitted would do: to the position, to the cash, and at which price."""
+    """What a submitted order would do: to the position, to the cash, and at which price."""
 
     size: float  # after it
     opened: float
@@ -566,7 +566,7 @@ def _change(broker: Any, order: Any, pretended: _Pretended) -> _Change:
 
 
 def _give_before(order: Any, broker: Any) -> None:
-    """Let an order be as if given at the close before the present bar, in which it can be filled then, at the open."""
+    """Date an order as if submitted at the previous close, so that it can fill at the current bar's open."""
     order.addinfo(coc=False)
     if _begins(order.data, broker):
         order.created.dt, order.created.pclose = order.data.datetime[-1], order.data.close[-1]
@@ -580,11 +580,11 @@ def _only_closes(order: Any, broker: Any) -> bool:
 
 class _Pretended:
     """
-    The account as if the orders so far that were submitted had been filled at the prices they were given at.
+    The account as if all orders submitted so far had filled at the prices at which they were submitted.
 
     Args:
-        over: whether the present bar is over, and not the one that the orders are for.
-        overnight: money that came in after the close that the orders are for.
+        over: whether the current bar is over, so that the orders are for the next one.
+        overnight: money received after the close at which the orders were submitted.
     """
 
     def __init__(self, broker: Any, quotes: Quotes | None = None, over: bool = False, overnight: float = 0.0) -> None:
@@ -594,13 +594,13 @@ class _Pretended:
         self.sizes = {data: position.size for data, position in broker.positions.items() if position.size}
 
     def price(self, data: Any) -> float:
-        """Return the price of a feed that was known as orders were submitted: its last close."""
+        """Return the price of a feed that was known when orders were submitted: its last close."""
         if self.over:
             return float(data.close[0])
         return _close_before(data, self._broker) if self._quotes is None else self._quotes.price(data)
 
     def take(self, data: Any, change: _Change) -> None:
-        """Take an order as filled."""
+        """Count an order as filled."""
         self.cash += change.cash
         self.spendable += min(change.cash, 0.0)
         self.fees += change.commission
@@ -608,35 +608,35 @@ class _Pretended:
 
 
 def _known(data: Any, broker: Any) -> float:
-    """Return the price of a feed that is known while the broker works: of a bar that has just begun its open."""
+    """Return the price of a feed that is known while the broker works: of a bar that has just begun, its open."""
     price: float = data.open[0] if _begins(data, broker) else data.close[0]
     return price
 
 
 def _within(data: Any, broker: Any) -> float | None:
-    """Return the price of a feed by the smaller bars that orders are filled on, None where none are at hand."""
+    """Return the price of a feed by the smaller bars on which orders fill, None if there are none."""
     known = getattr(broker, "price_within", None)
     return None if known is None else known(data)
 
 
 def _close_before(data: Any, broker: Any) -> float:
-    """Return the last close of a feed before the bar that the broker works at."""
+    """Return the last close of a feed before the bar that the broker is processing."""
     price: float = data.close[-1 if _begins(data, broker) else 0]
     return price
 
 
 def _begins(data: Any, broker: Any) -> bool:
-    """Return whether a feed has a bar of its own in the present bar of the run."""
+    """Return whether a feed has a bar of its own at the current bar of the run."""
     datas = broker.cerebro.datas
     return bool(len(datas) == 1 or data.datetime[0] == max(one.datetime[0] for one in datas if len(one)))
 
 
 def _worth(broker: Any, data: Any, size: float, price: float, before: float | None = None) -> float:
     """
-    Return what of equity is in a position at a price.
+    Return the part of equity in a position at a price.
 
     Args:
-        before: how much of it had gains and losses settled up to its last adjustment, of contracts; None for all.
+        before: for contracts, how much of the position was settled up to its last adjustment; None for all of it.
     """
     if not size:
         return 0.0
@@ -655,7 +655,7 @@ def _nobody() -> None:
 
 
 class RuledBroker(_STOCK):
-    """A broker of Backtrader's loops that keeps the rules of an account; else it does what Backtrader's does."""
+    """A broker of Backtrader's loops that applies the rules of an account, and otherwise behaves as Backtrader's."""
 
     rules: Any
     partial = False  # whether it does but a part of a bar's work
@@ -665,7 +665,7 @@ class RuledBroker(_STOCK):
         self.rules.check_submitted(self)
 
     def next(self) -> None:
-        """Do a bar's work, and what the account does at its close."""
+        """Process a bar, and do what the account does at its close."""
         self.rules.begin_bar(self)
         super().next()
         if not self.partial:
@@ -683,7 +683,7 @@ class RuledBroker(_STOCK):
 
 
 def execute_by_rules(broker: Any, order: Any, ago: int, price: Any, dtcoc: Any) -> None:
-    """Fill an order as Backtrader's broker does, by its arithmetic, as far as the rules of the account let it open."""
+    """Fill an order by the arithmetic of Backtrader's broker, as far as the rules of the account allow it to open."""
     if price is None:
         return
     data, model, filler = order.data, broker.getcommissioninfo(order.data), broker.p.filler
@@ -737,7 +737,7 @@ def execute_by_rules(broker: Any, order: Any, ago: int, price: Any, dtcoc: Any) 
 
 
 def keep_rules(broker: Any) -> None:
-    """Let a broker of Backtrader's loops keep the rules that it has, in place; that of a lean run does so itself."""
+    """Make a broker of Backtrader's loops apply its rules, in place; the broker of a lean run does so itself."""
     kind: Any = type(broker)
     if getattr(broker, "rules", None) is not None and not issubclass(kind, RuledBroker):
         broker.__class__ = RuledBroker if kind is _STOCK else _ruled(kind)

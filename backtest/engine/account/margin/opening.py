@@ -35,15 +35,15 @@ def open_account(
     hours: Sequence[Hours], steps: Sequence[float], exchange: Exchange | None = None, currency: str = "",
 ) -> None:  # fmt: skip
     """
-    Give a broker the rules of an account, before its feeds are loaded.
+    Set the rules of an account for a broker, before its feeds are loaded.
 
     Args:
-        steps: the smallest size that is traded of each series.
-        exchange: the rates of a run whose money is in several currencies.
-        currency: of the account.
+        steps: the smallest tradable size of each series.
+        exchange: the exchange rates of a run with several currencies.
+        currency: the account's currency.
 
     Raises:
-        UsageError: a commission lends by rules of its own.
+        UsageError: a commission model has its own rules of leverage.
     """
     ruled, sessions = {}, list[np.ndarray]()
     quotes = _quotes(exchange, broker, feeds)
@@ -73,7 +73,7 @@ def _quotes(exchange: Exchange | None, broker: Any, feeds: Sequence[Any]) -> Quo
 
 
 def with_margin(record: pa.Table, rules: CashAccount | MarginAccount) -> pa.Table:
-    """Return a record with what positions require at the close of each bar, where the account lends anything."""
+    """Return a record with the requirements of the positions at each close, if the account lends at all."""
     if isinstance(rules, CashAccount):
         return record
     required = np.zeros(len(record))

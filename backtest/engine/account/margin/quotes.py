@@ -17,10 +17,10 @@ from backtest.engine.account.currencies import KnownMoments
 
 class Quotes:
     """
-    What the feeds of a run were quoted at, each at its own hours, and what its currencies were worth.
+    The prices of a run's feeds, each at its own hours, and the exchange rates.
 
-    Bars of one date open and close at other moments in Tokyo and New York. An order is judged at the moment of its
-    fill: by the open of a bar that had opened by then, else by the close before, and by the rates known then.
+    Bars of one date open and close at different moments in Tokyo and New York. An order is checked at the moment of its
+    fill: by the open of a bar that has opened by then, otherwise by the close before, and by the rates known then.
     """
 
     def __init__(self, known: KnownMoments, models: Mapping[Any, Any], row: PresentRow) -> None:
@@ -38,16 +38,16 @@ class Quotes:
 
     @contextmanager
     def before(self) -> Iterator[None]:
-        """Be at the close of the row before the present one, when orders were given."""
+        """Move to the close of the previous row, when orders were submitted."""
         with self._at(self._rows[max(self._row.number() - 1, 0)], opening=False):
             yield
 
     @contextmanager
     def filling(self, order: Any) -> Iterator[None]:
         """
-        Be at the moment at which an order is filled: when its bar opened, of one at the close when it closed.
+        Move to the moment of an order's fill: the opening of its bar, or for an order at the close, its close.
 
-        What a broker filled before it in the same row may have opened later: it is there, and so its price is known.
+        If the broker has already opened a position in the same row at a later moment, that moment counts.
         """
         data, opening = order.data, order.exectype != bt.Order.Close
         moments = self._opens[data] if opening else self._closes[data]
@@ -58,22 +58,22 @@ class Quotes:
             yield
 
     def opened(self) -> None:
-        """Take note that an order opens something at the moment."""
+        """Note that an order opens a position at the current moment."""
         self._opened_in, self._opened_at = self._row.number(), (self._moment, self._opens_now)
 
     @contextmanager
     def now(self) -> Iterator[None]:
-        """Be at the close of the present row."""
+        """Move to the close of the current row."""
         with self._at(self._rows[self._row.number()], opening=False):
             yield
 
     @property
     def dollar(self) -> float:
-        """What a US dollar is worth at the moment."""
+        """The value of a US dollar at the current moment."""
         return 1.0 if self._dollars is None else self._dollars[self._known()]
 
     def price(self, data: Any) -> float:
-        """Return the price of a feed that is known at the moment."""
+        """Return the price of a feed that is known at the current moment."""
         place, ago, opens = self._place(data), 0, self._opens[data]
         latest = self._moment if self._opens_now else self._moment - 1  # at a close nobody knows the next open
         while place + ago > 0 and opens[place + ago] > latest:
@@ -96,7 +96,7 @@ class Quotes:
         return bisect_right(self._every, self._moment) - 1
 
     def _place(self, data: Any) -> int:
-        """Return the place of the present bar of a feed among all of its bars."""
+        """Return the position of a feed's current bar among all of its bars."""
         return bisect_right(self._stamps[data], data.datetime[0]) - 1
 
 

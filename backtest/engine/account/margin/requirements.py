@@ -1,9 +1,9 @@
 """
 Margin requirements of positions, and what to sell if equity falls short of them: pure functions.
 
-Simplified: a margin account at IB asks 25 % of what is bought at first, and 50 %, the requirement of Regulation T, only
-at the end of the day; here it is 50 % at once. No credit for gains of earlier days (special memorandum account) is
-kept. Higher requirements of single stocks, of concentrated positions and of leveraged ETFs are not known.
+Simplifications: IB requires 25 % for purchases during the day, and 50 % (Regulation T) only at the end of the day; here
+it is 50 % at once. There is no credit for gains of earlier days (special memorandum account), and there are no higher
+requirements for single stocks, concentrated positions or leveraged ETFs.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ LEAST_EQUITY = 2_000.0  # USD, of who borrows or sells short. IBKR, the same pag
 @dataclass(frozen=True, slots=True, eq=False)
 class Rates:
     """
-    What a product requires: shares of its value, or money a contract; NaN where it must not be sold short.
+    The requirements of a product: fractions of its value, or money per contract; NaN if it must not be sold short.
 
     Attributes:
-        by_contract: whether it is money a contract.
-        with_floor: whether a cheap share that is short requires the least of IB's table.
+        by_contract: whether they are money per contract.
+        with_floor: whether IB's minimums per share apply to cheap shares held short.
     """
 
     initial_long: float
@@ -51,16 +51,16 @@ class Rates:
         return tuple(None if math.isnan(value) else value for value in values)
 
     def initial(self, size: float, price: float) -> float:
-        """Return what a position requires as it is opened; `price` is money a share or contract."""
+        """Return the initial requirement of a position; `price` is money per share or contract."""
         rate = self.initial_long if size > 0 else self.initial_short
         return max(self._required(size, price, rate), self.maintenance(size, price))
 
     def maintenance(self, size: float, price: float) -> float:
-        """Return what a position requires while it is held."""
+        """Return the maintenance requirement of a position."""
         return self._required(size, price, self.maintenance_long if size > 0 else self.maintenance_short)
 
     def maintenance_by_bar(self, sizes: np.ndarray, prices: np.ndarray) -> np.ndarray:
-        """Return what positions require while they are held, bar by bar; nothing where there is none."""
+        """Return the maintenance requirement of positions, bar by bar; 0 without a position."""
         rates = np.where(sizes > 0, self.maintenance_long, self.maintenance_short)
         each = rates if self.by_contract else rates * prices
         if self.with_floor:
@@ -80,17 +80,17 @@ REG_T_STOCK = Rates(0.5, 0.25, 0.5, 0.3, with_floor=True)
 
 
 def excess_liquidity(equity: float, maintenance: float) -> float:
-    """Return what of the equity is not required while positions are held; below 0 there is a margin call."""
+    """Return the equity beyond the maintenance requirement; below 0 there is a margin call."""
     return equity - maintenance
 
 
 def buying_power(available: float, rates: Rates) -> float:
-    """Return what can be bought of a product by equity that no position requires as it is opened."""
+    """Return how much of a product the equity beyond the initial requirement can buy."""
     return max(available, 0.0) / rates.initial_long
 
 
 class Held(NamedTuple):
-    """A position in a margin call: what a share or contract of it requires, and the smallest size that is traded."""
+    """A position in a margin call: the requirement per share or contract, and the smallest tradable size."""
 
     size: float
     each: float
@@ -99,10 +99,10 @@ class Held(NamedTuple):
 
 def liquidation(positions: Sequence[Held], deficit: float) -> list[float]:
     """
-    Return what is sold (negative) or bought back of each position, so that a deficit is gone at the same prices.
+    Return how much of each position to sell (negative) or buy back to remove a deficit at the same prices.
 
-    The position that requires most comes first, and no more of it goes than is needed, in whole steps. Costs of the
-    sale are not counted. An order of equal ones is that given.
+    The position with the largest requirement comes first, and is reduced only as far as necessary, in whole steps. The
+    costs of the sale are ignored. Equal positions keep the given order.
     """
     orders, left = [0.0] * len(positions), deficit
     for place in sorted(range(len(positions)), key=lambda n: -abs(positions[n].size) * positions[n].each):

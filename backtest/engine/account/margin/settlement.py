@@ -25,7 +25,7 @@ def settlement_day(day: int, days: Sequence[int]) -> int:
     Return the day on which a trade settles; days are counted as `date.toordinal` does.
 
     Args:
-        days: on which trades settle, in order, up to some days after the trade.
+        days: the settlement days, in order, up to some days after the trade.
     """
     place: int = bisect_right(days, day) + SETTLEMENT.on(day) - 1
     return days[min(place, len(days) - 1)]
@@ -33,9 +33,9 @@ def settlement_day(day: int, days: Sequence[int]) -> int:
 
 def settlement_days(hours: Hours, since: date, until: date) -> list[int]:
     """
-    Return the days on which trades settle, from a date to some days after another: sessions except bank holidays.
+    Return the settlement days from one date to some days after another: sessions except bank holidays.
 
-    On Columbus Day and Veterans Day stock exchanges are open and banks closed; nothing settles. NASD Notices to
+    On Columbus Day and Veterans Day exchanges are open but banks are closed, and nothing settles: NASD Notices to
     Members 99-83 and 92-54.
     """
     every = sessions(hours, since, until + timedelta(days=_MOST))

@@ -35,11 +35,11 @@ _US = "XNYS"  # the calendar of US stocks
 @dataclass(frozen=True, slots=True)
 class MarginTable:
     """
-    The rates of an account by products: the kind of an instrument (STK), a symbol with it (ES-FUT), or a series.
+    The rates of an account by product: a kind of instrument (STK), a symbol with its kind (ES-FUT), or a series.
 
     Attributes:
         name: "cash", "reg-t", or the name of a file.
-        least_equity: below which nothing is lent.
+        least_equity: the equity below which nothing is lent.
     """
 
     name: str
@@ -48,7 +48,7 @@ class MarginTable:
 
     @property
     def is_cash(self) -> bool:
-        """Whether nothing is lent, and money is to be settled before it is spent."""
+        """Whether the account lends nothing, and money has to settle before it is spent."""
         return self.name == CASH
 
     @property
@@ -73,7 +73,7 @@ class MarginTable:
         return cls(document["name"], rows, document["least_equity"])
 
     def of(self, series: Series) -> Rates | None:
-        """Return the rates of a series, by the narrowest product that it is of; None where there are none."""
+        """Return the rates of a series, by the most specific product that includes it; None if there are none."""
         rows, instrument = dict(self.rows), series.instrument
         for product in (series.short, f"{instrument.symbol}-{instrument.kind}", instrument.kind):
             if product in rows:
@@ -83,7 +83,7 @@ class MarginTable:
 
 def margin_table(given: Any) -> MarginTable | None:
     """
-    Return the account of a word, of a file, or itself; None for Backtrader's own rules.
+    Return the account for a word or a file, or a given table itself; None for Backtrader's own rules.
 
     Raises:
         UsageError: there is no such word, or the file cannot be read.
@@ -112,10 +112,10 @@ def check_account(
     table: MarginTable | None, brokerage: Brokerage, series: Sequence[Series] = (), costs: Costs | None = None
 ) -> None:
     """
-    Refuse what has no known rule in an account.
+    Refuse what an account has no known rules for.
 
     Raises:
-        UsageError: a product, a currency, or an option that goes with it is not known; the text says which.
+        UsageError: the account has no rules for a product, a currency, or another option of the run; the text names it.
     """
     if table is None:
         return
@@ -153,7 +153,7 @@ def _check_product(table: MarginTable, series: Series, brokerage: Brokerage, cos
 
 
 def with_margins(brokerage: Brokerage, table: MarginTable | None, series: Sequence[Series]) -> Brokerage:
-    """Return a brokerage in which the futures of a table bind what it says, unless the caller says otherwise."""
+    """Return a brokerage with the table's margins for futures, unless the caller sets them."""
     if table is None:
         return brokerage
     rules = margin_rules(brokerage.margin)
@@ -170,7 +170,7 @@ def with_margins(brokerage: Brokerage, table: MarginTable | None, series: Sequen
 
 
 def with_kept_account(brokerage: Brokerage, manifest: Mapping[str, Any]) -> Brokerage:
-    """Return the brokerage of a saved run with the very rates that its account had, if they were of a file."""
+    """Return the brokerage of a saved run with the exact rates of its account, if these came from a file."""
     kept = manifest.get("account")
     if kept is None or brokerage.account in ACCOUNTS:
         return brokerage
