@@ -72,7 +72,7 @@ def baseline(
     if markdown:
         replace_file(markdown, summary(judgements).encode(), named=True)
     if not all(judgement.fine for judgement in judgements):
-        say("error: results moved; if intended, accept them: backtest baseline accept")
+        say("error: results changed; if this is intended, accept them: backtest baseline accept")
         raise typer.Exit(1)
 
 

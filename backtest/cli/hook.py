@@ -39,7 +39,7 @@ def command_of(text: str) -> list[str]:
 def check_command(command: list[str]) -> None:
     """Report a missing program at once, not only when a download fails."""
     if command and shutil.which(command[0]) is None:
-        say(f"warning: --on-problem: there is no program {command[0]!r} here; the download continues without it")
+        say(f"warning: --on-problem: the program {command[0]!r} was not found; the download continues without it")
 
 
 def run_command(command: list[str], facts: Mapping[str, Any], seconds: float = _SECONDS) -> None:
@@ -81,12 +81,12 @@ def _ran(command: list[str], document: bytes, environment: Mapping[str, str], se
     try:
         process.communicate(document, timeout=seconds)
     except subprocess.TimeoutExpired:
-        return f"took longer than {seconds:g} s and was ended"
+        return f"took longer than {seconds:g} s and was killed"
     finally:
         if process.poll() is None:
             _end(process)
     code = process.returncode
-    return "" if not code else f"ended with exit code {code}" if code > 0 else f"was ended by signal {-code}"
+    return "" if not code else f"ended with exit code {code}" if code > 0 else f"was killed by signal {-code}"
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

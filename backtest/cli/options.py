@@ -118,7 +118,7 @@ PeriodsOption = Annotated[
     ),
 ]
 RiskFreeOption = Annotated[float, typer.Option("--risk-free", help="Annual risk-free rate; 0.02 is 2 %.")]
-LockOption = Annotated[str, typer.Option("--lock", help="File of pins; commit it.")]
+LockOption = Annotated[str, typer.Option("--lock", help="Lock file with the pins; commit it.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite another run in the --out folder.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 

@@ -39,7 +39,7 @@ def parse_series(words: list[str]) -> list[Series]:
         except UsageError as error:
             if quoted := _in_quotes(words[n : n + 2]):
                 raise UsageError(
-                    f"{word!r} has no bar size; did you mean {quoted}, with quotes for the blank?"
+                    f"{word!r} has no bar size; did you mean {quoted}, in quotes because of the space?"
                 ) from error
             raise
     return found
@@ -91,9 +91,13 @@ def factors_of(text: str) -> list[float]:
     try:
         found = [float(word) for word in text.split(",")]
     except ValueError as error:
-        raise UsageError(f"--cost-cases {text!r} are not numbers ({error}); write multiples such as 0,1,2") from error
+        raise UsageError(
+            f"--cost-cases {text!r} is not a list of numbers ({error}); write multiples such as 0,1,2"
+        ) from error
     if not all(0 <= factor < math.inf for factor in found):
-        raise UsageError(f"--cost-cases {text!r} are not multiples of costs; write numbers from 0 on, such as 0,1,2")
+        raise UsageError(
+            f"--cost-cases {text!r} has an invalid multiple; write finite numbers, 0 or more, such as 0,1,2"
+        )
     return found
 
 
@@ -113,7 +117,9 @@ def group_counts_of(text: str) -> list[int]:
         return []
     found = re.fullmatch(r"(\d+),(\d+)", text)
     if not found:
-        raise UsageError(f"--cpcv {text!r} is not N,K; write groups and how many of them are tested, such as 6,2")
+        raise UsageError(
+            f"--cpcv {text!r} is not N,K; write the number of groups and how many of them to test, such as 6,2"
+        )
     return [int(found[1]), int(found[2])]
 
 
@@ -144,7 +150,8 @@ def _of_file(name: str) -> list[Series]:
                 wrong.append((number, error))
     if wrong:
         number, first = wrong[0]
-        more = f"; so are the lines {', '.join(str(other) for other, _ in wrong[1:])}" if wrong[1:] else ""
+        others = ", ".join(str(other) for other, _ in wrong[1:])
+        more = f"; also invalid: line{'s' * (len(wrong) > 2)} {others}" if others else ""
         raise UsageError(f"{name}, line {number}: {first}{more}") from first
     if not found:
         raise UsageError(f"no series in the file {name!r}; write one per line, such as AAPL/1day")

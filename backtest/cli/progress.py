@@ -109,7 +109,7 @@ class _Seldom:
 
 def _sweep_text(progress: SweepProgress, now: datetime, what: str) -> str:
     failed = f", {progress.failed:,} failed" if progress.failed else ""
-    before = f" ({progress.kept:,} of them before)" if progress.kept else ""
+    before = f" ({progress.kept:,} already saved)" if progress.kept else ""
     return (
         f"{progress.done:,} of {progress.total:,} {what}{before}{failed}, about {_time_left(progress.left)} left "
         f"(until {(now + timedelta(seconds=progress.left)).astimezone():%H:%M})"

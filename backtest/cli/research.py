@@ -48,7 +48,8 @@ def sweep(
         typer.Option("--grid", help="Values of a parameter: fast=5:20:5 (start:stop:step) or kind=a,b. Repeatable."),
     ],
     where: Annotated[
-        list[str] | None, typer.Option("--where", help="Keep only points with, for example, fast<slow. Repeatable.")
+        list[str] | None,
+        typer.Option("--where", help="Keep only points that satisfy a condition, such as fast<slow. Repeatable."),
     ] = None,
     random: Annotated[int, typer.Option(min=0, help="Run a random sample of this many grid points; 0 runs all.")] = 0,
     optuna: Annotated[int, typer.Option(min=0, help="Let Optuna choose this many grid points.")] = 0,
@@ -139,7 +140,7 @@ def next_(
     since: SinceOption = "",
     until: UntilOption = "",
     cash: CashOption = 100_000.0,
-    pin: Annotated[str, typer.Option("--pin", help="File of pins; refuse bars that do not match it.")] = "",
+    pin: Annotated[str, typer.Option("--pin", help="Lock file with pins; refuse bars that do not match them.")] = "",
     warm_up: Annotated[
         str,
         typer.Option("--warm-up", metavar="auto|BARS", help="Bars before --since that only warm up the indicators."),
@@ -186,7 +187,7 @@ def combine(
     costs: Annotated[
         str, typer.Option(help="Costs of rebalancing: as-run (each run's own), or a value that run --costs accepts.")
     ] = "as-run",
-    cash: Annotated[float, typer.Option("--cash", min=0, help="Initial cash; 0 takes the sum of the runs.")] = 0.0,
+    cash: Annotated[float, typer.Option("--cash", min=0, help="Initial cash; 0 uses the total of the runs.")] = 0.0,
     out: Annotated[str, typer.Option(help="Folder for the combination. Default: runs/NAME.")] = "",
     force: ForceOption = False,
     as_json: JsonOption = False,
@@ -240,7 +241,7 @@ def validate(
         typer.Option(
             "--walk-forward",
             metavar="TRAIN/TEST",
-            help="Walk-forward windows: in-sample/out-of-sample, in sessions or such as 3y/6m.",
+            help="Walk-forward windows: in-sample/out-of-sample, in sessions (504/126) or as 3y/6m.",
         ),
     ] = "",
     anchored: Annotated[
@@ -261,7 +262,7 @@ def validate(
         typer.Option("--grid", help="Parameter grid to choose from. Default: the trials of the sweep."),
     ] = None,
     where: Annotated[
-        list[str] | None, typer.Option("--where", help="Keep only points with, for example, fast<slow.")
+        list[str] | None, typer.Option("--where", help="Keep only points that satisfy a condition, such as fast<slow.")
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Number of processes.")] = 1,
     engine: Annotated[str, typer.Option(help="Engine of these trials, as in sweep.")] = "",
@@ -327,7 +328,7 @@ def validate(
     else:
         give_validity(result, found)
         if why:
-            say(f"It could not be run again at other costs: {why}")
+            say(f"The run could not be repeated at other costs: {why}")
         if lookahead and not leaks:
             give("No look-ahead bias found: no decision changed when later bars were changed.")
         give_more(more)

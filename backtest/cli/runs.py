@@ -58,7 +58,7 @@ def run(
     benchmark: BenchmarkOption = "",
     risk_free: RiskFreeOption = 0.0,
     periods: PeriodsOption = 0.0,
-    pin: Annotated[str, typer.Option("--pin", help="File of pins; refuse bars that do not match it.")] = "",
+    pin: Annotated[str, typer.Option("--pin", help="Lock file with pins; refuse bars that do not match them.")] = "",
     warm_up: Annotated[
         str,
         typer.Option("--warm-up", metavar="auto|BARS", help="Bars before --since that only warm up the indicators."),
@@ -312,7 +312,7 @@ def show(
         ),
     ] = RUNS,
     serve: Annotated[
-        bool, typer.Option("--serve", help="Serve all pages on this machine until Ctrl-C, updated as runs arrive.")
+        bool, typer.Option("--serve", help="Serve all pages, updated as runs arrive, on this machine until Ctrl-C.")
     ] = False,
     port: Annotated[int, typer.Option(min=0, max=65_535, help="With --serve: the port; 0 takes any free port.")] = 0,
     store: StoreOption = STORE,

@@ -92,7 +92,7 @@ def download(
         first = HEAD if since.lower() == HEAD else date_of(since, "--since")
         last = date_of(until, "--until") or context.obj().date()
         if first is None:
-            raise UsageError("--since names no date; write YYYY-MM-DD, or head")
+            raise UsageError("--since is empty; write YYYY-MM-DD, or head")
         with (
             connect(source, state=state_folder(), clock=context.obj) as opened,
             nullcontext(_unseen) if quiet else progress(len(wanted), lambda: opened.waiting_for, context.obj) as tell,

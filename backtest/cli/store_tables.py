@@ -124,7 +124,7 @@ def give_listing(entries: Sequence[Entry], as_json: bool, store: str) -> None:
         if one.extra:
             give(f"{one.series.short} has extra columns: {', '.join(one.extra)}")
         if one.rule:
-            give(wrapped(f"{one.series.short} has its sessions by a rule: {one.rule}"))
+            give(wrapped(f"{one.series.short}: sessions are assumed: {one.rule}"))
         if one.problem:
             say(f"error: {one.problem}")
 

@@ -98,7 +98,7 @@ def fallback(hours: Hours, since: date, until: date) -> str:
     if week is None or not made_up:
         return ""
     if not _listed(hours) or hours.own:
-        return f"{week.rule} of {hours.unknown}" if hours.unknown else week.rule
+        return f"{week.rule} for {hours.unknown}" if hours.unknown else week.rule
     first, last = _bounds(hours.calendar)
     when = [f"before {first}"] * (made_up[0].start.date() < first) + [f"after {last}"] * (made_up[-1].end.date() > last)
     return f"{' and '.join(when)} {week.rule}"

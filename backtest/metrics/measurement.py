@@ -733,7 +733,7 @@ def _rules(run: Account, result: RunRecord) -> str:
     first, last = run.days[0].item(), run.days[-1].item()
     series = [Series.parse(key) for key in result.spec.series]
     found = {one.short: fallback(hours_of(one.instrument), first, last) for one in series}
-    return "".join(f"; sessions of {short} by a rule: {rule}" for short, rule in found.items() if rule)
+    return "".join(f"; sessions of {short} are assumed: {rule}" for short, rule in found.items() if rule)
 
 
 def _sessions(run: Account) -> str:

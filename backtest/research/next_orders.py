@@ -66,8 +66,8 @@ class NextOrders:
         held = [f"{one.size:+,.10g} {one.series} at {one.close:,.10g}" for one in self.positions if one.size]
         return (
             f"Assumed at the close of {self.when(self.last)}: {'; '.join(held) or 'no position'}; equity "
-            f"{self.equity:,.2f} {self.currency}, cash {self.cash:,.2f}, as if all of its orders since {self.since} "
-            f"had been real, with {self.cash_at_start:,.2f} {self.currency} at the start."
+            f"{self.equity:,.2f} {self.currency}, cash {self.cash:,.2f}, as if all orders of the strategy since "
+            f"{self.since} had been real and it had started with {self.cash_at_start:,.2f} {self.currency}."
         )
 
     def is_late(self, now: datetime) -> bool:

@@ -186,8 +186,8 @@ def test_the_rule_of_an_exchange_without_a_calendar_is_said_in_ls(tmp_path, call
 
     entry = json.loads(document)["series"][str(series)]
     assert code == 0
-    assert f"{series.short} has its sessions by a rule: weekdays; no holidays known of" in " ".join(out.split())
-    assert entry["rule"] == f"weekdays; no holidays known of the exchange 'FOOBAR' of {series.instrument}"
+    assert f"{series.short}: sessions are assumed: weekdays; no holidays known for" in " ".join(out.split())
+    assert entry["rule"] == f"weekdays; no holidays known for the exchange 'FOOBAR' of {series.instrument}"
     assert (entry["sessions_expected"], entry["sessions_missing"]) == (10, 1)
 
 
@@ -205,7 +205,7 @@ def test_the_rule_of_an_exchange_without_a_calendar_is_said_in_verify(tmp_path, 
         (
             "calendar",
             "note",
-            f"sessions by a rule: weekdays; no holidays known of the exchange 'FOOBAR' of {series.instrument}",
+            f"sessions are assumed: weekdays; no holidays known for the exchange 'FOOBAR' of {series.instrument}",
         ),
         ("sessions", "warn", "1 session has no bar, 2024-03-08: not confirmed empty by the source"),
     ]
@@ -217,7 +217,7 @@ def test_the_rule_of_an_exchange_without_a_calendar_is_said_on_the_page(tmp_path
 
     result = run(ROOT / "strategies" / "buy_and_hold.py", series, store=tmp_path)
 
-    rule = f"sessions of {series.short} by a rule: weekdays; no holidays known of the exchange 'FOOBAR'"
+    rule = f"sessions of {series.short} are assumed: weekdays; no holidays known for the exchange 'FOOBAR'"
     assert rule in result.stats.basis
     assert rule in unescape(page(result))
 

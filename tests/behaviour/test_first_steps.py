@@ -86,7 +86,7 @@ STEPS = [
     ("run sma_cross EURUSD/1hour --store sample", 3, "did you mean EUR-CASH/1hour"),
     ("run sma_cross EURUSD --store sample", 2, "did you mean EUR-CASH/1day"),
     ("run sma_cross 'BRK B' --store sample", 2, "did you mean 'BRK B/1day', its daily bars?"),
-    ("run sma_cross BRK B/1day --store sample", 2, "did you mean 'BRK B/1day', with quotes for the blank?"),
+    ("run sma_cross BRK B/1day --store sample", 2, "did you mean 'BRK B/1day', in quotes because of the space?"),
     ("run sma_cross AAPL/5mins/all --store sample", 3, "AAPL/5mins/TRADES/all is not in"),
     ("import aapl.csv AAPL/1day --store sample", 2, "sample is the bundled store, which is read-only"),
 ]  # fmt: skip

@@ -119,7 +119,7 @@ def test_the_commands_words_go_to_stderr(capfd):
     ("code", "said"),
     [
         ("import sys; sys.exit(7)", "ended with exit code 7"),
-        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "was ended by signal 9"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "was killed by signal 9"),
         ("import os; os.close(0)", ""),  # it need not read
     ],
 )
@@ -137,7 +137,7 @@ def test_a_command_that_is_not_there_is_told_before_and_after_and_the_download_g
 
     assert code == 3
     assert "AAPL/1day: complete" in out
-    assert "warning: --on-problem: there is no program 'no-such-program' here" in err
+    assert "warning: --on-problem: the program 'no-such-program' was not found" in err
     assert "error: --on-problem no-such-program --now: cannot be run (No such file or directory)" in err
 
 
@@ -152,7 +152,7 @@ def test_a_command_that_hangs_is_ended_with_what_it_started(capfd, tmp_path):
 
     run_command([sys.executable, "-S", "-c", code], FACTS, seconds=3.0)
 
-    assert "took longer than 3 s and was ended" in capfd.readouterr().err
+    assert "took longer than 3 s and was killed" in capfd.readouterr().err
     assert ready.exists()
     with held.open() as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # which only a process that has ended lets go of

@@ -57,7 +57,7 @@ def test_of_an_unknown_exchange_the_instrument_is_named():
 
     assert (exact(unknown), sessions_a_year(unknown)) == (False, 252)
     assert fallback(unknown, date(2024, 1, 2), date(2024, 1, 3)) == (
-        "weekdays; no holidays known of the exchange 'MARS' of ROCK-STK-MARS-USD"
+        "weekdays; no holidays known for the exchange 'MARS' of ROCK-STK-MARS-USD"
     )
     with pytest.raises(UsageError, match="no calendar is known for the exchange 'MARS' of ROCK-STK-MARS-USD; known"):
         time_zone(unknown)

@@ -73,7 +73,7 @@ def test_the_position_is_that_of_the_run_up_to_there(sample):
     assert (found.equity, found.cash) == (row["equity"], row["cash"])
     assert found.orders == ()
     assert f"{position.size:+,.10g} IBM/1day" in found.assumes
-    assert "since 2003-01-02 had been real, with 100,000.00 USD at the start" in found.assumes
+    assert "since 2003-01-02 had been real and it had started with 100,000.00 USD" in found.assumes
     assert str(found).startswith("SmaCross: no order at the open of 2003-")
 
 

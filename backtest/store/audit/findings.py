@@ -166,7 +166,7 @@ def _rule(bars: pa.Table, series: Series, hours: Hours) -> Iterator[Finding]:
     """Yield by which rule sessions are counted where no calendar is known."""
     first, last = (bars["time"][row].as_py() for row in (0, -1))
     if rule := fallback(hours, first.date(), last.date()):
-        yield Finding("calendar", "note", f"sessions by a rule: {rule}", first)
+        yield Finding("calendar", "note", f"sessions are assumed: {rule}", first)
 
 
 def _missing_sessions(
