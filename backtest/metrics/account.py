@@ -283,6 +283,18 @@ def alone(run: Account) -> Accounts:
     return run._alone
 
 
+def check_measurable(run: Account) -> None:
+    """
+    Check what all metrics of an account are computed from.
+
+    Raises:
+        ValueError: a return or an equity is not a number, or cannot be.
+    """
+    runs = alone(run)
+    for checked in ("raw", "curves", "mean_worth", "beside"):
+        getattr(runs, checked)
+
+
 def in_common(run: Account) -> tuple[Any, ...]:
     """Return the values that runs must share to be rows of one `Accounts`."""
     own = (run.days, run.risk_free, run.benchmark, run.common, run.periods, run.lead, run.span)

@@ -6,13 +6,15 @@ What is not defined is NaN, never 0 or infinite, and `Stats.reasons` says why.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
-from collections import Counter
+import weakref
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -24,7 +26,16 @@ from backtest.market.calendars import fallback
 from backtest.market.hours import hours_of
 from backtest.market.periods import Periods
 from backtest.market.series import FUTURE_KINDS, Series, few
-from backtest.metrics.account import Account, column, hold_name, rates_of, sample, session_ends, slippage_by_fill
+from backtest.metrics.account import (
+    Account,
+    check_measurable,
+    column,
+    hold_name,
+    rates_of,
+    sample,
+    session_ends,
+    slippage_by_fill,
+)
 from backtest.metrics.benchmark import both_begin, common_dates, common_places, compounded, periods_at
 from backtest.metrics.combination import Combination, combination_of
 from backtest.metrics.returns import SESSIONS, checked_returns, drop_nan, equity_of
@@ -61,37 +72,91 @@ class Stats(Mapping[str, float]):
     notes: tuple[str, ...] = ()  # what kept the run from doing what the strategy wanted, a sentence each
     own: Mapping[str, Metric] = field(default_factory=dict)  # the rows that are not of METRICS, but the user's
 
+    @classmethod
+    def _of(
+        cls,
+        run: Account,
+        rows: Mapping[str, Metric],
+        conventions: str,
+        extent: str,
+        currency: str,
+        notes: tuple[str, ...],
+    ) -> Stats:
+        """
+        Return the metrics of a run, each computed when it is first read: most programs read few of them.
+
+        Raises:
+            UsageError: the function of a row of the user's failed, or returned no number.
+            ValueError: a return or an equity is not a number, or cannot be.
+        """
+        check_measurable(run)
+        own = {name: metric for name, metric in rows.items() if METRICS.get(name) is not metric}
+        known = {name: metric_value(metric, run) for name, metric in own.items()}
+        stats = cls.__new__(cls)
+        vars(stats).update(
+            conventions=conventions, extent=extent, currency=currency, unit=run.unit, notes=notes, own=own,
+            _unread=_Unread(run, rows, known),
+        )  # fmt: skip
+        _limit_unread(stats)
+        return stats
+
+    if not TYPE_CHECKING:  # which knows the fields
+
+        def __getattr__(self, name: str) -> Any:  # of `numbers` and `reasons`, if not all metrics are computed
+            if name in ("numbers", "reasons"):
+                self._compute_all()
+            if name in vars(self):
+                return vars(self)[name]
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        self._compute_all()
+        return vars(self)
+
+    def _compute_all(self) -> None:
+        unread = vars(self).get("_unread")
+        if unread is not None:
+            numbers, reasons = unread.all()
+            vars(self).update(numbers=numbers, reasons=reasons)
+            vars(self).pop("_unread", None)  # and with it the account of the run
+
     def __getitem__(self, name: str) -> float:
-        return self.numbers[self._known(name)]
+        known, unread = self._known(name), vars(self).get("_unread")
+        return float(unread.value(known)) if unread is not None else self.numbers[known]
 
     def __contains__(self, name: object) -> bool:
-        return (metric_named(name, self.rows) or name) in self.numbers if isinstance(name, str) else False
+        return (metric_named(name, self.rows) or name) in self._names if isinstance(name, str) else False
 
     def get(self, name: str, default: Any = None) -> Any:
         """Return a number by its name or label; the default if there is none."""
-        return self.numbers[self._known(name)] if name in self else default
+        return self[self._known(name)] if name in self else default
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.numbers)
+        return iter(self._names)
 
     def __len__(self) -> int:
-        return len(self.numbers)
+        return len(self._names)
+
+    @property
+    def _names(self) -> Mapping[str, Any]:
+        unread = vars(self).get("_unread")
+        return self.numbers if unread is None else unread.rows
 
     def _known(self, name: object) -> str:
         """Return the name of a metric that was given by its name or its label."""
-        if isinstance(name, str) and name in self.numbers:
+        if isinstance(name, str) and name in self._names:
             return name
         found = metric_named(name, self.rows)
-        if found is not None and found in self.numbers:
+        if found is not None and found in self._names:
             return found
-        words = [*self.numbers, *(row.label for row in self.rows.values())]
+        words = [*self, *(row.label for row in self.rows.values())]
         hint = did_you_mean(name, words) if isinstance(name, str) else ""
-        raise UsageError(f"no metric {_arguments.shown(name)}; choose from {', '.join(self.numbers)}{hint}")
+        raise UsageError(f"no metric {_arguments.shown(name)}; choose from {', '.join(self)}{hint}")
 
     @property
     def rows(self) -> dict[str, Metric]:
         """The row of each number: one of METRICS, or the user's own."""
-        return {name: row for name in self.numbers if (row := self.own.get(name) or METRICS.get(name))}
+        return {name: row for name in self if (row := self.own.get(name) or METRICS.get(name))}
 
     @property
     def basis(self) -> str:
@@ -168,6 +233,40 @@ class Stats(Mapping[str, float]):
         return f"<table>{rows}</table><p><small>{html.escape(self.basis)}</small></p>"
 
 
+class _Unread(NamedTuple):
+    """The metrics of a run of which not all have been read: what they are computed from, and those that are known."""
+
+    run: Account
+    rows: Mapping[str, Metric]
+    known: dict[str, float]
+
+    def value(self, name: str) -> float:
+        """Return a metric, which is computed once."""
+        if name not in self.known:
+            self.known[name] = metric_value(self.rows[name], self.run)
+        return self.known[name]
+
+    def all(self) -> tuple[dict[str, float], dict[str, str]]:
+        """Return all metrics, and why some are not defined."""
+        found = {name: self.value(name) for name in self.rows}
+        reasons = {name: getattr(value, "reason", "undefined") for name, value in found.items() if value != value}
+        return {name: float(value) for name, value in found.items()}, reasons
+
+
+_unread: deque[weakref.ref[Stats]] = deque()
+_MOST_UNREAD = 16  # as many keep the account of their run in memory: about 100 bytes per session
+
+
+def _limit_unread(stats: Stats) -> None:
+    """Compute all metrics of the oldest where there are many of which not all were read."""
+    _unread.append(weakref.ref(stats))
+    while len(_unread) > _MOST_UNREAD:
+        with contextlib.suppress(IndexError):  # another thread was faster
+            oldest = _unread.popleft()()
+            if oldest is not None:
+                oldest._compute_all()
+
+
 class Measured(RunRecord):
     """A run's record with its metrics, each computed once."""
 
@@ -232,7 +331,6 @@ def measure(
     currency = result.currency
     costs = f"equity at session ends after all costs{_rules(run, result)}"
     conventions = f"{_yardstick(run)}, {_conditions(result)}, {costs}."
-    stats = _stats(run, rows, conventions, _extent(result.spec, run, currency), currency)
     notes = (
         *_of_combination(result),
         *notes_of(result),
@@ -243,7 +341,7 @@ def measure(
         *_of_fees(result),
         *_of_interest(result),
     )
-    return replace(stats, notes=notes)
+    return Stats._of(run, rows, conventions, _extent(result.spec, run, currency), currency, notes)
 
 
 def with_metrics(result: _Measured, metrics: Iterable[Metric]) -> _Measured:
@@ -541,7 +639,8 @@ def measured(
         benchmark=next(iter(others), None), lead=lead, unit=yearly.unit, whose=yearly.whose,
     )  # fmt: skip
     rows = {name: metric for name, metric in METRICS.items() if metric.group in _OF_RETURNS}
-    return _stats(run, rows, f"{_yardstick(run)}.", f"{_sessions(run)}.", "")
+    numbers, reasons = _Unread(run, rows, {}).all()
+    return Stats(numbers, f"{_yardstick(run)}.", f"{_sessions(run)}.", "", reasons, run.unit)
 
 
 def _beside(
@@ -565,14 +664,6 @@ def _beside(
     count = periods_at(yearly.count, places)
     whose = yearly.whose if count == yearly.count else "those that both have"
     return common, sampled, other, risk_free, replace(yearly, count=count, whose=whose)
-
-
-def _stats(run: Account, rows: Mapping[str, Metric], conventions: str, extent: str, currency: str) -> Stats:
-    found = {name: metric_value(metric, run) for name, metric in rows.items()}
-    reasons = {name: getattr(value, "reason", "undefined") for name, value in found.items() if value != value}
-    numbers = {name: float(value) for name, value in found.items()}
-    own = {name: metric for name, metric in rows.items() if METRICS.get(name) is not metric}
-    return Stats(numbers, conventions, extent, currency, reasons, run.unit, own=own)
 
 
 def check_result(given: Any, name: str) -> Measured:
