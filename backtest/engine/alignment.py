@@ -32,11 +32,12 @@ def align(bars: _Tables, rule: str) -> tuple[_Tables, _Notes]:
     """
     Return the bars aligned by a rule of ALIGNMENTS, and what the rule changed, by the series' short names.
 
-    Series of one bar size are aligned with each other; of different sizes, the larger bar shows when it is complete.
+    Series with the same bar size are aligned with each other; with different sizes, the larger bar appears when it is
+    complete.
 
     Raises:
         UsageError: there is no such rule.
-        NoBars: the rule leaves none, or asks for equal times and they are not.
+        NoBars: the rule leaves no bars, or requires equal times and they differ.
     """
     if rule not in ALIGNMENTS:
         raise UsageError(f"no alignment {rule!r}; {there_are(rule, ALIGNMENTS)}")
@@ -141,7 +142,7 @@ def mixes_clocks(strategies: Sequence[Any], datas: list[Any]) -> bool:
     Return whether an indicator reads feeds whose bars have different times.
 
     Backtrader's indicators over all bars at once pair the first bar of one feed with the first of the other, whatever
-    their times: of such feeds that is the future, or an IndexError. Bar by bar they pair what is known.
+    their times: with such feeds they read the future, or raise an IndexError. Bar by bar they pair what is known.
     """
     if len(datas) < 2:
         return False
@@ -163,7 +164,7 @@ def mixes_clocks(strategies: Sequence[Any], datas: list[Any]) -> bool:
 
 
 def _indicators_of(strategies: Iterable[Any]) -> list[Any]:
-    """Return all indicators, those inside others too."""
+    """Return all indicators, including those inside others."""
     return [one for strategy in strategies for one in _below(strategy)]
 
 
@@ -171,8 +172,8 @@ def hide_what_has_not_begun(strategies: Iterable[Any], datas: list[Any]) -> None
     """
     Make feeds and indicators NaN before their first bar.
 
-    A line that has not begun stands at -1, which in a preloaded one is the last value of all: the future. Slots at
-    the end, which Backtrader's cursor never reaches, stand there instead; as many as anything looks back.
+    The cursor of a line that has not begun is at -1, which in a preloaded line is the last value of all: the future. So
+    NaN slots are appended, which Backtrader's cursor never reaches; as many as the longest look-back.
     """
     indicators = _indicators_of(strategies)
     longest = max(one._minperiod for one in [*indicators, *datas])
@@ -185,11 +186,11 @@ def hide_what_has_not_begun(strategies: Iterable[Any], datas: list[Any]) -> None
 
 class _ExtendedArray(array):  # type: ignore[type-arg]
     """
-    The values of a line that was extended: what is written goes where it goes in a line without the extra slots.
+    The values of an extended line: writes go to the same place as in a line without the extra slots.
 
-    An indicator that writes behind the present bar, such as Ichimoku's lagging span, writes before its first bar at
-    first, which is the end of the array; one that writes ahead gets an IndexError. In a slot there, the cursor would
-    meet that number later.
+    An indicator that writes behind the current bar, such as Ichimoku's lagging span, first writes before its first bar,
+    which is the end of the array; one that writes ahead gets an IndexError. If these writes went into an extra slot,
+    the cursor would read them later.
     """
 
     extension = 0
@@ -212,8 +213,8 @@ def without_hidden_bars(broker: Any, datas: list[Any]) -> Iterator[None]:
     """
     Let a broker work with feeds that have not begun, whose hidden bars are NaN.
 
-    Backtrader multiplies the size of each position that somebody looked at with the close: a flat one is worth nothing.
-    An order in such a feed has neither a price nor a time, and is refused.
+    Backtrader multiplies the size of each position that was ever read by the close; here a flat position is worth 0. An
+    order for such a feed has neither a price nor a time, and is refused.
     """
     if not isinstance(broker, bt.brokers.BackBroker):
         yield

@@ -23,8 +23,9 @@ class CashFlows:
     """
     Cash that a broker received other than by trading, and the bar of each amount.
 
-    A broker whose `cash` is set tells it by `heard`. What `add_cash` announces comes in with the broker's next bar,
-    after its fills; what is set comes in after the bar at which it is. So each flow counts from the end of its bar on.
+    A broker reports an assignment to its `cash` by calling `heard`. Cash from `add_cash` arrives with the broker's next
+    bar, after its fills; cash that is set arrives after the current bar. So each flow counts from the end of its bar
+    on.
     """
 
     def __init__(self, broker: Any, recorder: Any, cash: float) -> None:
@@ -107,7 +108,7 @@ class _Additions(deque[float]):
 
 
 class _Heard:
-    """A broker that tells its flows when cash is set: by `set_cash`, or straight."""
+    """A broker that reports flows when cash is set, by `set_cash` or by assignment."""
 
     flows: CashFlows
 
@@ -126,7 +127,7 @@ def _nobody() -> None:
 
 
 def _hear(broker: Any) -> None:
-    """Let a broker of Backtrader's loops tell its flows, in place; that of a lean run does so itself."""
+    """Make a broker of Backtrader's loops report its flows, in place; the broker of a lean run does so itself."""
     kind: Any = type(broker)
     broker.__class__ = _heard(kind)
 

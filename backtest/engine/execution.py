@@ -47,12 +47,12 @@ class Slippage:
         """
         Read "" (none), "5bp" (basis points), "0.01" or "money:0.01" (per share), "1tick", "impact:0.1" or "spread".
 
-        "impact:0.1" is the square-root law: an order as large as the bar's volume moves the price by a tenth, one of
-        a hundredth of it by a hundredth. "spread" is half the distance of the stored BID and ASK bars at the open;
-        "spread:2" is twice that.
+        "impact:0.1" is the square-root law: an order as large as the bar's volume moves the price by a tenth, an order
+        of a hundredth of the volume by a hundredth. "spread" is half the difference between the stored BID and ASK bars
+        at the open; "spread:2" is twice that.
 
         Raises:
-            UsageError: it is none of them.
+            UsageError: it is none of these.
         """
         example = "write 5bp, 0.01 (money per share), 1tick (of a contract), impact:0.1, or spread"
         if text in ("", "spread"):
@@ -70,7 +70,7 @@ class Slippage:
 
 
 class _ByOrder:
-    """A broker that charges an order as a whole, where its commission model knows how: see `OrderBill`."""
+    """A broker that charges an order as a whole, if its commission model supports that: see `OrderBill`."""
 
     def _execute(self, order: Any, *rest: Any, **named: Any) -> Any:
         bill = bill_of(self.getcommissioninfo(order.data), order)  # type: ignore[attr-defined]  # of Backtrader's broker
@@ -82,7 +82,7 @@ class _ByOrder:
 
 
 def charge_by_order(broker: Any) -> None:
-    """Let a broker of Backtrader's own loops charge orders as a whole; that of a lean run does so itself."""
+    """Make a broker of Backtrader's own loops charge orders as a whole; the broker of a lean run does so itself."""
     kind: Any = type(broker)
     if not issubclass(kind, _ByOrder) and any(map(charges_by_order, broker.comminfo.values())):
         broker.__class__ = _by_order(kind)
@@ -97,12 +97,12 @@ class MarketBroker(_ByOrder, bt.brokers.BackBroker):
     """
     Backtrader's broker, with prices that depend on the order's size and on the spread; never outside the bar.
 
-    A limit is a limit: it slips no further than to its price.
+    Slippage never moves a limit order past its limit.
 
     Attributes:
-        clipped: how many fills would have slipped out of their bar.
+        clipped: how many fills would have slipped outside their bar.
         asked: the prices without slippage of an order's fills, by its reference.
-        as_priced: the references of orders that do not slip.
+        as_priced: the references of orders without slippage.
     """
 
     slippage = Slippage("")
@@ -166,7 +166,7 @@ class MarketBroker(_ByOrder, bt.brokers.BackBroker):
 
 
 def half_spread(known: tuple[list[float], list[float]], stamp: float) -> float:
-    """Return half the spread of a bar, by its stamp; 0 where the quotes have no such bar."""
+    """Return half the spread of a bar, by its timestamp; 0 if the quotes have no such bar."""
     stamps, halves = known
     at = bisect_left(stamps, stamp)
     return halves[at] if at < len(stamps) and stamps[at] == stamp else 0.0
@@ -177,12 +177,12 @@ _Bar = tuple[float, int]  # its stamp, and the place of the small bar in it, if 
 
 class VolumeCap:
     """
-    A filler for Backtrader's broker: no more than a share of a bar's volume, in whole shares, for all orders in it.
+    A filler for Backtrader's broker: at most a fraction of a bar's volume, in whole shares, for all its orders.
 
-    What is left of an order waits for the next bar. A bar without volume sets no limit. Coins go by their own step.
+    The rest of an order waits for the next bar. A bar without volume sets no limit. Coins use their own smallest size.
 
     Attributes:
-        nothing: in how many bars the share of a volume was less than the smallest size, so that an order got nothing.
+        nothing: the number of bars in which that fraction was below the smallest size, so that an order got nothing.
     """
 
     def __init__(self, share: float) -> None:
@@ -190,7 +190,7 @@ class VolumeCap:
         self._taken: dict[str, tuple[_Bar, float]] = {}  # by the feed's name: the bar, and how much of it
 
     def __call__(self, order: Any, price: float, ago: int) -> float:
-        """Return how much of the order is filled in this bar, and take it."""
+        """Return how much of the order fills in this bar, and deduct it from the volume."""
         filled = self.left(order, ago)
         stamp, taken = self._bar(order, ago)
         self.nothing += not filled and not taken and order.data.volume[ago] > 0
@@ -198,7 +198,7 @@ class VolumeCap:
         return filled
 
     def left(self, order: Any, ago: int) -> float:
-        """Return how much of the order may be filled in this bar."""
+        """Return how much of the order may fill in this bar."""
         volume: float = order.data.volume[ago]
         wanted = float(abs(order.executed.remsize))
         if not volume >= 0:  # not a number: a series of quotes has none
@@ -219,7 +219,7 @@ _STEPS = {"CRYPTO": 1e-8}  # by the kind of an instrument; of all others whole s
 
 
 def smallest_size(data: Any) -> float:
-    """Return the smallest size that is traded of what a feed is of, and of which all sizes are multiples."""
+    """Return the smallest tradable size of a feed's instrument; all sizes are multiples of it."""
     return _smallest_size_of(data._name)
 
 
@@ -232,7 +232,7 @@ def _smallest_size_of(name: str) -> float:
 
 
 def in_steps(size: float, step: float, nearest: bool = False) -> float:
-    """Return a size as a multiple of a step: the next below, or the nearest; a whole number for a step of 1."""
+    """Return a size rounded down, or to the nearest, multiple of a step; a whole number for a step of 1."""
     if step == 1:
         return round(size) if nearest else math.floor(size)
     unit = Decimal(repr(step))
@@ -241,9 +241,9 @@ def in_steps(size: float, step: float, nearest: bool = False) -> float:
 
 class CashInterest(bt.Analyzer):
     """
-    Pays interest on idle cash, by the day (365 a year): what is not the proceeds of shares sold short.
+    Pays daily interest (365 days per year) on idle cash, which excludes the proceeds of short sales.
 
-    What a bar's cash has earned until the next is paid with the one after it.
+    The interest that a bar's cash earns until the next bar is paid with the bar after that.
     """
 
     params = (("rate", 0.0),)
@@ -257,7 +257,7 @@ class CashInterest(bt.Analyzer):
         self.next()
 
     def next(self) -> None:
-        """Pay for the days since the bar before."""
+        """Pay interest for the days since the previous bar."""
         if self.strategy.datetime[0] <= getattr(self.strategy, "_window_begins", 0.0):
             return  # what is before is a warm-up
         broker, day = self.strategy.broker, int(self.strategy.datetime[0])
@@ -269,7 +269,7 @@ class CashInterest(bt.Analyzer):
 
 
 def _worth_of_short(broker: Any, data: Any) -> float:
-    """Return what a position is worth, negative, if it is short; 0 if not."""
+    """Return the value of a short position, negative; 0 for any other."""
     size, model = min(held_size(broker, data), 0), broker.getcommissioninfo(data)
     if type(model) is not Converted:
         return float(size * data.close[0])
@@ -290,7 +290,7 @@ def held_size(broker: Any, data: Any) -> float:
 
 def check_market(brokerage: Brokerage) -> None:
     """
-    Refuse what cannot be of slippage, volume cap, fills, borrow fee and interest.
+    Refuse invalid settings of slippage, volume cap, fills, borrow fee and interest.
 
     Raises:
         UsageError: a number or a word is invalid.
@@ -318,13 +318,13 @@ def check_market(brokerage: Brokerage) -> None:
 
 def borrowing_by(brokerage: Brokerage, fees: Mapping[Series, pa.Table]) -> Borrowing | StoredFees:
     """
-    Return what borrowing costs.
+    Return the borrow fees of a run.
 
     Args:
-        fees: the stored ones of each series, where these are asked for.
+        fees: the stored fees of each series, if the run uses these.
 
     Raises:
-        UsageError: a rule is none.
+        UsageError: a rule is invalid.
     """
     return StoredFees.of(fees) if brokerage.borrow == STORED else Borrowing.parse(_borrow_rules(brokerage))
 
@@ -332,7 +332,7 @@ def borrowing_by(brokerage: Brokerage, fees: Mapping[Series, pa.Table]) -> Borro
 def commission_model(
     borrowing: Borrowing | StoredFees, costs: Costs, series: Series, terms: Terms, feed: Any, traded: MonthlyVolume
 ) -> Any:
-    """Return the commission model of a series, by its product and terms, which also charges what borrowing costs."""
+    """Return the commission model of a series, by its product and terms, which also charges borrow fees."""
     made = trade_by(model_for(costs_for(costs, series), feed, traded), terms)
     lent = terms.model or series.instrument.kind not in CONTRACT_KINDS  # contracts are not
     return borrowing.charge(made, feed._name) if lent else made
@@ -348,14 +348,14 @@ def set_up_market(
     """
     Set up a Cerebro's broker.
 
-    Slippage is not left to Backtrader's `slip_perc`, by which a limit to sell slips below the low of its bar.
-    Slippage, a volume cap and fills at the close go Backtrader's way, not the lean loop's.
+    Backtrader's `slip_perc` is not used: with it a sell limit slips below the low of its bar. Slippage, a volume cap
+    and fills at the close use Backtrader's own loop, not the lean one.
 
     Args:
-        ticks: the smallest step of the price, by the name of the feed; 0 where it is not known.
+        ticks: the smallest step of the price, by the name of the feed; 0 if unknown.
 
     Raises:
-        UsageError: slippage is in ticks, and that of a series is not known.
+        UsageError: slippage is in ticks, and the tick of a series is unknown.
     """
     slippage = Slippage.parse(brokerage.slippage)
     if slippage.kind == "ticks" and (unknown := [name for name, tick in ticks.items() if not tick]):

@@ -90,12 +90,12 @@ class ArrowFeed(bt.feed.DataBase):
         self.home()
 
     def _forget(self) -> None:
-        """Let go of the lines that nobody reads once a single run is over."""
+        """Release the lines that nothing reads after a single run."""
         for name in ("volume", "openinterest") if self.p.single else ():
             getattr(self.lines, name).array = array("d")
 
     def _values_of(self, bars: pa.Table, name: str, whole: bool) -> Any:
-        """Return the values of a line in the bars, as an array of one's own."""
+        """Return a copy of the values of a line in the bars."""
         ready = self._ready if whole else None
         if ready is not None and name in ready:
             return ready[name][:]
@@ -158,7 +158,7 @@ class ArrowFeed(bt.feed.DataBase):
 
 
 class _NoLine(AttributeError):
-    """A feed has no line of a name; whoever only asks whether it has does not wait for the words."""
+    """A feed has no line of this name; the text is built only if it is read: some code only checks for the line."""
 
     def __init__(self, name: str, lines: tuple[str, ...]) -> None:
         super().__init__(name, lines)
@@ -169,7 +169,7 @@ class _NoLine(AttributeError):
 
 
 def _refuse_line(lines: Any, name: str) -> NoReturn:
-    """Raise the error of a line that a feed does not have; Python asks here when it has found nothing."""
+    """Raise the error about a missing line; Python calls this when it has found no attribute."""
     if name.startswith("_"):
         raise AttributeError(name)
     raise _NoLine(name, lines.getlinealiases())
@@ -182,7 +182,8 @@ def replay(bars: pa.Table, series: Series | str, **params: Any) -> ArrowFeed:
     """
     Return a Backtrader feed of the bars, usable in any Cerebro.
 
-    An extra column is a line of its name, as `lines` and `params` add to `PandasData`: `data.signal[0]`, NaN for null.
+    An extra column becomes a line of its name, as if added to `PandasData` by `lines` and `params`: `data.signal[0]`,
+    NaN for null.
 
     Args:
         bars: columns as in `bars.schema()`, then extra ones, as `Store.read` returns them.
@@ -260,13 +261,14 @@ def close_stamps(bars: pa.Table, size: BarSize) -> np.ndarray:
     """
     Return when each bar is complete, as Backtrader's numbers (days since 0001-01-01, UTC).
 
-    An intraday bar: its opening plus its size. A daily or longer one: the end of the day it is stamped with.
+    For an intraday bar that is its opening plus its size, for a daily or longer bar the end of the day of its
+    timestamp.
     """
     return np.concatenate([*_parts(bars, "datetime", size)])
 
 
 def _parts(bars: pa.Table, name: str, size: BarSize) -> Iterator[np.ndarray]:
-    """Yield the values of a line chunk by chunk: a stored series is in many, and need not be put in one piece."""
+    """Yield the values of a line chunk by chunk: a stored series has many, which need not be joined."""
     if not len(bars):
         return
     if name == "openinterest":
@@ -296,7 +298,7 @@ def _days(microseconds: np.ndarray, numbers: np.ndarray) -> None:
 
 
 def _session_times(stamps: np.ndarray, series: Series, hours: Hours, filled: bool) -> SessionTimes:
-    """Return the sessions of bars; of a feed that was `filled` they end with the last bar that there was."""
+    """Return the sessions of bars; in a forward-filled feed they end with the last real bar."""
     edges = np.round((stamps[[0, -1]] - _EPOCH) * 86_400).astype("datetime64[s]")
     known = sessions_around(edges[0], edges[1], series, hours)
     over = _stamps_of(known.ends + np.timedelta64(series.size.seconds, "s")) - _MILLISECOND
@@ -313,7 +315,7 @@ def _session_times(stamps: np.ndarray, series: Series, hours: Hours, filled: boo
 
 
 def _idle_time(closes: np.ndarray, lasts: np.ndarray) -> float:
-    """Return how long, in days, there are no bars any more before the close of a calendar that knows it roughly."""
+    """Return the time, in days, between the last bars and the close of a calendar with approximate hours."""
     known = (closes - lasts)[:-1]  # the bars may end within the last session
     return max(float(np.median(known)), 0.0) if len(known) else 0.0
 

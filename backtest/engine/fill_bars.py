@@ -1,4 +1,4 @@
-"""When within its bar an order filled, and so which prices a round trip saw: `extremes_of`."""
+"""When within its bar an order filled, and so which prices count for a round trip: `extremes_of`."""
 
 from __future__ import annotations
 
@@ -26,13 +26,14 @@ def extremes_of(
     """
     Return the data for the lowest and the highest price of round trips.
 
-    Seen are the prices of both fills and of all bars between them. Of its own bar, a fill at the open sees all, and
-    one at the close nothing; one within it, by a limit or a stop, sees the close after it, or the open before it: in
-    which order the bar had its low and its high is not known.
+    They include the prices of both fills and of all bars between them. An entry at the open includes all of its own
+    bar, an entry at the close none of it; for exits it is the reverse. A fill within its bar, by a limit or a stop,
+    includes only the close after an entry, or the open before an exit, since the order of the bar's low and high is
+    unknown.
 
     Args:
-        feeds: whose lines are what a run saw, in the order of `series`.
-        at_close: whether market orders are filled at the close of the bar at which they are given.
+        feeds: the feeds of the run, in the order of `series`.
+        at_close: whether market orders fill at the close of the bar in which they are submitted.
     """
     number_of = {feed._name: number for number, feed in enumerate(feeds)}
     numbers = np.array([number_of[name] for name in fills["series"].to_pylist()], np.int64)
@@ -94,5 +95,5 @@ def extremes_between_fills(
 
 
 def _line(feed: Any, name: str) -> np.ndarray:
-    """Return a line of a feed, without the slots that a run over several clocks puts behind it."""
+    """Return a line of a feed, without the slots that a run over several clocks appends to it."""
     return np.frombuffer(getattr(feed.lines, name).array)[: feed.buflen()]

@@ -76,7 +76,7 @@ def _open_order(order: Any, broker: Any, series: list[Series], numbers: dict[int
 
 
 def _rivals(order: Any, broker: Any) -> list[int]:
-    """Return the references of those of which only one is to be filled: as `oco`, or the two ends of a bracket."""
+    """Return the references of the orders of which only one may fill: `oco` orders, or the two exits of a bracket."""
     # Backtrader's own tables: of each order the leader of its group, and of each leader the group.
     group = broker._ocol.get(broker._ocos.get(order.ref), [])
     ends = broker._pchildren.get(order.parent.ref, []) if order.parent is not None else []
@@ -87,8 +87,8 @@ def _refused(broker: Any) -> set[int]:
     """
     Return the references of those that the broker would refuse at the next bar, for lack of cash or by its account.
 
-    Of the former it is what `check_submitted` of Backtrader's broker does then, from the same cash and positions,
-    without doing it.
+    For lack of cash, this repeats the check of `check_submitted` in Backtrader's broker, from the same cash and
+    positions, without side effects.
     """
     if getattr(broker, "rules", None) is not None:
         found: set[int] = broker.rules.refused_of(broker) if broker.p.checksubmit else set()

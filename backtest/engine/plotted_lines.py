@@ -33,9 +33,9 @@ def plotted_lines(strategy: Any, series: list[Series], begins: float = 0.0) -> p
     """
     Return the lines that `cerebro.plot()` would draw for a strategy that ran on these series.
 
-    They are those of the strategy's own indicators and observers, not of indicators inside these; without those whose
-    `plotinfo` says plot=False or plotskip, and those on a series or an indicator that is not drawn. Bars up to
-    `begins`, as Backtrader counts time, are left out.
+    They are the lines of the strategy's own indicators and observers, not of indicators inside these, and not of those
+    with plot=False or plotskip in their `plotinfo`, or on a series or an indicator that is not drawn. Bars up to
+    `begins`, in Backtrader's days, are omitted.
     """
     all_drawn = _all_drawn(strategy)
     numbers = {id(drawn.owner): number for number, drawn in enumerate(all_drawn)}

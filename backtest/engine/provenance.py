@@ -84,8 +84,8 @@ def module_files(strategy: Strategy, params: Mapping[str, Any] | None = None) ->
     """
     Return the modules that a strategy imports, directly or indirectly, without those of packages.
 
-    Those that it will import only while it runs are among them, as far as its text names them; and so are those of
-    classes and functions among its parameters.
+    This includes modules that it imports only while it runs, as far as its text names them, and those of classes and
+    functions among its parameters.
     """
     home, space = source_file(strategy), strategy.space
     beside = _space_beside(home.parent if home else Path.cwd(), Path.cwd())
@@ -105,7 +105,7 @@ def module_hashes(strategy: Strategy, params: Mapping[str, Any] | None = None) -
     """
     Return the SHA-256 of each of `module_files`: of the loaded source, if there is one.
 
-    Of a parameter that was typed at a prompt or in a notebook there is one by its own name.
+    A parameter that was typed at a prompt or in a notebook has its own entry, by its name.
     """
     loaded = strategy.space.sources if strategy.space else {}
     found = {
@@ -118,7 +118,7 @@ def module_hashes(strategy: Strategy, params: Mapping[str, Any] | None = None) -
 
 
 def _is_typed(name: str) -> bool:
-    """Return whether the thing of a name was typed at a prompt or in a notebook, or stands in the script that runs."""
+    """Return whether the object of a name was typed at a prompt or in a notebook, or is in the running script."""
     module = name.partition(":")[0]
     if ":" not in name or module == "" or module.partition(".")[0] in sys.stdlib_module_names - {"__main__"}:
         return False
@@ -147,7 +147,7 @@ def describe_costs(row: Costs) -> dict[str, Any]:
 
 
 def _by_product(spec: RunSpec, costs: Costs) -> dict[str, Any]:
-    """Return what each series is charged where that is not what the name of the costs says of US stocks."""
+    """Return the charges of each series, if they differ from those that the costs' name gives for US stocks."""
     products = {}
     for series in map(Series.parse, spec.series):
         if (row := row_of(costs, series)) is not None:
@@ -184,7 +184,7 @@ def _stored(store: Reader, series: Series) -> dict[str, Any]:
 
 
 def _packages(code: Sequence[Path]) -> list[str]:
-    """Return what else is installed of what the files of a strategy import."""
+    """Return the further installed packages that a strategy's files import."""
     tops = {name.partition(".")[0] for file in code for name in imported_names(file, "", changed(file))}
     named = {_DISTRIBUTIONS.get(top, top) for top in tops - sys.stdlib_module_names - {"backtest"}}
     return sorted(name for name in named - {*_PACKAGES} if _version(name) != _MISSING)
@@ -195,19 +195,19 @@ def _package(strategy: Strategy) -> str:
 
 
 def _located(name: str, beside: ImportSpace) -> dict[str, tuple[Path, str]]:
-    """Return file and package of the modules that a name stands for in a class from Python: loaded, or to be found."""
+    """Return file and package of the modules that a name refers to, loaded or not, in a class from Python."""
     file = _local_file(name)
     return {name: (file, package_of(name, file))} if file else beside.located(name)
 
 
 @lru_cache(maxsize=64)
 def _space_beside(folder: Path, root: Path) -> ImportSpace:
-    """Return where modules of a class from Python are looked for that are not loaded yet; none is loaded by it."""
+    """Return the space that finds modules, not loaded yet, of a class from Python; it loads none of them."""
     return ImportSpace(folder / "__main__.py", root)
 
 
 def _local_file(name: str) -> Path | None:
-    """Return the file of a loaded module if neither Python, nor an installed package, nor this one brought it."""
+    """Return the file of a loaded module, unless it belongs to Python, an installed package, or this package."""
     file, top = getattr(sys.modules.get(name), "__file__", None), name.partition(".")[0]
     if not file or not file.endswith(".py") or top == "backtest" or top in sys.stdlib_module_names:
         return None
@@ -229,9 +229,10 @@ def _version(name: str) -> str:
 @cache
 def _versions() -> dict[str, str]:
     """
-    Return the versions of what is installed, as the folders that pip keeps of them are named.
+    Return the versions of installed packages, from the names of pip's metadata folders.
 
-    `importlib.metadata` knows more, and parses a mail for each: a fortieth part of a first run.
+    `importlib.metadata` knows more, but parses an e-mail header for each package: a fortieth of the time of a first
+    run.
     """
     found: dict[str, str] = {}
     for folder in filter(os.path.isdir, sys.path):
@@ -243,7 +244,7 @@ def _versions() -> dict[str, str]:
 
 
 def _plain(name: str) -> str:
-    """Return the name of a distribution as it is compared; PEP 503 and what folders make of it."""
+    """Return the normalised name of a distribution: by PEP 503, and as it appears in folder names."""
     return name.lower().replace("-", "_").replace(".", "_")
 
 
@@ -262,7 +263,7 @@ def _commit(code: Sequence[Path]) -> dict[str, Any]:
 
 
 def _state(root: Path, files: Sequence[Path]) -> tuple[tuple[int, int], ...]:
-    """Return the times of the last commit, of what is staged, and of the files: while they stay, so does the answer."""
+    """Return the times of the last commit, the index and the files: as long as they stay, so does the answer."""
     marks = [root / ".git" / name for name in ("logs/HEAD", "HEAD", "index")]
     return tuple(changed(one) for one in (*marks, *files) if one.exists())
 

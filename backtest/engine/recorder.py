@@ -43,7 +43,7 @@ class Recorder(bt.Analyzer):
     """
     Records equity, cash, positions and closes after each bar, and every order.
 
-    An order that is over becomes a row of numbers at once: Backtrader's own takes seven kilobytes.
+    A finished order becomes a row of numbers at once: Backtrader's own object takes seven kilobytes.
     """
 
     params: Any = (("ticks", {}),)  # the smallest step of the price by the feed's name, where it is known
@@ -68,14 +68,14 @@ class Recorder(bt.Analyzer):
             self._over.add(order)
 
     def take(self, history: History) -> None:
-        """Take all bars at once, after a run in the lean loop, which does not call `next` then."""
+        """Read all bars at once after a run in the lean loop, which does not call `next`."""
         self.stamps, self.equity, self.cash = history.stamps, history.equity, history.cash
         self.positions, self.closes = history.positions, history.closes
         if history.walked is not None:
             self._over.take(history.walked, [data._name for data in self.datas])
 
     def next(self) -> None:
-        """Take one row; Backtrader calls this for bars of the warm-up too."""
+        """Record one row; Backtrader calls this for bars of the warm-up too."""
         broker = self.strategy.broker
         self.stamps.append(self.strategy.datetime[0])
         self.equity.append(broker.getvalue())
@@ -167,10 +167,10 @@ def order_tables(
     Return the table of orders by ref, and that of their fills by time.
 
     Args:
-        orders: a row an order, as `Recorder` keeps them: ref, place in names, whether it buys, kind, status, size,
-            stamp, size filled, its price and costs, and the stamp of its end.
-        fills: a row per fill: ref, place in names, stamp, size, price, costs.
-        names: of the feeds.
+        orders: one row per order, as `Recorder` keeps them: ref, position in names, whether it buys, kind, status,
+            size, timestamp, filled size with its price and costs, and the timestamp of its end.
+        fills: one row per fill: ref, position in names, timestamp, size, price, costs.
+        names: the names of the feeds.
     """
     import pyarrow as pa
 
@@ -220,7 +220,7 @@ def _columns(rows: np.ndarray, whole: int) -> list[np.ndarray]:
 
 
 def _paid(price: Any) -> float:
-    """Return the price of a fill; one that is a line is what the line has at the bar of the fill, which is this one."""
+    """Return the price of a fill; of a line, its value at the bar of the fill, which is the current one."""
     paid: float = price[0] if isinstance(price, bt.LineRoot) else price
     return paid
 
@@ -257,7 +257,7 @@ class KnownRows:
     """
     The columns of an account that depend on the bars alone, cached from the last run.
 
-    Runs on the same bars mostly have the same rows: whoever makes many of them keeps one of these.
+    Runs on the same bars usually have the same rows: code that makes many such runs keeps one of these.
     """
 
     def __init__(self) -> None:
@@ -285,11 +285,11 @@ def account_table(
     Return the account after each bar: time, session, equity, cash, position and close of each series, and flows.
 
     Args:
-        clock: whose sessions the bars belong to.
-        compared: bars of the benchmark with its hours, if one was asked for.
-        known: what a run before on the same bars had.
-        exchange: rates, of a run whose prices are not all in the currency of its account; then rate.n is money of it
-            per unit of price of the n-th series, and the benchmark is converted.
+        clock: the series whose sessions the bars belong to.
+        compared: the bars of the benchmark with its hours, if there is one.
+        known: the columns of an earlier run on the same bars.
+        exchange: the exchange rates, if not all prices are in the account's currency; then rate.n is money of the
+            account per unit of price of the n-th series, and the benchmark is converted.
 
     Raises:
         UsageError: the strategy never saw a bar.
@@ -330,7 +330,7 @@ def _of_bars(
     compared: tuple[pa.Table, Hours] | None,
     exchange: Exchange | None,
 ) -> dict[str, Any]:
-    """Return the columns of an account that rest on the bars alone."""
+    """Return the columns of an account that depend on the bars alone."""
     times = bar_times(stamps, series)
     days = _days_of_rows(stamps, times, datas, series, clock)
     columns = {"time": arrays.stamps(times), "session": arrays.days(days)}
@@ -364,13 +364,13 @@ def _days_of_rows(
     stamps: np.ndarray, times: np.ndarray, datas: list[Any], series: list[Series], clock: SessionClock
 ) -> np.ndarray:
     """
-    Return the date of the session that the bar of each row belongs to, by the series that measures; the dates rise.
+    Return the ascending dates of the sessions of each row's bar, by the series that measures the run.
 
-    A row is identified by its stamp alone, which is a bar's opening plus its size: which bar it was is looked up where
-    series have several sizes. Of bars that end together, the shortest says where the row belongs.
+    A row is identified only by its timestamp, a bar's opening plus its size; if series have several sizes, the bar is
+    looked up. Of bars that end together, the shortest determines the session.
 
     Args:
-        times: of the stamps.
+        times: the times of the timestamps.
     """
     sizes = {0 if one.size.daily else one.size.seconds for one in series}
     if sizes == {0}:
@@ -401,7 +401,7 @@ def with_rates_of_fills(
     fills: pa.Table, orders: pa.Table, datas: list[Any], series: list[Series], exchange: Exchange
 ) -> pa.Table:
     """
-    Return the fills with `rate`, money of the account per unit of price, as each was booked at: see `Converting`.
+    Return the fills with `rate`, the money of the account per unit of price at which each was booked: see `Converting`.
 
     Args:
         datas: the feeds, in the order of the series.
@@ -428,15 +428,15 @@ def _beside(
     factors: np.ndarray | None = None,
 ) -> np.ndarray:
     """
-    Return the close of the benchmark that each row is compared with, NaN where there is none since the row before.
+    Return the benchmark's close for each row, NaN if there is no new one since the previous row.
 
-    The last row of a session is compared with the last bar of the benchmark's session of that date, whatever the bars'
-    sizes; a row before it with the last bar that was complete.
+    The last row of a session is compared with the last bar of the benchmark's session of that date, whatever the bar
+    sizes; an earlier row with the last complete bar.
 
     Args:
         days: the session of each row.
         by_dates: whether the times of the rows are dates.
-        factors: by which the close of each bar is money of the account.
+        factors: the factors that convert each close into money of the account.
     """
     opened, closes = arrays.numbers(bars["time"]).astype("datetime64[us]"), arrays.numbers(bars["close"])
     closes = closes if factors is None else closes * factors

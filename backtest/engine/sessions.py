@@ -1,9 +1,8 @@
 """
 Orders and timers by an exchange's sessions; Backtrader uses a time of day, by default midnight in UTC.
 
-An order at the close is filled at the last close of its session, and an order for the day ends with its session. Of a
-feed that knows no sessions, such as one of daily bars, both stay Backtrader's own. No order is filled in a bar that
-stands for a missing one.
+An order at the close fills at the last close of its session, and a day order ends with its session. For a feed without
+sessions, such as one of daily bars, both remain as in Backtrader. No order fills in a bar that replaces a missing one.
 """
 
 from __future__ import annotations
@@ -26,8 +25,8 @@ class SessionTimes(NamedTuple):
     """
     The sessions of a feed's bars: their dates, their opening times, and the timestamps at which they end.
 
-    A session ends with its last bar, or at its close if the last bars are missing. Where a calendar knows closes only
-    roughly, as for futures, the close is the time at which the last bars mostly end.
+    A session ends with its last bar, or at its close if the last bars are missing. If a calendar has only approximate
+    closes, as for futures, the close is the time at which the last bars usually end.
     """
 
     days: list[date]
@@ -37,16 +36,16 @@ class SessionTimes(NamedTuple):
 
 
 def know_any(datas: list[Any]) -> bool:
-    """Return whether any of some feeds knows its sessions, or has bars that stand for missing ones."""
+    """Return whether any of some feeds knows its sessions, or has bars that replace missing ones."""
     return any(_knows_sessions(data) or getattr(data, "_made_up", None) for data in datas)
 
 
 def given(order: Any, at_the_close: bool) -> None:
     """
-    Let a new order end with the session in which it can fill, if its feed knows sessions.
+    Make a new order end with the session in which it can fill, if its feed knows sessions.
 
     Args:
-        at_the_close: whether orders at the market are filled at the close of the bar in which they are given.
+        at_the_close: whether market orders fill at the close of the bar in which they are submitted.
     """
     data = order.data
     if order.p.simulated:
@@ -65,17 +64,17 @@ def given(order: Any, at_the_close: bool) -> None:
 
 def waits(order: Any, at_the_close: bool) -> bool:
     """
-    Return whether an order must wait, since the current bar stands for a missing one.
+    Return whether an order must wait, since the current bar replaces a missing one.
 
     Args:
-        at_the_close: see `given`: such an order is filled in the bar before, not in this one.
+        at_the_close: see `given`: such an order fills in the previous bar, not in this one.
     """
     before = at_the_close and order.exectype == bt.Order.Market and order.info.get("coc", True)
     return _stands_still(order.data) and not before
 
 
 def go_by_sessions(broker: Any, datas: list[Any]) -> None:
-    """Make a broker of Backtrader's own loops follow the feeds' sessions; that of a lean run does so itself."""
+    """Make a broker of Backtrader's own loops follow the feeds' sessions; the broker of a lean run does so itself."""
     if know_any(datas):
         kind: Any = type(broker)
         broker.__class__ = _of_sessions(kind)
@@ -93,7 +92,7 @@ def _stands_still(data: Any) -> bool:
 
 
 class _OfSessions:
-    """A broker whose orders end with the sessions of their feeds, and are filled in bars that there were."""
+    """A broker whose orders end with the sessions of their feeds, and fill only in real bars."""
 
     p: Any
 
@@ -141,7 +140,7 @@ class SessionTimer(Timer):
 
 
 def time_by_sessions(timers: list[Any]) -> None:
-    """Make the session timers of a run follow the sessions of their feeds, if these know some."""
+    """Make the session timers of a run follow the sessions of their feeds, if these know them."""
     for timer in timers:
         if type(timer) is Timer and timer.p.when in _OF_SESSIONS and _knows_sessions(timer._tzdata):
             timer.__class__ = SessionTimer

@@ -1,7 +1,7 @@
 """
 Errors in code that is not ours: `code_of_others` turns every exception into a `StrategyError`.
 
-That is every BaseException: `sys.exit()` in a strategy ends no process, and no check of other strategies.
+It catches every BaseException: `sys.exit()` in a strategy ends neither the process nor a check of other strategies.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ def code_of_others(explain: Callable[[BaseException], str]) -> Iterator[None]:
     """
     Run code that is not ours: any exception becomes an error of the strategy, except a user's Ctrl-C.
 
-    An exception that a signal raised is known by its identity: a KeyboardInterrupt that the code raises is none. What
-    is raised while Ctrl-C is handled counts as the interruption. Backtrader's own names, where the code replaced them
-    by what cannot stand for them, are restored: the next strategy of this process needs them.
+    A KeyboardInterrupt counts as Ctrl-C only if a signal raised this very exception, not if the code raised one. An
+    exception raised while Ctrl-C is handled counts as the interruption. If the code has replaced names of Backtrader's
+    with unusable objects, they are restored: the next strategy in this process needs them.
 
     Args:
-        explain: returns the text of the error; "" for one that is none of others' making and passes as it is.
+        explain: returns the text of the error; "" if the code did not cause it, so that it passes unchanged.
 
     Raises:
         StrategyError: the code raised.
@@ -117,7 +117,7 @@ def place_of(error: BaseException) -> CodeLine | None:
     """
     Return the last line of other people's code that an error passed: a user's, otherwise an installed package's.
 
-    A file that cannot be parsed is named itself. None where only Backtrader, Python and this package were under way.
+    For a file that cannot be parsed, it is that file. None if only Backtrader, Python and this package were running.
     """
     if isinstance(error, SyntaxError) and isinstance(error.filename, str) and error.lineno:
         return CodeLine(error.filename, error.lineno, "")
@@ -154,7 +154,7 @@ def raised_by_us(error: BaseException) -> bool:
 
 
 def raised_by_backtrader(error: BaseException) -> bool:
-    """Return whether the line that raised an error is Backtrader's or ours, not a strategy's."""
+    """Return whether the line that raised an error is in Backtrader or this package, not in a strategy."""
     frames = _frames(error.__traceback__)
     return bool(frames) and (_is_ours(frames[-1][0]) or _is_backtraders(frames[-1][0]))
 
@@ -225,7 +225,7 @@ def _last(trace: TracebackType | None) -> TracebackType | None:
 
 
 class _Interrupts:
-    """Notes the KeyboardInterrupts that a signal raises; only in the main thread is there any."""
+    """Records the KeyboardInterrupts that signals raise, which happens only in the main thread."""
 
     def __init__(self) -> None:
         self._raised: list[KeyboardInterrupt] = []
@@ -278,7 +278,7 @@ def _related(error: BaseException) -> Iterator[BaseException]:
 
 
 def _put_back() -> str:
-    """Restore what cannot stand for a name of Backtrader's, and return which names those were and what they were."""
+    """Restore Backtrader's names that were replaced with unusable objects, and return the names and their originals."""
     replaced = []
     for module, names in _STOCK.items():
         now = vars(module)
@@ -335,7 +335,7 @@ def _is_users(file: str) -> bool:
 
 
 def _is_generated(file: str) -> bool:
-    """Return whether code has no file, such as that of `exec`; a cell of a notebook has a name."""
+    """Return whether code has no file, such as that of `exec`; a notebook cell has a file name."""
     return file == "<string>"
 
 
@@ -345,7 +345,7 @@ def _is_installed(file: str) -> bool:
 
 @cache
 def _is_brought_along(file: str) -> bool:
-    """Return whether a file came with Python or with an installed package."""
+    """Return whether a file belongs to Python or to an installed package."""
     return _is_pythons(file) or not {"site-packages", "dist-packages"}.isdisjoint(Path(file).parts)
 
 

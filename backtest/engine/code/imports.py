@@ -1,8 +1,8 @@
 """
 `ImportSpace`: the modules of a project for one strategy file, loaded for it and separate from those of others.
 
-Two strategies may each have a `helpers.py` beside them, and an edited one counts from the next load on. What Python or
-an installed package brought is shared, as everywhere in a process.
+Two strategies may each have a `helpers.py` beside them, and an edit takes effect with the next load. Modules of Python
+and of installed packages are shared, as everywhere in a process.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class ImportSpace:
         Make the space of a file; nothing is imported yet.
 
         Args:
-            root: the project's folder, whose packages are found too; those beside the file come first.
+            root: the project's folder, whose packages are found too; modules beside the file take precedence.
         """
         top, self.package = _package_of(file)
         self._file = file
@@ -84,7 +84,7 @@ class ImportSpace:
         return module
 
     def owns(self, name: str) -> bool:
-        """Return whether a name, dotted or not, is that of a module of the project."""
+        """Return whether a name, dotted or not, belongs to a module of the project."""
         top = name.partition(".")[0]
         if top not in self._owned:
             found = self._spec_at_top(top)
@@ -129,7 +129,7 @@ class ImportSpace:
 
     @contextmanager
     def shown(self) -> Iterator[None]:
-        """Let `sys.modules` have the modules of this space, and no others of their names, during the block."""
+        """During the block, make `sys.modules` hold the modules of this space instead of others of the same names."""
         _turns.enter(self)
         try:
             yield
@@ -140,13 +140,13 @@ class ImportSpace:
         raise TypeError("the modules of a strategy cannot be sent to another process; it loads the file itself")
 
     def _take_from_path(self, before: Sequence[str]) -> None:
-        """Keep for this space what the file added to `sys.path`, and for no other."""
+        """Keep what the file added to `sys.path` for this space only."""
         for place in [one for one in sys.path if one not in before]:
             sys.path.remove(place)
             self._folders.append(place)
 
     def _spec_at_top(self, top: str) -> ModuleSpec | None:
-        """Return the spec of a module at the top, if it is the project's: not Python's own, nor installed."""
+        """Return the spec of a top-level module of the project: neither Python's own nor installed."""
         if top in _SHARED or not top.isidentifier():
             return None
         installed = _spec_elsewhere(top)
@@ -213,9 +213,9 @@ def reached(
     Return the files of the modules that a file imports, directly or indirectly, by name.
 
     Args:
-        package: that the file belongs to, "" for none.
-        locate: returns file and package of each module that a name stands for; nothing for what is not the project's.
-        loaded: what else is known to be imported.
+        package: the package of the file, "" for none.
+        locate: returns file and package of each module that a name refers to; nothing for modules outside the project.
+        loaded: further modules that are known to be imported.
     """
     found = dict(loaded or {})
     waiting = [*([(home, package)] if home else []), *((file, package_of(name, file)) for name, file in found.items())]
@@ -250,7 +250,7 @@ def imported_names(file: Path, package: str, changed: tuple[int, int]) -> tuple[
     """
     Return the dotted names that a file may import: for `from a import b` both a and a.b.
 
-    Of a file that imports by name (`import_module`), each text that may be such a name counts; "a.*" stands for all
+    If a file imports by name (`import_module`), each string in it that may be such a name counts; "a.*" means all
     modules of a package.
     """
     try:
@@ -307,8 +307,8 @@ def came_along(file: str) -> bool:
     """
     Return whether a file, or a folder of modules, is part of Python or of an installed package.
 
-    Packages mostly lie in site-packages. Elsewhere, as by `pip install --target` or in an embedded Python, it is known
-    by the list of its files that pip leaves beside what it installed.
+    Packages are usually in site-packages. Elsewhere, as after `pip install --target` or in an embedded Python, the file
+    lists that pip writes beside a package identify its files.
     """
     path = Path(file)
     if not {"site-packages", "dist-packages"}.isdisjoint(path.parts):
@@ -332,7 +332,7 @@ def _installed_in(folder: Path) -> frozenset[str]:
 
 
 class _Loader(SourceFileLoader):
-    """Runs a module's source as it is on the disk now, never an older one's bytecode, and notes its hash."""
+    """Runs a module's source as it is on disk now, never cached bytecode, and records its hash."""
 
     def __init__(self, space: ImportSpace, name: str, path: str) -> None:
         super().__init__(name, path)
@@ -359,7 +359,7 @@ class _Loader(SourceFileLoader):
 
 
 class _Finder(MetaPathFinder):
-    """Finds modules of the project for who imports them by name in the midst of a strategy, such as `pickle`."""
+    """Finds modules of the project for code that imports them by name while a strategy runs, such as `pickle`."""
 
     def find_spec(self, fullname: str, path: Sequence[str] | None, target: Any = None) -> ModuleSpec | None:
         """Return the spec of a module of this thread's active space, if it has one."""
@@ -369,7 +369,7 @@ class _Finder(MetaPathFinder):
 
 class _Turns:
     """
-    Whose modules stand in `sys.modules`, which a process has but one of.
+    Decides whose modules are in `sys.modules`, of which a process has only one.
 
     A thread that begins a run waits while another one runs a strategy whose modules have the same names.
     """
@@ -410,7 +410,7 @@ class _Turns:
         """
         Show the modules of a space for an import, and let no other thread change them meanwhile.
 
-        Nobody's run is waited for: it may need this import to come to its end.
+        It does not wait for other threads' runs: one may need this import in order to finish.
         """
         with self._changed:
             self.enter(space, wait=False)
@@ -426,7 +426,7 @@ class _Turns:
             self._settle({top})
 
     def at_work(self) -> ImportSpace | None:
-        """Return the space whose strategy runs in this thread; in a thread that the strategy started, the only one."""
+        """Return the space whose strategy runs in this thread; in a thread that a strategy started, the only one."""
         mine, every = self._of_thread(), {id(one): one for one in self._at_work}
         return mine[-1] if mine else next(iter(every.values())) if len(every) == 1 else None
 
@@ -440,7 +440,7 @@ class _Turns:
         return space is not other and not space.tops.isdisjoint(other.tops)
 
     def _settle(self, tops: Iterable[str]) -> None:
-        """Let the modules of these names be those of the space that came last, or everybody's where there is none."""
+        """Set the modules of these names to those of the latest space, or to the shared ones if there is none."""
         wanted = {top: next((one for one in reversed(self._at_work) if top in one.tops), None) for top in tops}
         for top, space in wanted.items():
             before = self._shown.get(top)
@@ -465,7 +465,7 @@ _turns = _Turns()
 
 
 def _tops_loaded(modules: Mapping[str, ModuleType], space: ImportSpace) -> list[str]:
-    """Return the names at the top that are loaded from somewhere, and that a space may have a module of its own of."""
+    """Return the loaded top-level names of which a space may have its own module."""
     own = {name for folder in space._folders for name in _importable(folder, _folder_changed(folder))}
     return [name for name in own if name in modules and name not in space.tops]
 
@@ -497,7 +497,7 @@ def _remove_last(things: list[ImportSpace], thing: ImportSpace) -> None:
 
 
 def _package_of(file: Path) -> tuple[Path, str]:
-    """Return the folder that the outermost package of a file lies in, and the dotted name of its own; "" for none."""
+    """Return the folder that holds a file's outermost package, and the dotted name of its own package; "" for none."""
     folder, names = file.parent, list[str]()
     while (folder / "__init__.py").is_file() and folder.name.isidentifier() and folder.parent != folder:
         names.insert(0, folder.name)
@@ -506,7 +506,7 @@ def _package_of(file: Path) -> tuple[Path, str]:
 
 
 def _spec_elsewhere(top: str) -> ModuleSpec | None:
-    """Return the spec that a module at the top has in this process, whoever asks."""
+    """Return the spec of a top-level module in this process, outside any space."""
     for finder in sys.meta_path:
         find = None if isinstance(finder, _Finder) else getattr(finder, "find_spec", None)
         found: ModuleSpec | None = find(top, None) if find else None

@@ -33,7 +33,7 @@ def value_of(text: str, default: Any, find: Find) -> Any:
         find: returns the class or the function of a dotted name, such as "bt.ind.EMA", for this default.
 
     Raises:
-        ValueError: it spells none; the text says what it should be.
+        ValueError: the text is not such a value; the message says what it should be.
     """
     kind = type(default)
     if kind is str or default is None:
@@ -57,7 +57,7 @@ def value_of(text: str, default: Any, find: Find) -> Any:
 
 
 def plain_value(text: str) -> Any:
-    """Return the number, boolean or string that a text most plainly means."""
+    """Return the number, boolean or string that a text most likely means."""
     for kind in (int, float):
         try:
             return kind(text)

@@ -1,10 +1,10 @@
 """
 `Parcel`: an object for another process, with the code that this process could not import.
 
-Classes and functions of a notebook's cell, a prompt, the script that runs, or the body of a function go along by value,
-by cloudpickle; so do the modules of the project that they reach, as they are in memory. What an installed package or a
-file brings is sent by its name. Backtrader's classes are taken apart and made again: the classes that it derives for
-their parameters and lines exist in no file, and can be found by no name.
+Classes and functions from a notebook cell, a prompt, the running script or a function body are sent by value, by
+cloudpickle; so are the modules of the project that they use, as they are in memory. Objects of an installed package or
+an importable file are sent by name. Classes derived from Backtrader's are taken apart and rebuilt: the classes that
+Backtrader derives for their parameters and lines are in no file, and no name refers to them.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ _registering = threading.Lock()  # cloudpickle has one table of modules, for all
 
 
 class Parcel:
-    """Content for other processes: packed when it is first sent, and unpacked once where it arrives."""
+    """Content for other processes: packed when it is first sent, and unpacked once per receiving process."""
 
     def __init__(self, content: Any, modules: Iterable[str] = ()) -> None:
         """
         Make a parcel.
 
         Args:
-            modules: names of loaded modules that go along by value, as far as they can.
+            modules: names of loaded modules to send by value, as far as possible.
         """
         self._content, self._modules = content, tuple(modules)
         self._data: bytes | None = None
 
     @property
     def content(self) -> Any:
-        """The content: the very object in the process that made the parcel, and an equal one elsewhere."""
+        """The content: the original object in the process that made the parcel, an equal one elsewhere."""
         return self._content
 
     def pack(self) -> bytes:
@@ -75,7 +75,7 @@ def typed(module: str) -> bool:
 
 
 def sent_by_value(thing: Any) -> bool:
-    """Return whether a class or a function is sent by value, since no importable module has it by its name."""
+    """Return whether a class or a function is sent by value, since no importable module has it under its name."""
     name = getattr(thing, "__module__", None) or ""
     if typed(name):
         return True
@@ -127,7 +127,7 @@ def _dumped(content: Any, register: Callable[[str], None]) -> bytes:
 
 @contextmanager
 def _by_value(modules: Iterable[ModuleType]) -> Iterator[Callable[[str], None]]:
-    """Have cloudpickle send modules by value, and those that are registered meanwhile."""
+    """Make cloudpickle send these modules by value, and those registered during the block."""
     import cloudpickle
 
     known, ours = cloudpickle.list_registry_pickle_by_value(), list[ModuleType]()
@@ -148,7 +148,7 @@ def _by_value(modules: Iterable[ModuleType]) -> Iterator[Callable[[str], None]]:
 
 
 def _taken_apart(cls: Any) -> Any:
-    """Return how a class of Backtrader's kind is made again: first without its methods, which may name it."""
+    """Return how to rebuild a class derived from Backtrader's: first without its methods, which may refer to it."""
     body = {name: part for name, part in vars(cls).items() if name not in (*_MADE, *_OF_PYTHON)}
     named = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": vars(cls).get("__doc__")}
     declared = {**named, "aliased": vars(cls).get("aliased", ""), **_declared(cls)}
@@ -156,7 +156,7 @@ def _taken_apart(cls: Any) -> Any:
 
 
 def _declared(cls: Any) -> dict[str, Any]:
-    """Return parameters, lines and the like as the body of a class declares them."""
+    """Return parameters, lines and similar declarations in the form in which a class body has them."""
     found: dict[str, Any] = {"params": tuple(cls.params._getitems())}
     if hasattr(cls, "lines"):
         base, lines = cls.lines._getlinesbase(), cls.lines._getlines()

@@ -1,8 +1,8 @@
 """
 What a class or a function from Python depends on: its source files, and everything else that affects it.
 
-A file's text says nearly all. What it does not say is read from memory: constants that a script set, and code that was
-typed at a prompt or in a notebook, or that was loaded before its file was edited.
+The text of a file determines nearly everything. The rest is read from memory: constants that a script set, and code
+that was typed at a prompt or in a notebook, or that was loaded before its file was edited.
 """
 
 from __future__ import annotations
@@ -50,15 +50,15 @@ def reach_of(thing: Any) -> Reach:
 
 
 class _Walk:
-    """Goes from a class or a function to all that its code names, once to each."""
+    """Visits everything that the code of a class or a function names, each once."""
 
     def __init__(self, state: frozenset[str], attributes: frozenset[str]) -> None:
         """
         Begin a walk.
 
         Args:
-            state: names of globals that are left out, as they change while the strategy runs.
-            attributes: names that are left out likewise, where a file's text says what they are at first.
+            state: names of globals to omit, since they change while the strategy runs.
+            attributes: names of attributes to omit for the same reason, if a file's text gives their initial values.
         """
         self.state, self.attributes = state, attributes
         self.changed: set[str] = set()
@@ -72,7 +72,8 @@ class _Walk:
         Return the JSON that identifies a value.
 
         Args:
-            typed: whether no file's text says it, so that lists and the like count with what they hold now.
+            typed: whether no file's text determines the value, so that the current content of lists and the like
+                counts.
         """
         if isinstance(value, _CONSTANTS) and type(value) in _CONSTANTS:
             return [type(value).__name__, repr(value)]
@@ -166,7 +167,7 @@ class _Walk:
         return [cls.__qualname__, parts]
 
     def _file(self, module: str, file: str | None) -> Path | None:
-        """Return the file of a module, and take note of it; None for what was typed."""
+        """Return the file of a module, and record it; None for typed code."""
         path = Path(file) if file else None
         if path is None or path.suffix != ".py" or not path.is_file():
             return None
@@ -175,7 +176,7 @@ class _Walk:
 
 
 def _counts(name: str, part: Any, typed: bool) -> bool:
-    """Return whether an attribute of a class decides what it does, other than by the text of its file."""
+    """Return whether an attribute of a class affects its behaviour beyond the text of its file."""
     if name in _MADE_BY_BACKTRADER:
         return False
     if isinstance(part, FunctionType | staticmethod | classmethod | property):
@@ -233,7 +234,7 @@ def _facts(code: CodeType) -> _Facts:
 
 
 def _container_below(before: list[dis.Instruction]) -> set[str]:
-    """Return the global that lies below the last value on the stack, such as that whose item is assigned."""
+    """Return the global just below the top of the stack, such as the one whose item is assigned."""
     missing = 1
     for place in range(len(before) - 1, 0, -1):
         one = before[place]
@@ -257,7 +258,7 @@ def _codes(file: Path, changed: tuple[int, int]) -> frozenset[CodeType]:
 
 
 def _is_in(code: CodeType, file: Path) -> bool:
-    """Return whether code is that of a file as it is now; some is made by a decorator, of what the file says."""
+    """Return whether code is in a file as it is now; a decorator may have created some of it from the file's text."""
     return code.co_filename.startswith("<") or code in _codes(file, changed(file))
 
 

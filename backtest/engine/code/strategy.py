@@ -61,15 +61,14 @@ def load_strategy(strategy: str | Path | type[Any] | Strategy, below: str | Path
     """
     Return a strategy by its class, or by "file.py:Name"; a file with only one strategy needs no name.
 
-    A bare word such as "sma_cross" means one of the strategies that come with the package; one that was loaded is
-    returned as it is.
+    A bare word such as "sma_cross" means one of the bundled strategies; a loaded `Strategy` is returned unchanged.
 
     Args:
-        below: the folder that a relative path begins at, and whose packages the file may import as those beside it;
-            the present one if not given.
+        below: the folder to which a relative path refers, and whose packages the file may import like those beside it;
+            by default the current folder.
 
     Raises:
-        UsageError: there is no such file, or no such class in it, or it is a combination of runs.
+        UsageError: there is no such file, or no such class in it, or the strategy is a combination of runs.
         StrategyError: the file cannot be run.
     """
     if isinstance(strategy, Strategy):
@@ -105,12 +104,12 @@ def parameters(strategy: Strategy, given: Mapping[str, Any]) -> dict[str, Any]:
     """
     Return all parameters: the defaults, replaced by the given values; text is read as the default's type.
 
-    They are as they come back from a saved run: copies, and in place of a class, a function or the like its `Named`.
-    `live_parameters` has what the strategy gets.
+    They have the form in which a saved run returns them: copies, and a `Named` instead of a class, a function or the
+    like. `live_parameters` returns what the strategy gets.
 
     Raises:
-        UsageError: a name that the strategy does not have, a text that is not of the default's type, or a value that
-            could not be kept with the run.
+        UsageError: the strategy has no such parameter, a text is not of the default's type, or a value cannot be saved
+            with the run.
     """
     return {
         name: _as_kept(strategy, name, given.get(name, default), default)
@@ -123,7 +122,7 @@ def typed_values(strategy: Strategy, grid: Mapping[str, Sequence[Any]]) -> dict[
     Return values to try as `parameters` would; text stays text if the default is a number, boolean or text.
 
     Raises:
-        UsageError: a name that the strategy does not have, or a value that is not of its type or cannot be kept.
+        UsageError: the strategy has no such parameter, or a value is not of its type or cannot be saved.
     """
     defaults, texts = _checked(strategy, grid), names_of_texts(strategy)
     return {
@@ -145,7 +144,7 @@ def live_parameters(strategy: Strategy, params: Mapping[str, Any]) -> dict[str, 
     Return the strategy's own copies of parameters that may hold a `Named`; it may change lists and dicts.
 
     Raises:
-        UsageError: a name stands for nothing.
+        UsageError: a name does not refer to anything.
     """
     return {name: resolved(value, partial(_named_by, strategy, name)) for name, value in params.items()}
 
@@ -154,7 +153,7 @@ def typed_things(strategy: Strategy, values: Iterable[Any]) -> dict[str, SimpleN
     """
     Return the objects of a notebook, a prompt or the script that values name and other processes lack.
 
-    It stands in place of these modules there: a name of each, with the things at the top of it.
+    The result replaces these modules there: the name of each, with its top-level objects.
     """
     found: dict[str, SimpleNamespace] = {}
     with importing_beside(strategy):
@@ -177,7 +176,7 @@ def explain_failure(error: BaseException, strategy: Strategy) -> str:
 
 
 def _uncalled(error: BaseException, cls: type[Any]) -> CodeLine | None:
-    """Return where a method is that could not be called as Backtrader calls it: its TypeError has the name alone."""
+    """Return the place of a method that Backtrader could not call: its TypeError gives only the name."""
     named = re.match(r"(?:\w+\.<locals>\.)*(\w+)\.(\w+)\(\) ", str(error)) if type(error) is TypeError else None
     if named is None:
         return None
@@ -189,13 +188,13 @@ def _uncalled(error: BaseException, cls: type[Any]) -> CodeLine | None:
 
 @contextmanager
 def importing_beside(strategy: Strategy) -> Iterator[None]:
-    """Let running code import the modules of the strategy's project by name, as `load_strategy` lets its file."""
+    """Let running code import the modules of the strategy's project by name, as the strategy's file can."""
     with strategy.space.shown() if strategy.space else nullcontext():
         yield
 
 
 def _file(text: str, below: Path) -> tuple[str, Path]:
-    """Return the text that means a file, and the file; one of Windows' way of writing it is found elsewhere, too."""
+    """Return the text that names a file, and the file; a path in Windows' spelling is also found on other systems."""
     path = below / _arguments.path(text, "the strategy", "write file.py:Name, or the name of a bundled one")
     if path.is_file():
         return text, path
@@ -264,7 +263,7 @@ def _checked(strategy: Strategy, given: Iterable[str]) -> dict[str, Any]:
 
 
 def _as_kept(strategy: Strategy, name: str, value: Any, default: Any) -> Any:
-    """Return the value of a parameter as it comes back from a saved run."""
+    """Return the value of a parameter in the form in which a saved run returns it."""
     if type(value) in _PLAIN and not (isinstance(value, str) and type(default) not in (str, type(None))):
         return as_kept({name: value})[name]
     if isinstance(value, str) and type(value) is not type(default):
@@ -290,7 +289,7 @@ def _read(strategy: Strategy, name: str, text: str, default: Any) -> Any:
 
 
 def _comes_back(strategy: Strategy, name: str, value: Any) -> bool:
-    """Return whether a value comes back of what is kept of it: a class may have the name of another one."""
+    """Return whether the stored form of a value gives the value again: a class may have the name of another one."""
     if not can_be_kept(value):
         return False
     known = as_kept({name: value})
@@ -306,7 +305,7 @@ def _comes_back(strategy: Strategy, name: str, value: Any) -> bool:
 
 
 def _stand_together(one: Any, other: Any) -> bool:
-    """Return whether two classes or functions of one name are of the same module, and not of two copies of one."""
+    """Return whether two classes or functions of one name are from the same module, not from two copies of it."""
     found = [_globals_of(thing) for thing in (one, other)]
     return found[0] is not None and found[0] is found[1]
 

@@ -65,7 +65,7 @@ def _reckoned(name: str) -> Any:
 
 
 def _unsettling(name: str) -> Any:
-    """Return Backtrader's method, which changes the account between fills: from then on each bar goes its way."""
+    """Return Backtrader's method, which changes the account between fills; then Backtrader processes each bar."""
     method = getattr(_Stock, name)
 
     def unsettling(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -85,8 +85,8 @@ class LeanBroker(_Stock):
     """
     A `BackBroker` during a lean run: it becomes one by `engage` and is itself again after `release`.
 
-    While cash and positions move with fills only, `next` need not be called on bars without orders: the value is
-    computed when somebody looks. `restless` says that this is not so, and each bar has to go Backtrader's way.
+    While only fills change cash and positions, `next` need not be called on bars without orders: the value is computed
+    when it is read. If `restless` is set, something else changes them, and Backtrader's own code processes each bar.
     """
 
     restless: bool
@@ -114,10 +114,10 @@ class LeanBroker(_Stock):
         Turn a broker into a lean one, in place, since strategies keep references to it.
 
         Args:
-            clock: whose `at` is the step of the run.
+            clock: the clock, whose `at` is the step of the run.
             priced: whether every bar has a close.
-            watched: whether somebody may look at the account when a bar has come and `next` has not been called yet.
-            by_sessions: whether feeds know sessions of their own, or have bars that stand for missing ones.
+            watched: whether any code may read the account after a bar has begun and before `next` has been called.
+            by_sessions: whether feeds know their sessions, or have bars that replace missing ones.
         """
         kind: Any = cls
         broker.__class__ = converting(kind) if converts_any(broker) else kind
@@ -140,7 +140,7 @@ class LeanBroker(_Stock):
         self.__class__ = _Stock
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        """Be pickled and copied as Backtrader's own broker."""
+        """Pickle and copy as Backtrader's own broker."""
         if self.stale:
             self.settle()
         if not self.restless and self.clock.at > self.step:
@@ -159,7 +159,7 @@ class LeanBroker(_Stock):
         self.restless = True
 
     def break_off(self) -> None:
-        """Leave everything as Backtrader does if an exception ends the work of a bar."""
+        """Leave the state that Backtrader leaves if an exception interrupts a bar."""
         if self.restless:
             return
         if self.stale:
@@ -177,7 +177,7 @@ class LeanBroker(_Stock):
         self.restless = True
 
     def _settle_before(self) -> None:
-        """Compute the value of the account at the closes of the bar before, the last one that was done."""
+        """Compute the value of the account at the closes of the last processed bar."""
         for cursor in self.movers:
             cursor.at -= 1
         self.settle()
@@ -224,10 +224,11 @@ class LeanBroker(_Stock):
 
     def receive(self, money: float, after: bool) -> None:
         """
-        Add money that positions earned.
+        Add money that positions have earned.
 
         Args:
-            after: whether at a bar after its work was done; else before the next bar, at whose step it counts.
+            after: whether it arrives at a bar that has been processed; otherwise before the next bar, at whose step it
+                counts.
         """
         if not after and self.stale:
             self.settle()  # of the bar before, to which it does not belong
@@ -396,7 +397,7 @@ class LeanBroker(_Stock):
         return _Stock.transmit(self, order, check)
 
     def check_submitted(self) -> None:
-        """Accept what the cash pays, one order after the other at the prices they were given at."""
+        """Accept what the cash can pay for, one order after the other, at the prices at which they were submitted."""
         if self.rules is not None:
             self.rules.check_submitted(self)
             return
@@ -438,7 +439,7 @@ class LeanBroker(_Stock):
         return cash, size, paid
 
     def _worth(self, model: Any, size: Any, price: float) -> tuple[float, float]:
-        """Return the value of a size at a price, and the cash that it binds or frees."""
+        """Return the value of a size at a price, and the cash that it ties up or releases."""
         value = model.getvaluesize(size, price) if self.p.shortcash else model.getoperationcost(size, price)
         return value, value / model.get_leverage() if value > 0 else value
 

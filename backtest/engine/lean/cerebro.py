@@ -159,7 +159,7 @@ def _feed_reasons(cerebro: Any) -> Iterator[str]:
 
 
 def _reasons_by_bar(cerebro: Any, strategy: Any) -> Iterator[str]:
-    """Yield why a run that goes bar by bar, for the sake of an indicator, is to take Backtrader's own loop."""
+    """Yield why a run that an indicator forces to go bar by bar has to use Backtrader's own loop."""
     if any(getattr(type(strategy), name) is not getattr(bt.Strategy, name) for name in _MOVES_BY_BAR):
         yield "the strategy has its own way to move bar by bar"
     for data in cerebro.datas:
@@ -170,7 +170,7 @@ def _reasons_by_bar(cerebro: Any, strategy: Any) -> Iterator[str]:
 
 
 def _priced(data: Any) -> bool:
-    """Return whether each bar has a close: one that has none makes an account worth NaN, even without a position."""
+    """Return whether each bar has a close: a missing one makes the account's value NaN, even without a position."""
     if not hasattr(data.lines, "close"):
         return False  # Backtrader raises as soon as there is a position, even a flat one
     return bool(data.buflen() and np.isfinite(np.frombuffer(data.lines.close.array)).all())
@@ -181,10 +181,10 @@ def _priced(data: Any) -> bool:
 
 class _LeanRun:
     """
-    One run of one strategy; what is not a number in the loop is decided before it.
+    One run of one strategy; all decisions that do not depend on a bar's numbers are made before the loop.
 
     Args:
-        by_bar: whether it is one that Backtrader takes bar by bar, in which indicators grow with the strategy.
+        by_bar: whether Backtrader would run it bar by bar, so that indicators grow with the strategy.
     """
 
     def __init__(self, cerebro: Cerebro, strategy: Any, by_bar: bool = False) -> None:
@@ -248,7 +248,7 @@ class _LeanRun:
             one.take(self.history)
 
     def _couple(self, coupling: Coupling, clock: FeedClock) -> None:
-        """Couple feeds, strategy and indicators; those that follow none of these are late, and look for themselves."""
+        """Couple feeds, strategy and indicators; indicators that follow none of these check for new bars themselves."""
         self._couple_own(coupling, clock)
         follows: dict[int, Cursor] = {}
         for data, cursor in clock.cursor_of.items():
@@ -273,7 +273,7 @@ class _LeanRun:
         coupling.couple(self.strategy, clock.own)
 
     def _couple_by_bar(self, coupling: Coupling, clock: FeedClock) -> None:
-        """Compute all at once what may be, and let each indicator move in its turn, after the strategy."""
+        """Compute at once what can be, and let each indicator advance in its turn, after the strategy."""
         indicators = self.strategy._lineiterators[LineIterator.IndType]
         at_once = _at_once(indicators, self.cerebro.datas) if len(clock.cursors) == 1 else set()
         self._couple_own(coupling, clock)
@@ -284,7 +284,7 @@ class _LeanRun:
                 self.moves.extend(indicator._next for indicator in group)
 
     def _group(self, indicators: list[Any]) -> Callable[[], None]:
-        """Couple indicators that have all their values, and return what moves them."""
+        """Couple indicators that have all their values, and return the cursors that move them."""
         cursor, coupling = Cursor(), Coupling(growing=True)
         cursor.release = self._release
         for indicator in indicators:
@@ -293,14 +293,14 @@ class _LeanRun:
         return cursor.step
 
     def _release(self) -> None:
-        """Let all indicators be Backtrader's own again, which appends to their lines bar by bar."""
+        """Return all indicators to Backtrader, which then appends to their lines bar by bar."""
         for place, coupling, indicators in self.groups:
             coupling.undo()
             self.moves[place] = partial(_next_of, indicators)
         self.groups.clear()
 
     def _made(self, indicator: Any) -> None:
-        """Let an indicator that is made in mid-run look for itself too, or move in its turn."""
+        """Make an indicator created during the run check by itself too, or advance in its turn."""
         if self.by_bar:
             self.moves.append(indicator._next)
         else:
@@ -327,7 +327,7 @@ class _LeanRun:
             self.cerebro._datanotify()
 
     def _is_quiet(self) -> bool:
-        """Return whether nobody but broker, strategy and those who take all bars at once does anything at a bar."""
+        """Return whether at each bar only the broker and the strategy act, and observers that read all bars at once."""
         busy = (self.nosy, self.timers, self.cheats, self.by_bar, self.late, self.observes, self.tells_cash)
         others = [one for one in self.hearers if one not in self.bulk]
         rules = getattr(self.broker, "rules", None)
@@ -335,7 +335,7 @@ class _LeanRun:
         return not any(busy) and not others and rules is None and self.cerebro.payouts is None
 
     def _leave(self, clock: FeedClock, walked: Walked) -> None:
-        """Leave feeds, indicators and strategy as a loop would that something else has gone through."""
+        """Leave feeds, indicators and strategy in the state after the loop, if another engine has run the bars."""
         for cursor in clock.cursors:
             rows = clock.row(cursor)
             cursor.at = clock.follower_of[cursor].at = clock.steps - 1 if isinstance(rows, slice) else int(rows[-1])
@@ -349,7 +349,7 @@ class _LeanRun:
         self.history.take(walked)
 
     def _paid_between(self, steps: Iterator[Any], clock: FeedClock) -> Iterator[Iterator[Any]]:
-        """Yield the steps in stretches, between which something is paid before the next step begins."""
+        """Yield the steps in stretches; between them something is paid before the next step begins."""
         payouts, stamps, done = self.cerebro.payouts, np.frombuffer(clock.stamps, count=clock.steps), 0
         for step in np.unique(np.searchsorted(stamps, payouts.stamps)).tolist():
             yield islice(steps, step - done)
@@ -359,7 +359,7 @@ class _LeanRun:
         yield steps
 
     def _ruled(self, steps: Iterator[Any], rules: Any) -> Iterator[Any]:
-        """Yield the steps, and let the broker work at those at which its account may be short of margin."""
+        """Yield the steps, and run the broker at those at which its account may be short of margin."""
         activating = self.broker._toactivate
         for step in steps:
             if step[0] >= rules.due:
@@ -367,7 +367,7 @@ class _LeanRun:
             yield step
 
     def _is_plain(self, clock: FeedClock) -> bool:
-        """Return whether one cursor leads all feeds, and nobody but broker and strategy does anything at a bar."""
+        """Return whether one cursor moves all feeds, and only the broker and the strategy act at a bar."""
         busy = (
             *(self.nosy, self.looks_behind, self.timers, self.cheats, self.by_bar, self.late, self.moves),
             *(self.observes, self.analyzers, self.analyzers_after),
@@ -376,7 +376,7 @@ class _LeanRun:
         return not any(busy)
 
     def _go_plainly(self, clock: FeedClock, steps: Any, name: str) -> Any:
-        """Do what `_go` does in a plain run, and return the steps that are left: an indicator was made in mid-run."""
+        """Do what `_go` does for a plain run; return the remaining steps if an indicator was created during the run."""
         if not self._is_plain(clock):
             return steps
         # What is told comes from the broker alone: without it, nothing is pending.
@@ -416,7 +416,7 @@ class _LeanRun:
         return ()
 
     def _works(self, step: int, feeds: Any, notes: Any) -> bool:
-        """Let the broker do a bar's work, and return whether the run is stopped, by a commission scheme, say."""
+        """Run the broker for a bar, and return whether the run was stopped, for example by a commission scheme."""
         broker = self.broker
         broker.step, broker.movers = step, feeds
         try:
@@ -507,7 +507,7 @@ class _LeanRun:
                 self._clear()
 
     def _cheat(self, stamp: float) -> bool:
-        """Let those act who do so before the broker, and return whether the run is to end before it."""
+        """Run what acts before the broker, and return whether the run ends before the broker."""
         self.broker.early = True
         ring(self.early_timers, stamp, self.strategy)
         if self.opens:
@@ -526,7 +526,7 @@ class _LeanRun:
         self.many = _MANY + 2 * len(orders)
 
     def _deliver(self, notes: Any) -> None:
-        """Hand what happened to the orders to their owners, as `Cerebro._brokernotify` does."""
+        """Notify owners of changes to their orders, as `Cerebro._brokernotify` does."""
         strategy = self.strategy
         while notes:
             order = notes.popleft()
@@ -564,7 +564,7 @@ class _LeanRun:
 
 
 class _Nothing:
-    """What stands for an order to be activated, so that the broker works."""
+    """A stand-in for an order to be activated, so that the broker does its work."""
 
     def activate(self) -> None:
         """Do nothing."""
@@ -610,7 +610,7 @@ def _is_ours(model: Any) -> bool:
 
 
 def _shares_lines() -> bool:
-    """Return whether equal indicators and operations are one object, which several then read: `objcache`."""
+    """Return whether equal indicators and operations are shared objects: `objcache`."""
     return bool(LineActions._acacheuse or Indicator._icacheuse)
 
 
@@ -620,7 +620,7 @@ def _next_of(indicators: list[Any]) -> None:
 
 
 def _at_once(indicators: list[Any], datas: list[Any]) -> set[int]:
-    """Compute at once those indicators that leave the same so, and return their ids; none where an operation fails."""
+    """Compute the indicators at once that give the same values that way, and return their ids; none if one fails."""
     equivalents = Equivalents(datas)
     found = [indicator for indicator in indicators if equivalents.take(indicator)]
     try:
@@ -650,7 +650,7 @@ def _lines_of(indicator: Any) -> list[Any]:
 
 
 def _move_alike(strategy: Any) -> bool:
-    """Return whether all indicators move as Backtrader's own do, by lines that no other has."""
+    """Return whether all indicators advance as Backtrader's own do, and share no lines."""
     indicators = strategy._lineiterators[LineIterator.IndType]
     lines = [line for owner in (*strategy.datas, strategy, *indicators) for line in _lines_of(owner)]
     return len(set(map(id, lines))) == len(lines) and all(map(_moves_plainly, indicators))
@@ -665,7 +665,7 @@ def _moves_plainly(indicator: Any) -> bool:
 
 
 class _Watched(list[Any]):
-    """The indicators of a strategy, which tell of one that is made in mid-run."""
+    """The indicators of a strategy, as a list that reports one created during the run."""
 
     def __init__(self, indicators: list[Any], made: Callable[[Any], None]) -> None:
         super().__init__(indicators)

@@ -21,10 +21,10 @@ class FeedClock:
     """
     The steps of a run: timestamps, and the cursors that advance at each; feeds with equal ones share a cursor.
 
-    In Backtrader's loop feeds move first, then the broker works, then indicators move, then the strategy; each looks at
-    what has moved before it. So each has cursors of its own: `cursor_of` a feed, `follower_of` a feed's cursor for
-    indicators over it, `own` for the strategy, and `behind` for indicators over the strategy and its lines, which find
-    it where it was one step before.
+    In Backtrader's loop feeds advance first, then the broker works, then indicators advance, then the strategy; each
+    sees what has advanced before it. So each has its own cursors: `cursor_of` a feed, `follower_of` a feed's cursor for
+    indicators over it, `own` for the strategy, and `behind` for indicators over the strategy and its lines, which see
+    the strategy at the previous step.
     """
 
     def __init__(self, datas: list[Any]) -> None:

@@ -24,8 +24,8 @@ class Walked:
     The outcome of a run that another engine computed, instead of the loop.
 
     Attributes:
-        equity, cash: after each step.
-        positions: of each feed.
+        equity, cash: the values after each step.
+        positions: the position in each feed.
         orders, fills: rows as those of `recorder.order_tables`; the number of the first order is 1.
         prices: the price and the limit of each order.
     """
@@ -42,8 +42,8 @@ class History:
     """
     The state of the account after each step of a lean run, as arrays.
 
-    While only fills move cash and positions, both are computed from the fills; from the first step at which something
-    else moves them, they are recorded step by step.
+    While only fills change cash and positions, both are computed from the fills; from the first step at which something
+    else changes them, they are recorded step by step.
     """
 
     walked: Walked | None = None

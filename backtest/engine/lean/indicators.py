@@ -31,8 +31,8 @@ def once(iterator: Any, sparing: bool = False) -> None:
     Do what `iterator._once()` does: lines grow in bulk, and some indicators are computed in bulk.
 
     Args:
-        sparing: whether Backtrader's own indicators release what they computed inside, which nothing names:
-            thirteen of a crossover's fourteen lines. The last value stays, the one that could be read.
+        sparing: whether to free intermediate lines of Backtrader's own indicators, to which no name refers: thirteen of
+            a crossover's fourteen lines. The last value stays, since it can be read.
     """
     if type(iterator)._once is LineActions._once:
         _forward(iterator, iterator._clock.buflen())
@@ -156,10 +156,11 @@ def _average(average: Any, start: int, end: int) -> bool:
 
 def _window_sums(values: np.ndarray, period: int) -> np.ndarray | None:
     """
-    Return `math.fsum` of each window of a block, or None where this way cannot.
+    Return `math.fsum` of each window of a block, or None if this method does not apply.
 
-    In units of the smallest's last bit the values are whole numbers; cut in halves of 32 bits, their running sums
-    are exact in int64, as is each half of a window's sum in float64. Adding the two rounds once, as fsum does.
+    In units of the last bit of the smallest value, the values are whole numbers. Split into halves of 32 bits, their
+    running sums are exact in int64, and each half of a window's sum is exact in float64. Adding the two halves rounds
+    once, as fsum does.
     """
     if not np.isfinite(values).all():
         return None
@@ -180,10 +181,11 @@ def _window_sums(values: np.ndarray, period: int) -> np.ndarray | None:
 
 def _wide_window_sums(values: np.ndarray, period: int, high: int) -> np.ndarray:
     """
-    Return the same of values of many sizes, all below 2**high, such as those near zero.
+    Return the same for values of many magnitudes, all below 2**high, such as those near zero.
 
-    Each is cut into three digits of 31 bits, of which running sums are exact in float64, and a rest that bounds the
-    error. The sum of three sums is rounded once; where that may not be the nearest float64, `math.fsum` decides.
+    Each value is split into three digits of 31 bits, whose running sums are exact in float64, and a remainder that
+    bounds the error. The sum of the three sums is rounded once; if that may not be the nearest float64, `math.fsum`
+    computes it.
     """
     rest, digits = np.ldexp(values, -high), []
     for _ in range(3):
@@ -205,7 +207,7 @@ def _wide_window_sums(values: np.ndarray, period: int, high: int) -> np.ndarray:
 
 
 def _two_sum(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the rounded sums, and exactly what was rounded away (Knuth, The Art of Computer Programming, 4.2.2)."""
+    """Return the rounded sums and their exact rounding errors (Knuth, The Art of Computer Programming, 4.2.2)."""
     total = one + other
     part = total - one
     return total, (one - (total - part)) + (other - part)

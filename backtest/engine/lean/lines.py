@@ -20,7 +20,7 @@ class Cursor:
     The position of a group of lines: the index of their current bar, -1 before the first.
 
     Attributes:
-        release: gives the lines that grow back to Backtrader, which then appends the values that are still to come.
+        release: returns growing lines to Backtrader, which then appends the remaining values.
     """
 
     __slots__ = ("at", "release")
@@ -62,7 +62,7 @@ def _length(lines: Any) -> int:
 
 
 def _as_stock(thing: Any, protocol: int) -> Any:
-    """Return what a line, or the lines of a feed or an indicator, is pickled and copied as: Backtrader's own there."""
+    """Return the Backtrader object as which a line, or the lines of a feed or an indicator, is pickled and copied."""
     reduced: Any = object.__reduce_ex__(thing, max(protocol, 2))
     (_, arguments, state, *more), stock = reduced, type(thing).__base__
     if isinstance(state, dict):
@@ -77,7 +77,7 @@ def _as_stock(thing: Any, protocol: int) -> Any:
 
 
 class _Place:
-    """Where an indicator finds its values; nothing in a copy of the indicator, whose lines are Backtrader's own."""
+    """The place from which an indicator reads its values; absent in a copy, whose lines are Backtrader's own."""
 
     __slots__ = ("array", "cursor")
 
@@ -109,12 +109,11 @@ _entered = 0
 @contextmanager
 def quick_indicators() -> Iterator[None]:
     """
-    Let indicators find value and length in one step instead of three, which is most of the cost of reading; feeds
-    their length.
+    Let indicators read value and length, and feeds their length, in one step instead of three: most of a read's cost.
 
-    They keep their classes, which strategies may ask for: it is `bt.Indicator` and the base of feeds that have such
-    methods of their own for as long as a lean run lasts. They do the same, for those of other runs too, and go with
-    the last run.
+    They keep their classes, which strategies may check: instead, `bt.Indicator` and the base class of feeds get such
+    methods while a lean run lasts. The methods give the same results, for objects of other runs too, and are removed
+    with the last run.
     """
     global _entered
     with _lock:
@@ -195,7 +194,7 @@ class Coupling:
     Couples lines to cursors by classes that read their position from one; `undo` reverses it.
 
     Args:
-        growing: whether the run is one bar by bar, in which lines grow, and the last bar has ticks like any other.
+        growing: whether the run goes bar by bar, so that lines grow, and the last bar has ticks like any other.
     """
 
     def __init__(self, growing: bool = False) -> None:
@@ -227,7 +226,7 @@ class Coupling:
         self._dress(owner, {}, {**_unnamed_lines(owner), **place})
 
     def couple_growing(self, indicator: Any, cursor: Cursor) -> None:
-        """Make an indicator that has all its values, and all below it, show those up to the cursor."""
+        """Make an indicator that has all its values, and those below it, show only the values up to the cursor."""
         single = isinstance(indicator, LineBuffer)
         for line in [indicator] if single else indicator.lines.lines:
             self._lines.append((line, type(line)))
@@ -252,7 +251,7 @@ class Coupling:
             thing.__class__ = _class(type(thing), members, kind)
 
     def undo(self) -> None:
-        """Leave all lines as Backtrader would have left them there."""
+        """Leave all lines as Backtrader would have left them at this point."""
         for line, cls in self._lines:
             cursor = line.__dict__.pop("_cursor")
             line.__class__ = cls

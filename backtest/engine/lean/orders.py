@@ -38,7 +38,7 @@ def new_order(kind: Any, sessions: dict[Any, Any], **wanted: Any) -> Any:
 
     Args:
         kind: `BuyOrder` or `SellOrder`.
-        sessions: when in its day the last order of each feed was given, and its session ends; kept up to date.
+        sessions: for each feed, the time of day of its last order and the end of its session; updated here.
     """
     # As OrderBase.__init__ does, name by name; its metaclass would copy the table of parameters for each order.
     order, params = _new(kind), _new(kind.params)
@@ -80,7 +80,7 @@ def new_order(kind: Any, sessions: dict[Any, Any], **wanted: Any) -> Any:
 
 
 def _session_end(data: Any, stamp: float, sessions: dict[Any, Any]) -> float:
-    """Return the end of the session that a stamp is in, as a stamp; in its own day, without a conversion of dates."""
+    """Return the end of the session that contains a timestamp; within the same day without converting dates."""
     end, day = data.p.sessionend, int(stamp)
     known_end, given_at, ends_at = sessions.get(data, (None, 0.0, 0.0))
     if known_end is end and stamp - day == given_at:  # as for each daily bar; parts of a day are exact since 1436
@@ -135,7 +135,7 @@ class LeanPosition(Position):
     """
     A position whose date and adjustment base, which change with every bar, are computed on access.
 
-    It shows itself as the position that Backtrader would have there, and is pickled and copied as that one.
+    It looks like the position that Backtrader would have there, and is pickled and copied as that one.
     """
 
     _data: Any = None
@@ -180,7 +180,7 @@ _held = Position.__dict__["__dict__"].__get__
 
 
 def stock_position(position: Any) -> None:
-    """Make it one of Backtrader's own, in place, since users may keep a reference."""
+    """Turn it into one of Backtrader's own, in place, since users may keep a reference."""
     if type(position) is not LeanPosition:
         return
     shown, held = position.__dict__, _held(position)

@@ -22,11 +22,11 @@ class QueueingBroker(LeanBroker):
     """
     A lean broker that does not try an order again before its feed has moved.
 
-    Backtrader tries it at each step, and nothing comes of it: an order at the market is filled in a bar that is later
-    than the order, and a limit or a stop that was tried in a bar and is as it was before is so the next time. Of a feed
-    that has ended no other bar comes. So these orders wait in `parked`, by the cursor of their feed. Whoever looks
-    at what is pending finds them where Backtrader has them; that is the order of their references, as long as orders
-    are accepted in that order, and none is parked after one that was not.
+    Backtrader tries it at each step, to no effect: a market order fills only in a bar later than the order, and a limit
+    or a stop that did not fill in a bar does not fill at the next try in the same bar. A feed that has ended has no
+    further bars. So these orders wait in `parked`, by the cursor of their feed. Code that reads the pending orders
+    finds them in Backtrader's order. That is the order of their references, as long as orders are accepted in that
+    order, and none is parked after one that was not.
     """
 
     parked: dict[Cursor, dict[int, Any]]
@@ -67,7 +67,7 @@ class QueueingBroker(LeanBroker):
 
     @property
     def pending(self) -> Any:
-        """All waiting orders; once somebody reads them, no order is parked any more."""
+        """All waiting orders; once any code reads them, orders are no longer parked."""
         if not self._inside:
             self._bring_back_all()
             self._in_turn = False
@@ -138,7 +138,7 @@ class QueueingBroker(LeanBroker):
         queue.extend(others)
 
     def _waits_with_others(self) -> Callable[[Any], bool]:
-        """Return what says of an order whether it waits, where there are limits and stops."""
+        """Return a function that says whether an order waits, if there are limits and stops."""
         before, self._tried, moved = self._tried, {}, {*self.movers}
         if self.by_sessions or self.p.filler is not None:
             return _waits_for_its_feed
@@ -158,7 +158,7 @@ class QueueingBroker(LeanBroker):
         return waits
 
     def _is_changed(self) -> bool:
-        """Return whether a setting of the broker is another than when orders were parked."""
+        """Return whether a setting of the broker has changed since orders were parked."""
         return bool(self.parked) and vars(self.p) != self._settings
 
     def _bring_back_all(self) -> None:
@@ -167,7 +167,7 @@ class QueueingBroker(LeanBroker):
         self._bring_back(every)
 
     def _bring_back(self, orders: list[Any]) -> None:
-        """Put orders that are parked no more back to where they would be in the queue."""
+        """Return orders that are no longer parked to their places in the queue."""
         if not orders:
             return
         for order in orders:
@@ -180,7 +180,7 @@ class QueueingBroker(LeanBroker):
         return self._merged([order for group in self.parked.values() for order in group.values()])
 
     def _merged(self, more: list[Any]) -> list[Any]:
-        """Return the queue with more orders; while it is walked, those up to the one at hand stand behind None."""
+        """Return the queue with more orders; during an iteration, those up to the current one come after None."""
         queue: list[Any] = [*self.__dict__["pending"]]
         if not more:
             return queue
@@ -197,7 +197,7 @@ class QueueingBroker(LeanBroker):
 
     @contextmanager
     def _looking(self) -> Iterator[None]:
-        """Let Backtrader's own code look at what is pending."""
+        """Let Backtrader's own code read the pending orders."""
         before, self._inside = self._inside, True
         try:
             yield
@@ -206,12 +206,12 @@ class QueueingBroker(LeanBroker):
 
 
 def _waits_for_its_feed(order: Any) -> bool:
-    """Return whether an order is at the market and its feed has no bar that is later than it."""
+    """Return whether it is a market order and its feed has no bar later than the order."""
     return bool(order.exectype == MARKET and order.data.datetime[0] <= order.created.dt)
 
 
 def _state(order: Any, cursor: Cursor) -> _State:
-    """Return all that a limit or a stop is tried by in a bar, and what a try changes in it."""
+    """Return everything that decides whether a limit or a stop fills in a bar, and that a try changes."""
     made, executed = order.created, order.executed
     return cursor.at, order.status, executed.remsize, made.price, made.pricelimit, order.triggered, order.valid
 

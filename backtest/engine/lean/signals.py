@@ -85,7 +85,7 @@ def _short(signals: Any) -> bool:
 
 
 def _above(signals: Any) -> bool:
-    """Return whether all signals of a kind are above zero; those of no signal are not."""
+    """Return whether all signals of a kind are above zero; False without a signal."""
     for signal in signals:
         if not signal[0] > 0.0:
             return False

@@ -24,8 +24,8 @@ def walk(indicator: Any) -> bool:
     Do the work of `preonce`, `oncestart` and `once` for an indicator for which Backtrader has only `next`.
 
     Returns:
-        Whether it was done: where feeds, indicator and all below it do not move in step, Backtrader's own way may
-        leave what no other would.
+        Whether it was done. It is not if feeds, indicator and all indicators below it do not advance in step: only
+        Backtrader's own code then gives Backtrader's values.
     """
     cls, bars = type(indicator), indicator.buflen()
     ways = (cls.preonce, cls.oncestart, cls.once) if isinstance(indicator, bt.Indicator) else ()
@@ -50,7 +50,7 @@ def walk(indicator: Any) -> bool:
 
 
 def _at_once(indicator: Any) -> Callable[[Any, int, int], bool] | None:
-    """Return what does the work of an indicator's `next`, if that and what is called before it are Backtrader's."""
+    """Return a replacement for an indicator's `next`, if that and the methods called before it are Backtrader's."""
     ways, cls = ("prenext", "nextstart", "next"), type(indicator)
     for base, at_once in _AT_ONCE.items():
         if all(getattr(cls, way) is getattr(base, way) and way not in vars(indicator) for way in ways):
@@ -104,7 +104,7 @@ def _line_of(clock: Any) -> Any:
 
 
 def _zero_lag(indicator: Any, start: int, end: int) -> bool:
-    """Find the gain of the least error, which first falls and then rises with the gain, without trying all of them."""
+    """Find the gain with the least error without trying all: the error first falls and then rises with the gain."""
     averages, prices, line = indicator.ema, indicator.data.lines[0].array, indicator.lines.ec
     alpha, alpha1 = averages.alpha, averages.alpha1
     first, after = indicator.limits

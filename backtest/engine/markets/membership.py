@@ -49,7 +49,7 @@ def members(strategy: Any) -> list[Any]:
 
 
 class _Feeds(list[Any]):
-    """Feeds of which `in` finds the very one: to compare two with == makes a line of their differences."""
+    """A list of feeds in which `in` compares by identity: == of two feeds returns a line operation."""
 
     def __contains__(self, feed: object) -> bool:
         return any(one is feed for one in self)
@@ -73,7 +73,7 @@ def with_bars(
     Return the series of a run without the members of its universe that have no bar in its time.
 
     Raises:
-        NoBars: none is left.
+        NoBars: no series is left.
     """
     if universe is None:
         return list(series)
@@ -93,7 +93,7 @@ def _has_bars(store: Reader, series: Series, span: Span | Sessions | None, befor
 
 
 def _by_instrument(universe: Universe, store: Reader) -> dict[Instrument, tuple[Membership, ...]]:
-    """Return the stretches of each name, by the instrument that the store has of it, which has several spellings."""
+    """Return the memberships of each name, by the store's instrument: a name may have several spellings."""
     found: dict[Instrument, list[Membership]] = {}
     for rows in universe.by_instrument.values():
         found.setdefault(store.named(rows[0].series).instrument, []).extend(rows)
@@ -106,10 +106,10 @@ class Roster:
     The members of a run's market.
 
     Attributes:
-        bounds: of each series when it begins to belong and when it does not any more, in turns, as stamps of its bars.
-        ends: of each series the stamp of its last bar, and what of the last close it is sold for; None where it trades
-            to the end of the run, or never belonged.
-        document: what the manifest says of it.
+        bounds: for each series the timestamps of its bars at which membership begins and ends, alternately.
+        ends: for each series the timestamp of its last bar, and the fraction of the last close for which it is sold;
+            None if it trades to the end of the run, or never belonged.
+        document: the entry in the manifest.
     """
 
     bounds: list[list[float]]
@@ -129,13 +129,13 @@ def roster_of(
     Return the members of a run's market.
 
     Args:
-        missing: whether names without any bar are allowed, or refused.
-        own: the bars of the run's series.
-        aligned: those that its feeds have.
-        before: its warm-up, whose sessions count for nothing.
+        missing: whether to "allow" or "refuse" names without bars.
+        own: the stored bars of the run's series.
+        aligned: the bars of its feeds.
+        before: its warm-up, whose sessions do not count.
 
     Raises:
-        NoBars: a name that belongs in the time of the run has no bars, and that is not allowed.
+        NoBars: a name that belongs during the run has no bars, and that is not allowed.
     """
     known, hours = _by_instrument(universe, store), {one: hours_in(store, one) for one in own}
     days = {one: _days(table, one, hours[one]) for one, table in aligned.items()}
@@ -164,7 +164,7 @@ def _days(bars: pa.Table, series: Series, hours: Hours, before: BarsBefore | Non
 
 
 def _by_calendar(days: Mapping[Series, np.ndarray], hours: Mapping[Series, Hours]) -> dict[str, np.ndarray]:
-    """Return the sessions at which some series of a calendar has a bar; "" are those of all."""
+    """Return the sessions in which any series of a calendar has a bar; those of all series under ""."""
     every: dict[str, list[np.ndarray]] = {"": list(days.values())}
     for one, its in days.items():
         every.setdefault(hours[one].calendar, []).append(its)
@@ -178,7 +178,7 @@ def _counted(
     hours: Mapping[Series, Hours],
     sessions: Mapping[str, np.ndarray],
 ) -> dict[str, Any]:
-    """Return how many names belong in the time of the run, on how many days, and on how many of these without a bar."""
+    """Return how many names belong during the run, on how many days, and on how many of these they have no bar."""
     series = {one.instrument: one for one in traded}
     total, lacking, absent, count = 0, dict[str, int](), list[str](), 0
     for instrument, rows in known.items():
@@ -205,7 +205,7 @@ def _within(rows: Iterable[Membership], days: np.ndarray) -> np.ndarray:
 
 
 def _edges(stretch: Membership, days: np.ndarray) -> tuple[int, int]:
-    """Return the first row of a stretch, and the first after it."""
+    """Return the first row of a membership, and the first row after it."""
     first = 0 if stretch.first is None else int(np.searchsorted(days, np.datetime64(stretch.first)))
     last = stretch.last
     return first, len(days) if last is None else int(np.searchsorted(days, np.datetime64(last), side="right"))
@@ -220,7 +220,7 @@ def _bounds(rows: Iterable[Membership], days: np.ndarray, stamps: np.ndarray) ->
 
 
 def _return(rows: Sequence[Membership]) -> float:
-    """Return what the last close of a name lost or won when its bars ended, as the last row says that has it."""
+    """Return the delisting return of a name, from the last row that has one."""
     return next((one.delisting_return for one in reversed(rows) if one.delisting_return is not None), 0.0)
 
 
@@ -240,11 +240,11 @@ class FinalSales:
     """
     Sells positions in a universe when their bars have ended, at the last close with the delisting return.
 
-    A sale belongs to the last bar: it is made before anything else happens at the next one of the run, with the costs
-    of an order for the close, and without slippage. Orders for the name that are open are cancelled.
+    A sale belongs to the last bar: it happens before anything else at the run's next bar, with the costs of an order at
+    the close, and without slippage. Open orders for the name are cancelled.
 
     Attributes:
-        sold: the dates of the last bars of what was sold, by the names of the feeds.
+        sold: the dates of the last bars of sold positions, by the names of the feeds.
     """
 
     def __init__(self, cerebro: Any, feeds: Sequence[Any], ends: Sequence[tuple[float, float] | None]) -> None:

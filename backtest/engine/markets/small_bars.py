@@ -39,7 +39,7 @@ def check_fill_bars(brokerage: Brokerage, series: Sequence[Series]) -> None:
     Refuse an invalid size of smaller bars, or settings that cannot be combined with them.
 
     Raises:
-        UsageError: they are not smaller than the bars of the run, or another option has no meaning on them.
+        UsageError: they are not smaller than the bars of the run, or another option cannot be used with them.
     """
     if not brokerage.fill_bars:
         return
@@ -96,9 +96,9 @@ class SmallBars(NamedTuple):
     The small bars of one series, grouped by the bars that contain them.
 
     Attributes:
-        starts: place of the first small bar of each bar, and one more.
-        opened: when each opened, in microseconds since 1970, UTC.
-        length: of each, in microseconds.
+        starts: the position of the first small bar of each bar, and the position after the last one.
+        opened: when each small bar opened, in microseconds since 1970, UTC.
+        length: the length of each, in microseconds.
     """
 
     starts: np.ndarray
@@ -129,8 +129,8 @@ def small_market_of(
         aligned: the bars of its feeds, in the order of `hours`.
 
     Raises:
-        NoBars: no series has any.
-        DataError: they have other prices than the bars that they are parts of.
+        NoBars: no series has small bars.
+        DataError: their prices do not match the bars that contain them.
     """
     bars, tables, counts = {}, {}, {}
     for (one, table), its in zip(aligned.items(), hours, strict=True):
@@ -176,7 +176,7 @@ def _parts(bars: pa.Table, series: Series, small: pa.Table, size: Series, hours:
 
 
 def _periods(days: np.ndarray, series: Series) -> np.ndarray:
-    """Return what is the same for all days of a bar, and rises."""
+    """Return a number for the bar of each day, equal within a bar and ascending."""
     if series.size.period == "month":
         return days.astype("datetime64[M]").astype(np.int64)
     numbers: np.ndarray = days.astype("datetime64[D]").astype(np.int64)
@@ -184,7 +184,7 @@ def _periods(days: np.ndarray, series: Series) -> np.ndarray:
 
 
 def _check_prices(small: SmallBars, bars: pa.Table, series: Series, size: Series) -> None:
-    """Raise DataError where small bars and the bar that they are parts of have no price in common: one was adjusted."""
+    """Raise DataError if small bars and the bar that contains them have disjoint prices: one of them was adjusted."""
     having = np.flatnonzero(np.diff(small.starts))
     if not len(having):
         return
@@ -221,7 +221,7 @@ def _on_small_bars(kind: Any) -> Any:
 
 
 class _Walk:
-    """The small bars of a feed in the bar at hand: those from `at` on are to come."""
+    """The small bars of a feed in the current bar; those from `at` on are still to come."""
 
     def __init__(self, feed: Any, small: SmallBars, row: int) -> None:
         self.feed, self.small = feed, small
@@ -299,15 +299,16 @@ class _Walk:
 
 class _OnSmallBars:
     """
-    A broker that does the work of a bar once for each small bar that matters, and once more for the bar itself.
+    A broker that processes a bar once for each relevant small bar, and once more for the bar itself.
 
-    First come orders of feeds without small bars, then, by the time of the small bars, those that they touch; at the
-    end orders for the close. What is given cash or value by the bar itself is so only then.
+    First come orders of feeds without small bars; then those that small bars touch, by their times; last, orders at the
+    close. Cash and value that depend on the bar itself change only then.
 
     Attributes:
         small: the small bars by the id of their feed.
-        filled_on: of each order by its reference its fills: their number among all, and when the small bar opened.
-        lengths: how many bars of each feed are over.
+        filled_on: the fills of each order by its reference: their number among all fills, and when the small bar
+            opened.
+        lengths: how many bars of each feed have ended.
     """
 
     small: dict[int, tuple[Any, SmallBars]]
@@ -381,7 +382,7 @@ class _OnSmallBars:
                 yield feed, small, length - 1
 
     def _matters(self, feed: Any) -> bool:
-        """Return whether a feed has orders, or a position whose gains go to the cash, which orders are paid from."""
+        """Return whether a feed has orders, or a position that settles gains in cash, from which orders are paid."""
         every = (*self.pending, *self.submitted, *self._toactivate)
         if any(getattr(order, "data", None) is feed for order in every):
             return True
@@ -394,7 +395,7 @@ class _OnSmallBars:
         return id(feed) in self._moved
 
     def _touches(self, walks: Sequence[_Walk]) -> Iterator[tuple[_Walk, int]]:
-        """Yield the next small bar of all that matters, as long as there is one; before it the account may sell."""
+        """Yield the next small bar among all relevant feeds, while there is one; before each, the account may sell."""
         since = -1
         while True:
             while self._toactivate:
@@ -446,7 +447,7 @@ class _OnSmallBars:
 
 def in_order_of_small_bars(fills: pa.Table, broker: Any, first: int) -> pa.Table:
     """
-    Return fills in the order in which they were, with `small_bar`: when that opened, null where it was the run's own.
+    Return fills in their order, with `small_bar`: when that opened, null for a fill in the run's own bar.
 
     Args:
         first: the number that Backtrader gave to the first order.
