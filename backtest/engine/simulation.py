@@ -130,9 +130,9 @@ _GIGA = 10**9
 
 class Shared:
     """
-    What runs of one request have in common, whatever their parameters: made by the first, and known to those after it.
+    What runs of one request have in common, whatever their parameters: the first run computes it, later ones reuse it.
 
-    No number changes with it. A run with one has no manifest, as nobody looks at those of trials.
+    It changes no number. A run with one has no manifest, since the manifests of trials are not used.
     """
 
     def __init__(self) -> None:
@@ -146,7 +146,7 @@ class Shared:
 
 @contextmanager
 def one_after_another() -> Iterator[None]:
-    """Let runs follow each other in less time: what each does to Backtrader's classes stays from one to the next."""
+    """Speed up successive runs: each run's changes to Backtrader's classes stay in place for the next one."""
     with quick_indicators():
         yield
 
@@ -155,7 +155,7 @@ DatedAmounts = tuple[np.ndarray, np.ndarray]
 
 
 class _Ground(NamedTuple):
-    """The bars of a run, and by whose sessions it is measured."""
+    """The bars of a run, and the series whose sessions measure it."""
 
     own: dict[Series, pa.Table]
     aligned: dict[Series, pa.Table]
@@ -206,19 +206,20 @@ def simulate(
     Replay stored bars into a strategy and return the record of it.
 
     Args:
-        spec: what is asked, checked already: see `api.run`.
-        span: which bars, or which sessions, both included; `spec` has it in words.
+        spec: the checked settings: see `api.run`.
+        span: the bars, or the first and last session; `spec` has it as text.
         costs: the model that `spec.brokerage.costs` names.
-        dividends: what is paid on the series, if anything is.
-        interest: the rates that interest follows, if cash earns any.
-        account: its rules, if it has others than Backtrader's.
-        universe: who belongs to the market, if it is limited.
-        lines: whether to keep what Backtrader would plot of indicators and observers; no number changes with it.
-        shared: of the runs of the same request, of which only the parameters differ.
-        loop: which engine goes through the bars; the event engine if not given. It is given the outcome.
+        dividends: the dividends of the series, if any are paid.
+        interest: the benchmark rates, if cash earns interest.
+        account: the rules of the account, if they are not Backtrader's.
+        universe: the members of the market, if it is limited.
+        lines: whether to keep the lines of indicators and observers that Backtrader would plot; no number depends on
+            it.
+        shared: what the runs of a request share that differ only in their parameters.
+        loop: the engine that runs the bars, by default the event engine; it also receives the outcome.
 
     Raises:
-        UsageError: the compiled engine was asked for, and cannot.
+        UsageError: the compiled engine was requested but cannot run the strategy.
         NoBars: the store lacks the bars.
         StrategyError: the strategy raised; the text says where, the cause is chained.
     """
@@ -340,16 +341,16 @@ def simulate_together(
     size: int = 1000,
 ) -> str:
     """
-    Run simulations that differ only in their parameters at once, by the compiled engine, and return why there is none.
+    Run simulations that differ only in their parameters at once, by the compiled engine; return why it could not.
 
     Args:
-        specs: of the runs; whatever they have in common `shared` has from a run that the event engine made.
+        specs: the settings of the runs; `shared` has what they have in common, from a run by the event engine.
         backend: "numpy", or "numba" where that is installed; the runs are the same.
-        take: is given what so many of them left as `size` says, and has to read it there and then.
-        begins: when strategies are called first, as those of `waiting`.
+        take: called with the outcomes of `size` runs at a time, which it has to read at once.
+        begins: when strategies are first called, as with `waiting`.
 
     Raises:
-        TooMany: there is no room for the lines of so many runs.
+        TooMany: the lines of so many runs do not fit into memory.
     """
     from backtest.engine.compiled.refusals import NotCompiled, TooMany
     from backtest.engine.compiled.trials import Parts, run_trials
@@ -399,7 +400,7 @@ _COMPILED_TOGETHER = (*_COMPILED, "slippage", "volume_cap")  # and those of whic
 
 
 def _not_by_compiled(spec: RunSpec, exchange: Exchange | None, warmed: bool, known: Sequence[str] = _COMPILED) -> str:
-    """Return what of a request the compiled engine cannot do; "" for nothing."""
+    """Return the part of a request that the compiled engine does not support; "" if it supports all of it."""
     if other := [one.name for one in fields(Brokerage) if one.name not in known and _is_set(spec, one)]:
         return f"{', '.join(other)} of the broker is not compiled"
     if exchange is not None:
@@ -412,7 +413,7 @@ def _is_set(spec: RunSpec, option: Field[Any]) -> bool:
 
 
 def _with_costs(fills: pa.Table, broker: Any, first: int, fees: np.ndarray | None) -> pa.Table:
-    """Return the fills with the price without slippage, and the borrow fee booked with each, where there are such."""
+    """Return the fills with the price without slippage, and the borrow fee booked with each, if the run has these."""
     if isinstance(broker, MarketBroker):
         refs = (arrays.numbers(fills["ref"]) + first - 1).tolist()
         fills = fills.append_column("unslipped", arrays.floats(broker.unslipped(refs)))
@@ -441,7 +442,7 @@ def _ground_of(
     universe: Universe | None,
     account: MarginTable | None,
 ) -> _Ground:
-    """Return the bars of a run, with what a manifest says of them where it is given the costs."""
+    """Return the bars of a run and, given the costs, the manifest's entries on them."""
     compared_with = [Series.parse(spec.benchmark)] if spec.benchmark else []
     bars = {one: store.read(one, span_asked(one, hours_in(store, one), span)) for one in [*wanted, *compared_with]}
     if before:
@@ -503,7 +504,7 @@ def _ground_of(
 def _small_market_of(
     spec: RunSpec, store: Reader, span: Span | Sessions | None, own: dict[Series, pa.Table], hours: list[Hours]
 ) -> SmallMarket | None:
-    """Return the bars that orders are filled on, by the rows of the feeds; None where these are the run's own."""
+    """Return the bars on which orders fill, by the rows of the feeds; None if these are the run's own."""
     if not spec.brokerage.fill_bars:
         return None
     aligned, _ = align_bars(own, spec.brokerage.align)
@@ -511,7 +512,7 @@ def _small_market_of(
 
 
 def _check_converted(cerebro: _Cerebro, exchange: Exchange, name: str) -> None:
-    """Raise UsageError where a strategy has put a commission of its own in place of one that converts money."""
+    """Raise UsageError if a strategy has replaced a commission that converts money with its own."""
     for n in exchange.conversions:
         feed = cerebro.datas[n]
         if type(cerebro.broker.getcommissioninfo(feed)) is not Converted:
@@ -522,7 +523,7 @@ def _check_converted(cerebro: _Cerebro, exchange: Exchange, name: str) -> None:
 
 
 def _with_cash(record: pa.Table, cash: CashByCurrency, series: list[Series]) -> pa.Table:
-    """Return a record with cash.n, in the currency of the n-th series, of the first series in each other currency."""
+    """Return a record with cash.n for the first series in each other currency: the balance in that currency."""
     currencies = [currency_of(one.instrument) for one in series]
     for currency, amounts in cash.kept.items():
         column = arrays.floats(np.asarray(amounts)[: len(record)])
@@ -547,13 +548,13 @@ def _ex_dates(paid: Dividends | None) -> DatedAmounts:
 
 
 def _of_interest(rates: BenchmarkRates, bookings: Bookings, recorder: Recorder) -> dict[str, Any]:
-    """Return what the manifest says of interest: by which rates, how much was booked, and how much is to come."""
+    """Return the manifest's entry on interest: the rates, the amount booked, and the amount accrued."""
     booked = float(sum(money for _, money in bookings.booked))
     return {"rates": rates.name, "sha256": rates.digest, "booked": booked, "accrued": bookings.left(recorder)}
 
 
 def _payouts(feeds: list[ArrowFeed], paid: Sequence[DatedAmounts], withholding: float) -> Payouts | None:
-    """Return what is paid into the cash between bars, None for nothing."""
+    """Return the payments into cash between bars, None if there are none."""
     due = [
         Payout(stamp, feed, amount)
         for feed, pairs in zip(feeds, paid, strict=True)
@@ -563,7 +564,7 @@ def _payouts(feeds: list[ArrowFeed], paid: Sequence[DatedAmounts], withholding: 
 
 
 def _feed(own: pa.Table, aligned: pa.Table, series: Series, hours: Hours, single: bool = True) -> ArrowFeed:
-    """Return the feed of aligned bars, which knows its sessions, and of a single run lets go of them."""
+    """Return the feed of aligned bars, which knows its sessions; in a single run it releases the bars."""
     feed = replay(aligned, series, single=single)
     if not series.size.daily:
         feed._session_hours = series, hours
@@ -577,9 +578,10 @@ def _within(
     span: Span | Sessions | None, bars: dict[Series, pa.Table], series: list[Series], hours: list[Hours]
 ) -> dict[Series, pa.Table]:
     """
-    Return the intraday bars of series of other clocks without those outside of the sessions that are asked for.
+    Return the intraday bars of series of other clocks, without those outside the requested sessions.
 
-    The date of a session in Sydney begins when New York's is not yet over: what New York trades then is of the next.
+    A session in Sydney begins before New York's session of the previous date is over: what New York trades after that
+    belongs to the next session.
     """
     if span is None or isinstance(span, Span) or not several_clocks(series, hours):
         return {}
@@ -599,7 +601,7 @@ def _within(
 
 
 def _clock(bars: dict[Series, pa.Table], series: list[Series], hours: list[Hours]) -> SessionClock:
-    """Return by whose sessions a run is measured."""
+    """Return the series whose sessions measure a run."""
     place, days = clock_of(series, hours), None
     if several_clocks(series, hours):
         counted = of_that_clock(series, hours)
@@ -612,7 +614,7 @@ def _days_of(bars: pa.Table, series: Series, hours: Hours) -> np.ndarray:
 
 
 def _waited(recorder: Recorder, strategy: Strategy, begins: float) -> dict[str, int]:
-    """Return how many bars of the run passed before the strategy could act; nothing for none."""
+    """Return the manifest's entry on bars before the strategy could act; empty if there are none."""
     stamps = np.asarray(recorder.stamps)
     own = int(np.searchsorted(stamps, begins, side="right"))
     waited = bars_waited(recorder.strategy, strategy.cls, stamps) - own
@@ -620,7 +622,7 @@ def _waited(recorder: Recorder, strategy: Strategy, begins: float) -> dict[str, 
 
 
 def _begun(record: pa.Table, recorder: Recorder, begins: float) -> tuple[pa.Table, dict[str, Any]]:
-    """Return the record without the warm-up, and what the manifest says of that."""
+    """Return the record without the warm-up, and the manifest's entry on it."""
     first = int(np.searchsorted(np.asarray(recorder.stamps), begins, side="right"))
     if first == len(record):
         raise UsageError("there is no bar after the warm-up; begin earlier, or end later")
@@ -628,7 +630,7 @@ def _begun(record: pa.Table, recorder: Recorder, begins: float) -> tuple[pa.Tabl
 
 
 def _code_of(strategy: Strategy, cerebro: Any = None) -> AbstractContextManager[None]:
-    """Return where code of others runs; a fault of this package's alone stays what it is, and is not its."""
+    """Return the context for the strategy's code; an error of this package alone is not reported as the strategy's."""
 
     def explain(error: BaseException) -> str:
         if raised_by_us(error):
@@ -642,16 +644,16 @@ def _code_of(strategy: Strategy, cerebro: Any = None) -> AbstractContextManager[
 
 class _Cerebro(Cerebro):
     """
-    Ours, which goes bar by bar where an indicator reads feeds whose bars have different times.
+    Our Cerebro, which goes bar by bar if an indicator reads feeds whose bars have different times.
 
     Attributes:
-        asked_cash: money at the start, as the spec has it.
-        cash_by_currency: what of the cash is in other currencies, where it is held so.
-        fewest: bars of the shortest feed.
+        asked_cash: the initial cash of the spec.
+        cash_by_currency: the cash in other currencies, if cash is held by currency.
+        fewest: the number of bars of the shortest feed.
         borrows: whether borrowed shares cost a fee.
-        flows: money that the strategy adds or takes out, once the first bar is near.
+        flows: cash that the strategy adds or withdraws; set shortly before the first bar.
         stopped: whether the strategy stopped the run.
-        stopped_at: where, the first time.
+        stopped_at: the place in the code of the first stop.
     """
 
     asked_cash = 0.0
@@ -723,7 +725,7 @@ def _cerebro(strategy: Strategy, spec: RunSpec, feeds: list[ArrowFeed]) -> _Cere
 
 
 def _made(strategy: Strategy, /, *feeds: Any, **params: Any) -> Any:
-    """Return the strategy itself, made of feeds and parameters, as Cerebro asks for it."""
+    """Return the strategy, created from feeds and parameters, as Cerebro requests it."""
     if params.get(_TAKEN, _UNSET) is strategy.defaults.get(_TAKEN, _UNSET):
         params.pop(_TAKEN, None)
     if _TAKEN in params:
@@ -745,7 +747,7 @@ _UNSET = object()
 
 
 def _ordered(order: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-    """Return the order that a strategy gives; one of an unknown kind would wait without end, and say nothing."""
+    """Return the order that a strategy submits; refuse an unknown kind, which would silently wait without end."""
     kind = args[_EXECTYPE] if len(args) > _EXECTYPE else kwargs.get("exectype")
     if kind is not None and not is_kind(kind):
         raise ValueError(unknown_kind(kind))
@@ -758,7 +760,7 @@ _EXECTYPE = 4  # its place among the arguments of `buy` and `sell`
 def _terms_of(
     spec: RunSpec, series: list[Series], costs: Costs, store: Reader, shared: Shared | None
 ) -> tuple[list[Terms], dict[Series, Splits]]:
-    """Return by what each series is traded: what a point is worth, and its splits."""
+    """Return the terms and the splits of each series."""
     if shared is not None and shared.terms is not None:
         return shared.terms
     found = terms_of(series, costs, spec.brokerage, store), splits_of(series, spec.brokerage.splits, store)
@@ -768,7 +770,7 @@ def _terms_of(
 
 
 def _with_terms(spec: RunSpec, series: list[Series], terms: list[Terms]) -> RunSpec:
-    """Return the spec with what a point of each series is worth, where there are contracts and the costs do not say."""
+    """Return the spec with the multipliers of its contracts, if the costs do not define them."""
     pairs = [(one, its) for one, its in zip(series, terms, strict=True) if not its.model]
     told = any(one.instrument.kind in CONTRACT_KINDS or its.multiplier != 1 for one, its in pairs)
     return replace(spec, multipliers=tuple(its.multiplier for its in terms) if told else ())
@@ -784,7 +786,7 @@ def _set_costs(
     exchange: Exchange | None,
     fees: Mapping[Series, pa.Table],
 ) -> dict[str, Any]:
-    """Set up what a broker charges, and return what the manifest says of the shares by which it does."""
+    """Set the costs of a broker, and return the manifest's entry on the share counts that they use."""
     cerebro.broker.setcash(spec.cash)
     cerebro.asked_cash, cerebro.borrows = spec.cash, bool(spec.brokerage.borrow)
     traded, borrowing, shares = MonthlyVolume(), borrowing_by(spec.brokerage, fees), {}
@@ -805,7 +807,7 @@ def _set_costs(
 
 
 def _with_reasons(orders: pa.Table, reasons: Mapping[int, str], first: int) -> pa.Table:
-    """Return the orders with why each was refused or given by the account itself, "" for others."""
+    """Return the orders with the reason why each was refused, or submitted by the account itself; "" for others."""
     refs = (arrays.numbers(orders["ref"]) + first - 1).tolist()
     return orders.append_column("reason", arrays.texts([reasons.get(ref, "") for ref in refs]))
 
@@ -817,7 +819,7 @@ def _calls(fills: pa.Table, orders: pa.Table) -> list[str]:
 
 
 def _count_shares(model: Any, series: Series, splits: Mapping[Series, Splits]) -> dict[str, Any]:
-    """Let a model count shares as they were traded, and return what the manifest says of that; nothing for others."""
+    """Make a model count shares as traded, and return the manifest's entry on that; nothing for other models."""
     if not getattr(model, "by_share", False) or not counts_adjusted_shares(series):
         return {}
     own = splits.get(series)
@@ -827,7 +829,7 @@ def _count_shares(model: Any, series: Series, splits: Mapping[Series, Splits]) -
 
 
 def _stored_fees(store: Reader, borrow: str, series: list[Series], span: Any) -> dict[Series, tuple[Series, pa.Table]]:
-    """Return the stored series of the fees of each stock with its bars, where these are to be charged."""
+    """Return the stored fee series of each stock with its bars, if the run charges stored fees."""
     found = {}
     for one, fees in fee_series(borrow, series).items():
         kept = store.named(fees)
@@ -836,12 +838,12 @@ def _stored_fees(store: Reader, borrow: str, series: list[Series], span: Any) ->
 
 
 def quotes_of(series: Series) -> tuple[Series, Series]:
-    """Return the bars of bid and of ask that slippage by the spread reads beside a series."""
+    """Return the BID and ASK series that spread slippage reads for a series."""
     return replace(series, prices="BID"), replace(series, prices="ASK")
 
 
 def _half_spreads(store: Reader, series: list[Series], span: Any) -> dict[str, tuple[list[float], list[float]]]:
-    """Return half of ask less bid at each bar's open, from the stored bars of quotes."""
+    """Return half the difference of ask and bid at each bar's open, from stored quotes."""
     found = {}
     for one in series:
         bid, ask = (store.read(quotes, span_asked(quotes, hours_in(store, quotes), span)) for quotes in quotes_of(one))
@@ -857,10 +859,10 @@ def _further(
     strategy: Any, brokerage: Brokerage, aligned: dict[str, Any], orders: pa.Table, sold: int
 ) -> dict[str, Any]:
     """
-    Return what the manifest says of market and alignment, and what the strategy leaves in its notes.
+    Return the manifest's entries on market and alignment, and the strategy's notes.
 
     Args:
-        sold: how many orders are not the strategy's: sales of what has ended, in their own bar.
+        sold: the number of sales of ended positions, which are not the strategy's orders.
     """
     given, filled = (arrays.numbers(orders[name]) for name in ("created", "closed"))
     early = int(((filled <= given) & (arrays.numbers(orders["filled"]) != 0)).sum()) - sold
@@ -881,7 +883,7 @@ def _further(
 
 
 def _notes(strategy: Any) -> Any:
-    """Return what a strategy notes of itself; anything but a dict of JSON is its own affair."""
+    """Return the strategy's notes; an attribute that is not a JSON-like dict is ignored."""
     notes = getattr(strategy, "notes", None)
     with contextlib.suppress(TypeError, ValueError):
         return json.loads(json.dumps(notes, allow_nan=False)) if isinstance(notes, dict) else None
@@ -932,7 +934,7 @@ _FEED = re.compile(r"data(\d+)(_\w+)?")
 
 
 def _asks_for_a_feed(error: BaseException, feeds: list[Any]) -> bool:
-    """Return whether a strategy asked for a feed that there is not: self.datas[1], self.data1, self.data1_close."""
+    """Return whether a strategy used a feed that does not exist: self.datas[1], self.data1, self.data1_close."""
     if isinstance(error, IndexError):
         things = indexed(error)
         own = isinstance(things, list | tuple) and bool(things)
@@ -950,6 +952,6 @@ def _reads_ahead(error: IndexError) -> int:
 
 
 def _ran_out(error: IndexError, cerebro: Any, fewest: int) -> bool:
-    """Return whether bars ran out: Backtrader's code fell off their end, or an indicator needs more than there are."""
+    """Return whether there were too few bars: Backtrader read past their end, or an indicator needs more."""
     strategies = getattr(cerebro, "runningstrats", [])
     return raised_by_backtrader(error) or any(one._minperiod > fewest for one in strategies)

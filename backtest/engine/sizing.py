@@ -23,15 +23,15 @@ _LARGEST_GAP = 0.2  # that is prepared for: of a larger one, such as of a revers
 
 class _Sizer(bt.Sizer):
     """
-    What all have in common: an order against an open position closes it, and no purchase costs more than there is.
+    What all sizers have in common: an order against an open position closes it, and no purchase exceeds the cash.
 
-    The share of the account that `exposure` wishes for is bought at the present close; commission comes out of it. What
-    is bought can still be paid, with its commission, if the next bar opens as far above as the furthest of the last
-    year did. What purchases given at the same bar will cost is spent already.
+    The size is that fraction of the account, `exposure`, that can be bought at the current close, including commission.
+    The account can still pay for it, with commission, if the next bar opens above the close by the largest gap of the
+    last year. The cost of other purchases submitted at the same bar counts as spent.
 
     Attributes:
-        asked: how often it was asked.
-        nothing: how often it was to buy or sell, and the money did not do for the smallest size.
+        asked: how often it was called.
+        nothing: how often the money did not suffice for the smallest size.
     """
 
     params: Any = (("cap", 0.95),)
@@ -55,7 +55,7 @@ class _Sizer(bt.Sizer):
         return size
 
     def _promised(self) -> float:
-        """Return the money of the purchases that were given at this bar, and that wait for the next."""
+        """Return the cost of the purchases that were submitted at this bar and wait for the next."""
         given = [one for one in getattr(self.broker, "submitted", ()) if one.isbuy() and one.exectype in _AT_MARKET]
         return sum(
             _paid(self.broker.getcommissioninfo(one.data), one.executed.remsize, self._at_worst(one.data))
@@ -63,7 +63,7 @@ class _Sizer(bt.Sizer):
         )
 
     def _at_worst(self, data: Any) -> float:
-        """Return the price of a purchase that is given now, as far as it can be foreseen."""
+        """Return the highest price to expect for a purchase that is submitted now."""
         slips = bool(getattr(getattr(self.broker, "slippage", None), "kind", ""))  # never beyond the high
         close: float = data.close[0]
         if self.broker.p.coc:
@@ -111,7 +111,7 @@ class Volatility(_Sizer):
 
 class Kelly(_Sizer):
     """
-    A fraction of the Kelly bet: mean over variance of the latest bars' returns.
+    A fraction of the Kelly bet: mean over variance of the returns of the latest bars.
 
     Source: Thorp (2006), "The Kelly Criterion in Blackjack, Sports Betting, and the Stock Market", section 7.
     """
@@ -126,14 +126,14 @@ class Kelly(_Sizer):
 
 
 def _past_returns(data: Any, window: int) -> np.ndarray:
-    """Return the last returns from close to close, up to the present bar; none where there are fewer than asked for."""
+    """Return the last returns from close to close, up to the current bar; none if there are too few."""
     closes = np.array(data.close.get(size=window + 1) if len(data) > window else [])
     returns: np.ndarray = closes[1:] / closes[:-1] - 1
     return returns
 
 
 class _Gaps:
-    """How far bars open above the close before, or reach above it, within the last year of a feed."""
+    """How far bars open above the previous close, or reach above it, within the last year of a feed."""
 
     def __init__(self, to_high: bool) -> None:
         self._line, self._seen = "high" if to_high else "open", 1
@@ -160,7 +160,7 @@ _AT_MARKET = (bt.Order.Market, bt.Order.Close)
 
 
 def affordable(comminfo: Any, money: float, price: float, step: float = 1) -> float:
-    """Return the largest size that money pays for at a price, with commission, in whole steps."""
+    """Return the largest size that the money can pay for at a price, with commission, in whole steps."""
     if not (money > 0 and price > 0):
         return 0
     least, most = 0, int(money / comminfo.getoperationcost(step, price))
@@ -190,10 +190,10 @@ class Sizing:
     @classmethod
     def parse(cls, text: str) -> Sizing:
         """
-        Read "shares:100", "percent:95", "volatility:0.10" or "kelly:0.5"; a cap on the share after it: "kelly:0.5:0.3".
+        Read "shares:100", "percent:95", "volatility:0.10" or "kelly:0.5", with an optional cap: "kelly:0.5:0.3".
 
         Raises:
-            UsageError: it is none of them.
+            UsageError: it is none of these.
         """
         if not text:
             return cls()
@@ -214,10 +214,10 @@ class Sizing:
         Set up a Cerebro.
 
         Args:
-            bars_a_year: of each series by the name of its feed, for those `by_the_year`.
+            bars_a_year: bars per year by the name of the feed, for sizers `by_the_year`.
 
         Raises:
-            UsageError: it is a number of shares, and not a whole one.
+            UsageError: it is a fractional number of shares.
         """
         if self.sizer is Shares:
             for feed in cerebro.datas:
@@ -238,7 +238,7 @@ class Sizing:
         Refuse a run in which the strategy never used the sizer.
 
         Raises:
-            UsageError: there were orders, and none of them left its size open.
+            UsageError: the strategy submitted orders, but none of them left its size open.
         """
         if (
             self.sizer is not None and orders and not getattr(strategy.getsizer(), "asked", 0)

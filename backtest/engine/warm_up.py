@@ -53,11 +53,11 @@ def warm_up_of(asked: str, store: Reader, wanted: list[Series], span: Span | Ses
     Return the warm-up of a run on some series, None for none.
 
     Args:
-        asked: as `spec.warm_up_text` returns it; a number counts bars of the first series.
-        span: the run's own.
+        asked: the text that `spec.warm_up_text` returns; a number counts bars of the first series.
+        span: the span of the run.
 
     Raises:
-        UsageError: the run has no start, or there are fewer bars before it.
+        UsageError: the run has no start, or too few bars are stored before it.
     """
     if not asked:
         return None
@@ -102,7 +102,7 @@ def measured_from(wanted: list[Series], store: Reader, since: date, until: date)
 
 @contextmanager
 def waiting(begins: datetime | None) -> Iterator[None]:
-    """Let strategies that are `gated` and start within begin at a moment; None leaves it open."""
+    """Make `gated` strategies that start within the block begin at a moment; None sets none."""
     if begins is None:
         yield
         return
@@ -114,7 +114,7 @@ def waiting(begins: datetime | None) -> Iterator[None]:
 
 
 def window_begins() -> float:
-    """Return the moment that `waiting` says, as Backtrader's number; 0 where it leaves it open."""
+    """Return the moment that `waiting` sets, as Backtrader's number; 0 if it sets none."""
     return _begins.get(0.0)
 
 
@@ -126,7 +126,7 @@ def gated(strategy: Strategy) -> Strategy:
 
 @cache  # Backtrader keeps each class that is ever made
 def _gated(strategy: Any) -> Any:
-    """Return the strategy with nothing called before the window: not `next`, nor what some use in its place."""
+    """Return the strategy with nothing called before the window: neither `next` nor methods used instead of it."""
 
     def is_open(self: Any) -> bool:
         if not self._window_order and self.datetime[0] > self._window_begins:
@@ -172,14 +172,14 @@ def check_orders(strategy: Any, orders: pa.Table, first: int, name: str) -> None
     """
     Refuse a run of a `gated` strategy with orders from before its start.
 
-    An order bears the time of the last bar of its series, which may be from before; so its number is looked at, too.
+    An order has the time of the last bar of its series, which may be before the start; so its number is checked, too.
 
     Args:
-        strategy: that ran.
+        strategy: the strategy after its run.
         first: the number that Backtrader gave to the first order.
 
     Raises:
-        StrategyError: there is one.
+        StrategyError: there is such an order.
     """
     if not hasattr(strategy, "_window_order"):
         return
@@ -207,8 +207,8 @@ def bars_waited(strategy: Any, own: type[Any], stamps: Any) -> int:
     Return how many bars passed before a strategy was first called, all of them if it never was.
 
     Args:
-        own: its class as its author wrote it; of one that acts while it waits, or by timers, it is 0.
-        stamps: of all bars, as Backtrader counts time.
+        own: the class as its author wrote it; if it acts while it waits, or by timers, the result is 0.
+        stamps: the timestamps of all bars, in Backtrader's days.
     """
     if own.prenext is not bt.Strategy.prenext or own.notify_timer is not bt.Strategy.notify_timer:
         return 0

@@ -26,9 +26,9 @@ class Market:
     The feeds of a run, step by step.
 
     Attributes:
-        steps: how many there are.
-        stamps: of each, in Backtrader's days.
-        rows: of each feed, the row that it stands at after each step, -1 before its first; shape (feeds, steps).
+        steps: the number of steps.
+        stamps: the timestamp of each step, in Backtrader's days.
+        rows: the row of each feed after each step, -1 before its first; shape (feeds, steps).
     """
 
     def __init__(self, datas: Sequence[Any]) -> None:
@@ -67,21 +67,21 @@ class Market:
 
     def all_columns(self, closes: bool, more: Mapping[str, Sequence[np.ndarray]]) -> dict[str, np.ndarray]:
         """
-        Return what there is by step and feed.
+        Return the columns by step and feed.
 
         Args:
             closes: whether there are orders at the close, which need session ends.
-            more: further columns, of each feed the values of its bars.
+            more: further columns: the values of the bars of each feed.
         """
         found = {**self.columns, "ends": self.session_ends() if closes else np.zeros_like(self.columns["close"])}
         return found | {name: self._by_step(values) for name, values in more.items()}
 
     def clocks(self, lagged: bool) -> np.ndarray:
         """
-        Return the rows of all clocks by step: of the feeds, and of the strategy.
+        Return the rows of all clocks by step: the feeds', and the strategy's.
 
         Args:
-            lagged: whether also those of the step before, at which indicators stand when a timer rings.
+            lagged: whether to include those of the previous step, at which indicators are when a timer goes off.
         """
         rows = np.vstack([self.rows, np.arange(self.steps)])
         before = np.hstack([np.full((len(rows), 1), -1), rows[:, :-1]])
@@ -163,7 +163,7 @@ def moment_number(value: Any, kind: str) -> int:
 
 
 class MomentLine:
-    """A part of the times of a line of stamps, such as the month, as whole numbers; looks as a line does."""
+    """A part of the times of a line of timestamps, such as the month, as whole numbers; it behaves like a line."""
 
     def __init__(self, stamps: np.ndarray, zone: Any, part: str) -> None:
         of = _PARTS[part]
@@ -171,7 +171,7 @@ class MomentLine:
 
 
 class OwnLine:
-    """The stamps of a strategy, as numbers; looks as a line does."""
+    """The timestamps of a strategy, as numbers; it behaves like a line."""
 
     def __init__(self, stamps: np.ndarray) -> None:
         self.array = stamps
@@ -179,13 +179,13 @@ class OwnLine:
 
 class ValidLine:
     """
-    Until when an order is valid that is given at a bar, as Backtrader counts time; looks as a line does.
+    The time until which an order submitted at a bar is valid, in Backtrader's days; it behaves like a line.
 
     Args:
-        stamps: of the bars.
-        kind: "date" or "moment", of the bar.
-        more: added to it.
-        data: the feed that the order is for, whose own zone counts.
+        stamps: the timestamps of the bars.
+        kind: "date" or "moment": which of the bar's times it is.
+        more: the duration added to it.
+        data: the feed of the order, whose time zone applies.
     """
 
     def __init__(self, stamps: np.ndarray, zone: Any, kind: str, more: timedelta, data: Any) -> None:
@@ -203,7 +203,7 @@ def _ends(data: Any) -> np.ndarray:
 
 
 def reckon(indicators: Sequence[Any]) -> set[int]:
-    """Let Backtrader compute indicators, in the order in which they were made; return the ids of those that fail."""
+    """Let Backtrader compute indicators, in the order of their creation; return the ids of those that fail."""
     failed: set[int] = set()
     for one in indicators:
         try:
@@ -224,7 +224,7 @@ def bytes_of_indicators(indicators: Sequence[Any], bars: int) -> int:
 
 
 def release(indicators: Sequence[Any]) -> None:
-    """Let go of what indicators came to, as Backtrader's objects refer to each other, and stay until collected."""
+    """Release the values of indicators: Backtrader's objects refer to each other, and stay until they are collected."""
     for one in indicators:
         for line in [one] if isinstance(one, LineBuffer) else one.lines.lines:
             line.array = line.array[:0]

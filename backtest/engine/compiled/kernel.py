@@ -1,9 +1,9 @@
 """
 The scalar code of a program and of the ledger, compiled by numba, one trial after another: the extra `fast`.
 
-All that a function reads and writes it finds by one address, as numba counts references of arrays at each call. Sources
-lie in a lasting folder, named by what is in them, and beside them what numba made of them: the ledger is compiled once
-for each kind of costs, and a program once.
+A function finds everything that it reads and writes by one address, since numba counts references to arrays at each
+call. Sources are in a permanent folder, named by their content, beside numba's compiled code: the ledger is compiled
+once for each kind of costs, and a program once.
 """
 
 from __future__ import annotations
@@ -208,10 +208,10 @@ class Kernel:
     The trials of one program, by numba.
 
     Args:
-        functions: the program's own, in scalar code.
+        functions: the program's own functions, in scalar code.
         constants, kept, kinds, slots: as of `vectors.Writer`; slots have the numbers of their lines and bars, too.
-        steps: of the run.
-        columns: what the market has by step and feed, in order.
+        steps: the number of steps of the run.
+        columns: the market's columns by step and feed, in order.
     """
 
     def __init__(
@@ -342,15 +342,16 @@ class Kernel:
         rings: Sequence[tuple[np.ndarray, np.ndarray]] = (),
     ) -> None:
         """
-        Take what all trials have in common.
+        Store what all trials have in common.
 
         Args:
-            first: what the account is at first, of all trials or of each, by name.
+            first: the initial values of the account by name, for all trials or for each.
             lines: the values of each slot's lines, and which of them each trial reads.
-            market: prices and stamps, shape (columns, steps, feeds), and the rows of feeds, shape (steps, feeds + 1).
+            market: prices and timestamps, shape (columns, steps, feeds), and the rows of feeds, shape (steps, feeds +
+                1).
             wanted: 1 for the steps at which the account is recorded.
-            recorded: what of "equity", "cash" and "positions" is wanted of each trial.
-            rings: of each timer at which steps each kind of it rings, and of which kind it is in each trial.
+            recorded: which of "equity", "cash" and "positions" to record for each trial.
+            rings: for each timer the steps at which each kind of it goes off, and its kind in each trial.
         """
         self.first, self.values, self.lines = first, constants, lines
         self.told, self.recorded = int(wanted.sum()), recorded
@@ -379,11 +380,11 @@ class Kernel:
 
     def run(self, part: range, phases: tuple[int, np.ndarray, np.ndarray]) -> Ledgers:
         """
-        Make some of the trials. What was recorded of those before is overwritten.
+        Run some of the trials. This overwrites the records of earlier ones.
 
         Args:
-            phases: the step from which on strategies are called; of each trial, before which it waits, and before
-                which it is just ready.
+            phases: the step from which strategies are called; for each trial, the steps before which it waits and is
+                just ready.
         """
         records = self._records(len(part))
         equity, cash, positions = (one[: len(part)] for one in records)
@@ -440,10 +441,10 @@ class Kernel:
 
     def _set(self, arrays: dict[str, np.ndarray], trial: int, used: int) -> None:
         """
-        Lay out the account as it is at first.
+        Set the initial state of the account.
 
         Args:
-            used: orders of the trial before, whose rows are not 0.
+            used: the number of orders of the previous trial, whose rows are not 0.
         """
         room = arrays["FO"].shape[1]
         for name in ("FS", "IS", "FT", "IT"):
@@ -466,13 +467,13 @@ class Kernel:
 @dataclass
 class Ledgers:
     """
-    What trials came to: equity, cash and positions by trial and step, and of each trial its orders and fills.
+    The outcomes of trials: equity, cash and positions by trial and step, and the orders and fills of each trial.
 
     Attributes:
-        places: of each thing of an order its table, "FO" or "IO", and its row there.
-        floats, wholes: these tables of each trial, a column for each order.
-        fills: of each trial, as `FILL_COLUMNS`.
-        asked: their prices without slippage, where there is slippage.
+        places: for each property of an order its table, "FO" or "IO", and its row there.
+        floats, wholes: these two tables of each trial, one column per order.
+        fills: the fills of each trial, with `FILL_COLUMNS`.
+        asked: their prices without slippage, if there is slippage.
     """
 
     equity: np.ndarray

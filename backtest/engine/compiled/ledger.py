@@ -1,10 +1,11 @@
 """
 The broker in the scalar code that all backends accept: numbers, tables of a trial, `if`, `while` and calls.
 
-What a function here says of one trial, `vectors` does for all trials at once. A name begins with what it is: `i_` a
-whole number, `b_` a truth, everything else a float; a function that begins so returns one. `A` is the account of the
-trial: a number, or a table of the trial by order, feed or note. `N` is the market at the present step, by feed, the
-same for all trials. Sizes, prices and the order of all sums are those of `lean.broker`, which are Backtrader's.
+`vectors` translates each function here, which handles one trial, into one for all trials at once. The prefix of a name
+is its type: `i_` a whole number, `b_` a boolean, everything else a float; a function with such a prefix returns that
+type. `A` is the account of the trial: its attributes are numbers, or tables by order, feed or note. `N` is the market
+at the current step, by feed, the same for all trials. Sizes, prices and the order of all sums are those of
+`lean.broker`, which are Backtrader's.
 """
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"

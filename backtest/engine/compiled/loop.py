@@ -20,13 +20,14 @@ _MANY = 500_000  # bars, from which on numba pays: it compiles a new strategy fo
 @dataclass
 class Loop:
     """
-    Which engine goes through the bars of a run.
+    The engine that runs the bars.
 
     Attributes:
-        asked: one of ENGINES; "" for the compiled one where it can, numba is there, and it pays.
-        backend: that went through the bars; "" for the event engine.
-        why_not: why the compiled one did not, where it was to.
-        numba: whether that is installed.
+        asked: one of ENGINES; "" for the compiled engine if it can run the strategy, numba is installed, and it pays
+            off.
+        backend: the backend that ran the bars; "" for the event engine.
+        why_not: why the compiled engine did not run them, if it should have.
+        numba: whether numba is installed.
     """
 
     asked: str = ""
@@ -47,7 +48,7 @@ class Loop:
 
     @property
     def words(self) -> str:
-        """Which engine it was, in a line; "" where there was nothing to choose."""
+        """The engine that ran, in a line; "" if there was no choice."""
         if self.backend:
             return f"compiled ({self.backend})"
         if self.why_not:
@@ -55,11 +56,11 @@ class Loop:
         return "event engine" if self.asked else ""
 
     def wants(self, bars: int) -> bool:
-        """Return whether the compiled engine is to try a run."""
+        """Return whether the compiled engine should try a run."""
         return self.asked == "compiled" or (not self.asked and bars >= _MANY and self.numba)
 
     def walk(self, strategy: Any) -> Walked | None:
-        """Go through the bars with a strategy, or return None."""
+        """Run the bars with a strategy, or return None."""
         from backtest.engine.compiled.single import walk_one
 
         # By numpy one trial alone takes longer than bar by bar.
@@ -73,13 +74,13 @@ class Loop:
 
     def check(self, why_not: str) -> None:
         """
-        Take note that a run is over.
+        Record that a run is over.
 
         Args:
-            why_not: why Backtrader's own loop went through the bars, if it did.
+            why_not: why Backtrader's own loop ran the bars, if it did.
 
         Raises:
-            UsageError: the compiled engine was asked for, and could not.
+            UsageError: the compiled engine was requested but could not run the strategy.
         """
         if self.asked != "compiled" or self.backend:
             return

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 class NotCompiled(Exception):
     """
-    A strategy, or what is asked of its run, is nothing that the compiled engine does the same to the last bit.
+    The compiled engine cannot run a strategy, or a setting of its run, with results equal to the last bit.
 
     Attributes:
-        reason: what it is, in a few words.
-        line: where it stands in the strategy's file, 0 for nowhere.
+        reason: the obstacle, in a few words.
+        line: its line in the strategy's file, 0 if it has none.
     """
 
     def __init__(self, reason: str, line: int = 0) -> None:
@@ -18,4 +18,4 @@ class NotCompiled(Exception):
 
 
 class TooMany(Exception):
-    """The lines of so many trials take more memory than there is to be: fewer at once can be made."""
+    """The lines of so many trials exceed the memory limit: fewer have to run at once."""

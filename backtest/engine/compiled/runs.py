@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True, eq=False)
 class Together:
     """
-    What runs left that were made at once; the event engine is to make those that are nowhere here.
+    The results of runs made at once; the event engine has to make the runs that are missing here.
 
     Attributes:
-        places: of the batch's runs among those that were asked for.
-        records: by their places, those that had a fill at a close.
+        places: the positions of the batch's runs among the requested ones.
+        records: the runs with a fill at a close, by their positions.
     """
 
     batch: RunBatch
@@ -45,9 +45,9 @@ class MadeRuns:
     The outcomes of runs on the same bars.
 
     Args:
-        spec: of one of them.
+        spec: the settings of one of them.
         before: the record of a run on these bars.
-        feeds: that they ran on, in the order of the series.
+        feeds: their feeds, in the order of the series.
     """
 
     def __init__(
@@ -70,8 +70,8 @@ class MadeRuns:
         Return the runs.
 
         Args:
-            numbers: their places among all that were asked for.
-            spec_of: gives the spec of one of these.
+            numbers: their positions among all requested runs.
+            spec_of: returns the spec of one of these.
         """
         records = {n: self._record_of(n, spec_of(numbers[n])) for n in self.closing}
         places = [n for n in range(len(numbers)) if n not in self.made.left and n not in records]

@@ -24,13 +24,13 @@ from backtest.engine.lean.history import Walked
 
 def walk_one(strategy: Any, backend: str) -> tuple[Walked | None, str]:
     """
-    Return what comes of a run whose feeds are loaded, and whose indicators have all their values; or None, and why not.
+    Return the outcome of a run with loaded feeds and computed indicators; or None, and why there is none.
 
-    The strategy is as it was where there is nothing, so that the loop can go through the bars.
+    In the latter case the strategy is unchanged, so that the loop can run the bars.
 
     Args:
-        strategy: as Backtrader made it.
-        backend: "numpy", or "numba" where that is installed.
+        strategy: the strategy as Backtrader created it.
+        backend: "numpy", or "numba" if that is installed.
     """
     cls, cerebro = type(strategy), strategy.cerebro
     try:
@@ -52,7 +52,7 @@ def walk_one(strategy: Any, backend: str) -> tuple[Walked | None, str]:
 
 
 def _check_heard(cls: Any, program: Program) -> None:
-    """Raise NotCompiled where somebody would miss what a compiled run leaves out."""
+    """Raise NotCompiled if something depends on what a compiled run leaves out."""
     if cls.stop is not bt.Strategy.stop:
         raise NotCompiled("stop() looks at what a run left, which a compiled one keeps elsewhere", line_of(cls.stop))
     if program.tells:
@@ -61,7 +61,7 @@ def _check_heard(cls: Any, program: Program) -> None:
 
 @contextmanager
 def _draws_back(program: Program) -> Iterator[list[bool]]:
-    """Let generators of random numbers be as they were, unless what is yielded then says that the run is kept."""
+    """Restore generators of random numbers, unless the yielded object says that the run is kept."""
     owners = [draw.__self__ for each in program.streams for draw in each]  # type: ignore[attr-defined]
     states, keep = [one.getstate() for one in owners], list[bool]()
     try:

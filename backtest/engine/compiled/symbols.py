@@ -23,7 +23,7 @@ _KINDS: tuple[Any, ...] = (type(bt.Indicator), type(LineActions))  # whose calls
 
 
 class _Out:
-    """What stands in for the broker or Cerebro while `__init__` runs: it tells cash, and refuses everything else."""
+    """A stand-in for the broker or Cerebro while `__init__` runs: it gives the cash, and refuses everything else."""
 
     def __init__(self, name: str, known: dict[str, Any]) -> None:
         vars(self).update(known, _called=name)
@@ -36,7 +36,7 @@ class _Out:
 
 
 class SharedNodes:
-    """Indicators and operations by what they were made of: a trial that makes an equal one is given the same."""
+    """Indicators and operations by their arguments: a trial that creates an equal one gets the same object."""
 
     def __init__(self) -> None:
         self.made: list[Any] = []  # in order
@@ -111,11 +111,11 @@ def _operation(trial: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> 
 
 class Maker:
     """
-    Makes the strategies of trials, without Backtrader's metaclass, which takes most of the time.
+    Creates the strategies of trials without Backtrader's metaclass, which takes most of the time.
 
     Args:
         cls: the strategy.
-        cerebro: that runs, with its feeds loaded.
+        cerebro: the Cerebro of the run, with its feeds loaded.
     """
 
     def __init__(self, cls: Any, cerebro: Any, cash: float) -> None:
@@ -134,7 +134,7 @@ class Maker:
         self._before["env"] = self._before["cerebro"] = _Out("cerebro", {"_add_timer": _add_timer})
 
     def make(self, params: Mapping[str, Any]) -> Any:
-        """Return the strategy of a trial, as it is when the first bar comes; what its own code raises comes out."""
+        """Return the strategy of a trial, as it is at the first bar; exceptions of its own code propagate."""
         trial: Any = object.__new__(self.cls)
         vars(trial).update(self._before)
         vars(trial).update({name: make() for name, make in self._empty})
@@ -189,7 +189,7 @@ def _set_signals(trial: Any) -> None:
 
 
 def trace(maker: Maker, params: Sequence[Mapping[str, Any]]) -> tuple[list[Any], dict[int, str]]:
-    """Return the strategies of trials, None for those whose `__init__` raised, and by their numbers what it said."""
+    """Return the strategies of trials, None for those whose `__init__` raised, and the errors by trial number."""
     found: list[Any] = []
     failed: dict[int, str] = {}
     with maker.shared.watching():

@@ -1,8 +1,8 @@
 """
 `run_trials`: trials of one strategy over the same feeds, all at once.
 
-This is the door of the compiled engine. What it gives is what `lean.cerebro` would give of each trial, to the last bit;
-a trial that it leaves out says why.
+This is the entry point of the compiled engine. Its outcomes equal those of `lean.cerebro` for each trial, to the last
+bit; each omitted trial has a reason.
 
     outcomes = run_trials(SmaCross, [{"fast": 10, "slow": 50}, {"fast": 20, "slow": 50}], feeds, set_up)
     outcomes.equity[0]  # of the first trial, at `outcomes.steps`
@@ -57,19 +57,19 @@ FILL_COLUMNS = ("ref", "feed", "stamp", "size", "price", "costs")
 @dataclass
 class Outcomes:
     """
-    What trials came to.
+    The outcomes of trials.
 
     Attributes:
-        why_not: why none was made, with file and line where it is known; "" where they were.
-        left: by number, why a trial is left to the event engine; its rows mean nothing.
-        stamps: of all steps, in Backtrader's days; shape (steps,).
-        steps: those at which the account is recorded; all, unless fewer were asked for.
-        equity, cash: shape (trials, len(steps)).
-        positions: shape (trials, len(steps), feeds).
-        orders: a row for each order, as `ORDER_COLUMNS`, of each trial in order; sizes are signed.
-        orders_from: where the rows of each trial begin, and after the last one where they end.
-        fills, fills_from: the same of fills, as `FILL_COLUMNS`, in the order in which they were made.
-        asked: of each fill the price without slippage; empty where there is no slippage.
+        why_not: why no trial was made, with file and line if known; "" otherwise.
+        left: by number, why a trial is left to the event engine; its rows are meaningless.
+        stamps: the timestamps of all steps, in Backtrader's days; shape (steps,).
+        steps: the steps at which the account is recorded; all unless fewer were requested.
+        equity, cash: the account at these steps, shape (trials, len(steps)).
+        positions: the positions at these steps, shape (trials, len(steps), feeds).
+        orders: a row per order with `ORDER_COLUMNS`, trial after trial; sizes are signed.
+        orders_from: where the rows of each trial begin and, after the last trial, where they end.
+        fills, fills_from: the same for fills, with `FILL_COLUMNS`, in order of execution.
+        asked: the price of each fill without slippage; empty if there is no slippage.
     """
 
     why_not: str = ""
@@ -89,12 +89,12 @@ class Outcomes:
 @dataclass(frozen=True, slots=True)
 class Parts:
     """
-    How the outcomes of many trials are handed over, whose accounts bar by bar would not all find room.
+    How to deliver the outcomes of many trials, whose accounts bar by bar would not all fit into memory.
 
     Attributes:
-        size: trials of a part at most; numba goes through no more at a time.
-        room: bytes that the lines of all trials may take.
-        take: is given the outcomes of a part, and the numbers of its trials; they are gone when it returns.
+        size: the maximum number of trials in a part; numba runs no more at a time.
+        room: the bytes that the lines of all trials may take.
+        take: called with the outcomes of a part and the numbers of its trials, which are valid until it returns.
     """
 
     size: int
@@ -114,21 +114,21 @@ def run_trials(
     parts: Parts | None = None,
 ) -> Outcomes:
     """
-    Make trials of a strategy.
+    Run trials of a strategy.
 
     Args:
         cls: the strategy, a plain `bt.Strategy`.
-        params: of each trial; what is not named has its default.
+        params: the parameters of each trial; others have their defaults.
         feeds: Backtrader's feeds, not yet loaded.
-        set_up: is given the Cerebro with the feeds, to set cash and commissions.
-        steps: gives, of the stamps of all steps, the numbers of those at which the account is to be recorded.
+        set_up: called with the Cerebro and its feeds, to set cash and commissions.
+        steps: returns the numbers of the steps at which to record the account, given the timestamps of all steps.
         backend: "numpy", or "numba" of the extra `fast`; the outcomes are the same.
-        begins: the stamp after which strategies are called first, as those of `warm_up.gated`; the class is their own.
-        recorded: which of these outcomes are wanted; the others are empty.
-        parts: takes the outcomes; what is returned says only why trials were left. None for all outcomes at once.
+        begins: the timestamp after which strategies are first called, as with `warm_up.gated`; `cls` is not gated.
+        recorded: which of these outcomes to record; the others are empty.
+        parts: receives the outcomes; the result then only says why trials were left. None for all outcomes at once.
 
     Raises:
-        TooMany: there is no room for the lines of so many trials.
+        TooMany: the lines of so many trials do not fit into memory.
     """
     bench: Any = _Bench(stdstats=False)
     bench.asked, bench.backend, bench.begins = (cls, list(params), steps), backend, begins
@@ -149,7 +149,7 @@ def run_trials(
 
 @contextmanager
 def _uncollected() -> Iterator[None]:
-    """Look for no garbage meanwhile: many objects are made that all stay, and to look at them takes longer."""
+    """Disable garbage collection during the block: it creates many objects that all stay."""
     collected = gc.isenabled()
     gc.disable()
     try:

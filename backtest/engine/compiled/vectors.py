@@ -1,8 +1,8 @@
 """
 The scalar code of a program and of the ledger for all trials at once, with numpy alone.
 
-Each function becomes one that is given the trials it is for, as an array of their numbers. A condition splits them, and
-what is left of both ways goes on together. What is the same for all trials stays a number of Python's.
+Each function becomes one that takes the trials to process, as an array of their numbers. A condition splits them; after
+both branches, the remaining ones continue together. A value that is the same for all trials stays a Python number.
 """
 
 from __future__ import annotations
@@ -68,10 +68,10 @@ class Writer:
 
     Args:
         functions: the scalar code, by name.
-        constants: whole numbers, truths and floats by name; a condition that they decide is decided here.
-        account: what `A` has, as `ledger.ACCOUNT`.
-        constant_rows: kinds of what differs from trial to trial and never changes, by number.
-        slots: lines: their number, the number of their clock, and whether their rows differ from trial to trial.
+        constants: whole numbers, booleans and floats by name; conditions that depend only on them are evaluated here.
+        account: the fields of `A`, as in `ledger.ACCOUNT`.
+        constant_rows: the kinds of values that differ between trials and never change, by number.
+        slots: the lines: their number, the number of their clock, and whether their rows differ between trials.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class Writer:
 
         Args:
             pattern: which of its arguments are uniform.
-            whole: whether it is always for all trials, so that nothing is picked.
+            whole: whether it always processes all trials, so that no selection is needed.
         """
         key = name, pattern, whole
         if key not in self.asked:
@@ -294,10 +294,10 @@ class _Function:
 
     def read(self, name: str, at: str, t: str) -> Value:
         """
-        Return what the account has for the trials in hand, read once until it is changed.
+        Return the account's values for the current trials, read once until they change.
 
         Args:
-            at: the row of a table that is the same for all; "" for none.
+            at: the row of a table, if it is the same for all trials; "" for none.
         """
         key, kind = f"A.{name}[{at}]", _KINDS[self.writer.account[name][0]]
         if (key, t) not in self.known:
@@ -332,10 +332,10 @@ class _Function:
 
     def chosen(self, t: str, test: str, name: str, others: str = "", at: int | None = None) -> None:
         """
-        Write the trials of those in hand for which a condition holds, and the others where they have a name.
+        Write the selection of the current trials for which a condition holds and, if named, of the others.
 
         Args:
-            at: the line before which it is written; the end for none.
+            at: the line before which to write it; None for the end.
         """
         self.parts[name] = t, f"k_{name}"
         text = f"{name}, k_{name} = picked({t}, {test})"
@@ -495,9 +495,9 @@ class _Function:
 
     def ways(self, node: ast.If, test: Value, t: str) -> tuple[list[tuple[str, list[ast.stmt]]], list[ast.stmt]]:
         """
-        Return the bodies of a branch with the names of their masks, and what is left of its `else`.
+        Return the bodies of a branch with the names of their masks, and the rest of its `else`.
 
-        Conditions of `elif` are computed of all trials in hand where they cannot flag: for those that come to them
+        Conditions of `elif` are computed for all current trials if they cannot flag: for the trials that reach them
         nothing has changed.
         """
         held = test if test.text.isidentifier() else self.hold(test.text, "b", "c")

@@ -223,7 +223,7 @@ def clock_feed(thing: Any, numbers: dict[int, int], indicators: dict[int, Any]) 
     Return the number of the feed that a line, an indicator or an operation moves with.
 
     Args:
-        numbers: as `feed_numbers`.
+        numbers: the result of `feed_numbers`.
     """
     for _ in range(100):
         if id(thing) in numbers:

@@ -22,16 +22,16 @@ LISTED = 8  # orders that a list on self holds at most; a trial that puts more i
 @dataclass(frozen=True, eq=False)
 class Val:
     """
-    What an expression of the strategy is.
+    The value of an expression of the strategy.
 
     Attributes:
-        kind: "f", "i", "b" (numbers); "opt", a number or None; "none"; "str", a text by its number; "feed"; "order";
-            "note", a notified order; "copy", one that is kept, or an order: nothing but which it is can be had of it;
-            "position", of a feed; "static", what each trial has as an object of Python; "text", of which nothing
-            counts; "poison", what cannot be had; "self" and other things of the strategy.
+        kind: "f", "i", "b" (numbers); "opt", a number or None; "none"; "str", a string by its number; "feed"; "order";
+            "note", a notified order; "copy", a stored note or order, of which only the identity is known; "position",
+            of a feed; "static", a Python object of each trial; "text", whose content does not matter; "poison", a value
+            that is not available; "self" and other objects of the strategy.
         code: its text in the scalar code.
-        objs: of a static one, an object for each trial, or one for all.
-        why, line: of poison, why and where it cannot be had.
+        objs: for a static value, an object for each trial, or one for all.
+        why, line: for poison, why and where it is not available.
     """
 
     kind: str
@@ -54,24 +54,24 @@ class Moment:
 @dataclass
 class Program:
     """
-    What trials of one shape do, in scalar code.
+    The code of trials of one shape, in scalar code.
 
     Attributes:
-        functions: by name; the ones that a run calls are in `entries`.
-        account: what the state of the strategy adds to `ledger.ACCOUNT`, and what it is at first, for each trial.
-        constants: what differs from trial to trial, and its kind.
-        slots: lines: their clock's feed, what they are made of, and the row of each trial or of all.
-        calls: functions of Python's that are called for each trial.
-        streams: generators of random numbers, a method of each trial's.
-        hears: whether it is notified of orders.
+        functions: the functions by name; `entries` has those that a run calls.
+        account: what the strategy's state adds to `ledger.ACCOUNT`, with the initial values of each trial.
+        constants: the values that differ between trials, and their kinds.
+        slots: the lines: their clock's feed, their sources, and the row of each trial or of all.
+        calls: Python functions that are called for each trial.
+        streams: generators of random numbers, one method for each trial.
+        hears: whether the strategy is notified of orders.
         hears_trades: whether it is notified of trades.
-        market_only: whether all its orders are at the market.
-        values: whether it asks for value and gain of what is filled.
-        closes: whether it gives orders at the close.
+        market_only: whether all its orders are market orders.
+        values: whether it reads the value and gain of fills.
+        closes: whether it submits orders at the close.
         families: whether orders have parents.
         groups: whether one order cancels others.
-        rings: how many timers ring.
-        tells: the line in which it prints, of which nothing is left; 0 where it does not.
+        rings: the number of timers.
+        tells: the line that prints, which is not translated; 0 if none does.
     """
 
     functions: dict[str, ast.FunctionDef] = field(default_factory=dict)

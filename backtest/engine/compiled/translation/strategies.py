@@ -27,13 +27,13 @@ def translate(
     Return the program of trials of one shape.
 
     Args:
-        trials: their strategies, made by `symbols.Maker`.
-        own: what the code of a strategy put into it.
+        trials: their strategies, created by `symbols.Maker`.
+        own: the attributes that the code of a strategy set on it.
         owners: the indicators of lines, by the lines' ids.
-        stamps: of the steps of the run.
+        stamps: the timestamps of the steps of the run.
 
     Raises:
-        NotCompiled: something cannot be done, with its line.
+        NotCompiled: something cannot be translated; it names the line.
     """
     kinds: dict[Any, str] = {}
     for _ in range(30):
