@@ -514,7 +514,7 @@ def check_asked(cash: Any, risk_free: Any, brokerage: Brokerage, periods: Any = 
         raise UsageError(f"the risk-free rate is {risk_free} per year; write 0.02 for 2 %")
     check_periods(periods)
     if _arguments.text(align, "align", f"write one of {', '.join(ALIGNMENTS)}") not in ALIGNMENTS:
-        raise UsageError(f"no alignment {align!r}; {there_are(align, ALIGNMENTS)}")
+        raise UsageError(f"unknown alignment {align!r}; {there_are(align, ALIGNMENTS)}")
     check_market(brokerage)
     check_dividends(brokerage.dividends, brokerage.withholding)
     check_interest(brokerage.interest, brokerage.cash_rate)

@@ -40,7 +40,7 @@ def align(bars: _Tables, rule: str) -> tuple[_Tables, _Notes]:
         NoBars: the rule leaves no bars, or requires equal times and they differ.
     """
     if rule not in ALIGNMENTS:
-        raise UsageError(f"no alignment {rule!r}; {there_are(rule, ALIGNMENTS)}")
+        raise UsageError(f"unknown alignment {rule!r}; {there_are(rule, ALIGNMENTS)}")
     aligned, notes = dict(bars), _Notes()
     for size in dict.fromkeys(one.size for one in bars):
         alike = {one: table for one, table in bars.items() if one.size == size}
@@ -229,7 +229,7 @@ def without_hidden_bars(broker: Any, datas: list[Any]) -> Iterator[None]:
 
 def _order(give: Callable[..., Any], owner: Any, data: Any, *args: Any, **kwargs: Any) -> Any:
     if not len(data):
-        raise ValueError(f"an order in {data._name}, which has no bar yet; check len(data) before")
+        raise ValueError(f"an order for {data._name}, which has no bar yet; check len(data) before")
     return give(owner, data, *args, **kwargs)
 
 

@@ -299,18 +299,22 @@ def check_market(brokerage: Brokerage) -> None:
     if not 0 <= brokerage.volume_cap <= 1:
         raise UsageError(f"the volume cap is {brokerage.volume_cap}; write 0.1 for a tenth of each bar's volume")
     if _arguments.text(brokerage.fills, "fills", f"write one of {', '.join(FILLS)}") not in FILLS:
-        raise UsageError(f"no fill rule {brokerage.fills!r}; {there_are(brokerage.fills, FILLS)}")
+        raise UsageError(f"unknown fill rule {brokerage.fills!r}; {there_are(brokerage.fills, FILLS)}")
     if brokerage.volume_cap and brokerage.fills == THIS_CLOSE:
         raise UsageError(
-            "a volume cap lets orders wait for later bars, which have another close; leave out one of them"
+            "a volume cap carries orders over to later bars, whose close is not the signal bar's; leave out "
+            "--volume-cap or --fills"
         )
     if brokerage.conversion == BY_CURRENCY and brokerage.universe:
         raise UsageError(
-            "names of a universe are sold at their last close, and orders at the close are not filled from cash that "
-            "is held by currency; leave out --conversion"
+            "members of a universe that end are sold at their last close, and orders at the close cannot be filled "
+            "while cash is held in each currency; leave out --conversion"
         )
     if brokerage.conversion == BY_CURRENCY and brokerage.fills == THIS_CLOSE:
-        raise UsageError("orders at the close are not filled from cash that is held by currency; leave out one of them")
+        raise UsageError(
+            "orders at the close cannot be filled while cash is held in each currency; leave out --fills or "
+            "--conversion"
+        )
     if not -1 < brokerage.cash_rate < 1:
         raise UsageError(f"the interest on cash is {brokerage.cash_rate} per year; write 0.02 for 2 %")
     borrowing_by(brokerage, {})

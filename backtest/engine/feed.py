@@ -201,9 +201,9 @@ def replay(bars: pa.Table, series: Series | str, **params: Any) -> ArrowFeed:
     if missing := [name for name in schema().names if name not in bars.column_names]:
         raise UsageError(f"the bars have no column {', '.join(missing)}; write a table such as Store.read returns")
     if not len(bars):
-        raise NoBars(f"there are no bars of {known.short} to replay; download them, or name a longer time")
+        raise NoBars(f"there are no bars of {known.short} to replay; download them, or name a longer span")
     if "name" in params or "dataname" in params:
-        raise UsageError("replay names the feed and its data itself; leave out name and dataname")
+        raise UsageError("replay sets the feed's name and data itself; leave out name and dataname")
     extra = _extra_lines(bars)
     table = _with_lines(bars, extra)
     frame, compression = _timeframe(known.size)

@@ -241,7 +241,10 @@ def is_kind(exectype: Any) -> bool:
 def unknown_kind(exectype: Any) -> str:
     """Return the error about an unknown kind of order."""
     kinds = ", ".join(f"bt.Order.{name}" for name in bt.Order.ExecTypes)
-    return f"exectype={_arguments.shown(exectype)} is not an order type, which would never be filled; there are {kinds}"
+    return (
+        f"exectype={_arguments.shown(exectype)} is not an order type, so the order would never be filled; choose from "
+        f"{kinds}"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,7 +301,7 @@ def account_table(
 
     if not len(recorder.stamps):
         shortest = min(data.buflen() for data in recorder.datas)
-        raise UsageError(f"{spec.name} never saw a bar: it waits for more than the {shortest} there are")
+        raise UsageError(f"{spec.name} never saw a bar: it needs more than the {shortest} there are")
     stamps = np.asarray(recorder.stamps)
     of_bars = (known or KnownRows()).of(
         stamps, partial(_of_bars, stamps, recorder.datas, series, clock, spec, compared, exchange)

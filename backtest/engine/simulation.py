@@ -426,8 +426,9 @@ def memory_lacking(rows: int, free: int | None) -> str:
     if free is None or needed <= free:
         return ""
     return (
-        f"a run on {rows:,} bars takes about {needed / _GIGA:.1f} GB of memory beside the bars, and {free / _GIGA:.1f} "
-        "GB are free; it may be ended midway: name fewer sessions or longer bars, or close what else takes memory"
+        f"a run on {rows:,} bars needs about {needed / _GIGA:.1f} GB of memory besides the bars, but only "
+        f"{free / _GIGA:.1f} GB are free, so the system may kill it: name fewer sessions or longer bars, or close "
+        "other programs"
     )
 
 
@@ -734,7 +735,7 @@ def _made(strategy: Strategy, /, *feeds: Any, **params: Any) -> Any:
         made = strategy.cls(*feeds, **params)
     except bt.errors.StrategySkipError as error:
         raise StrategyError(
-            f"{strategy.name} asked to be skipped{at(error)}: {said(error)}; nothing was run"
+            f"{strategy.name} raised StrategySkipError{at(error)}: {said(error)}; nothing was run"
         ) from error
     for name in ("buy", "sell"):
         if getattr(type(made), name) is getattr(bt.Strategy, name):
@@ -895,13 +896,13 @@ def _run(cerebro: _Cerebro, strategy: Strategy) -> Recorder:
     if not (isinstance(done, list) and len(done) == 1 and isinstance(done[0], strategy.cls)):
         raise StrategyError(
             f"{strategy.name} did not run: Cerebro.run() returned {done!r:.80} in place of it; if its file replaces "
-            "functions of Backtrader, leave that out"
+            "functions of Backtrader, remove that"
         )
     recorder: Recorder = done[0].analyzers.recorder
     if not len(recorder.stamps) and cerebro.stopped:
         where = f" {cerebro.stopped_at}" if cerebro.stopped_at else ""
         raise StrategyError(
-            f"{strategy.name} stops the run before its first bar: it calls runstop(){where}; stop it in next()"
+            f"{strategy.name} stops the run before its first bar: it calls runstop(){where}; call it in next()"
         )
     return recorder
 

@@ -200,7 +200,7 @@ class Sizing:
         kind, *words = text.split(":")
         example = "write shares:100, percent:95, volatility:0.10, or kelly:0.5 (with a cap: kelly:0.5:0.3)"
         if kind not in SIZERS or not 1 <= len(words) <= 2:
-            raise UsageError(f"no size {text!r}; {example}{did_you_mean(kind, SIZERS)}")
+            raise UsageError(f"unknown size {text!r}; {example}{did_you_mean(kind, SIZERS)}")
         amount, *cap = (read_number(word, f"the size {text!r}", example) for word in words)
         return cls(SIZERS[kind], amount, cap[0] if cap else None)
 

@@ -70,8 +70,8 @@ def warm_up_of(asked: str, store: Reader, wanted: list[Series], span: Span | Ses
     before = int(np.searchsorted(times, _plain(begins)))
     if before < int(asked):
         raise UsageError(
-            f"a warm-up of {int(asked):,} bars is asked for, and {series.short} has {before:,} before "
-            f"{begins:%Y-%m-%d}; ask for fewer, for all of them with {AUTO}, or begin later"
+            f"a warm-up of {int(asked):,} bars is requested, but {series.short} has only {before:,} before "
+            f"{begins:%Y-%m-%d}; request fewer, or all of them with {AUTO}, or begin later"
         )
     earliest = times[before - int(asked)].astype(datetime).replace(tzinfo=UTC)
     end = read.end if isinstance(read, Span) else read[1]
@@ -84,7 +84,7 @@ def _start(store: Reader, wanted: list[Series], span: Span | Sessions | None) ->
         return span.start
     since, until = span or (None, None)
     if since is None:
-        raise UsageError("a warm-up is of the bars before a run begins; say with which session: --since, or start=")
+        raise UsageError("a warm-up uses the bars before the run, which needs a first session: --since, or start=")
     return measured_from(wanted, store, since, until or _LAST)
 
 
@@ -187,7 +187,7 @@ def check_orders(strategy: Any, orders: pa.Table, first: int, name: str) -> None
     numbers, opened = arrays.numbers(orders["ref"]) + first - 1, strategy._window_order or math.inf
     if ((arrays.numbers(orders["created"]) < begins) & (numbers < opened)).any():
         raise StrategyError(
-            f"{name} gives orders outside of next(), before its window begins; give them in next() only"
+            f"{name} places orders outside of next(), before its window begins; place them in next() only"
         )
 
 

@@ -128,10 +128,7 @@ def check_unset(bars: pa.Table, series: Series) -> None:
         values = arrays.numbers(bars[name], missing=0).astype(float)
         rows = np.flatnonzero(_unset(values, name)).tolist()
         if rows:
-            raise BadBars(
-                f"{name} of {series.short} is beyond reason, {values[rows[0]]:g}, which is not a valid number, "
-                f"at {_named(bars, rows)}"
-            )
+            raise BadBars(f"{name} of {series.short} is implausible, {values[rows[0]]:g}, at {_named(bars, rows)}")
 
 
 def known_numbers(column: pa.ChunkedArray | pa.Array, name: str) -> pa.Array:

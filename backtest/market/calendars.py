@@ -133,7 +133,7 @@ def span_of_sessions(series: Series, hours: Hours, since: date, until: date) -> 
         return dates
     ends = _first_and_last(hours, max(since, _FIRST), min(until, _LAST), series.regular_hours)
     if not ends:
-        raise UsageError(f"{series.instrument} has no session from {since} to {until}; name a longer time")
+        raise UsageError(f"{series.instrument} has no session from {since} to {until}; name a longer span")
     return Span(ends[0].open, ends[1].close + after_the_close(series, hours))
 
 

@@ -109,7 +109,7 @@ def check_answer(bars: pa.Table, series: Series, hours: Hours) -> None:
         named = ", ".join(f"{moment:%Y-%m-%d}" for moment in second[:3])
         raise BadBars(
             f"{len(second)} bars of {series.short} share their {series.size.period} with the bar before, such as "
-            f"{named}: each is only a part of it; a download of those dates brings the whole"
+            f"{named}: each covers only a part of it; download those dates again to get whole bars"
         )
     too_low = _too_low(bars, series)
     if too_low.any():
@@ -677,13 +677,13 @@ def _impossible(bars: pa.Table, series: Series, hours: Hours) -> list[Impossible
     volume, off_grid = bar_values(bars, "volume"), _microseconds(bars) % (_grid(series, hours) * _MICRO) != 0
     reasons: list[tuple[np.ndarray, Callable[[int], str]]] = [
         (missing, lambda row: f"has no {_first_missing(prices, row)}"),
-        (unset_prices(bars) | np.isinf(known).any(axis=0), lambda row: f"prices {_four(known, row)} are beyond reason"),
+        (unset_prices(bars) | np.isinf(known).any(axis=0), lambda row: f"prices {_four(known, row)} are implausible"),
         (cents, lambda row: f"prices {_four(known, row)} are {'not positive' if positive else 'negative'}"),
         (high < known.max(axis=0), lambda row: f"high {high[row]:g} is below {_beyond(known, row, 1)}"),
         (low > known.min(axis=0), lambda row: f"low {low[row]:g} is above {_beyond(known, row, 2)}"),
         (np.nan_to_num(volume) < 0, lambda row: f"volume {volume[row]:g} is negative"),
         (endless, lambda row: "has a number that is not finite"),
-        (again, lambda row: f"its {series.size.period} has another bar before: each is only a part of it"),
+        (again, lambda row: f"its {series.size.period} has an earlier bar: each covers only a part of it"),
         (off_grid, lambda row: f"its time is off the grid of {series.size.label}"),
     ]
     found: dict[int, ImpossibleBar] = {}
@@ -717,7 +717,7 @@ def _closed(moment: datetime, series: Series, hours: Hours) -> str:
     by = f" ({rule})" if rule else f" ({hours.calendar})" if hours.calendar else ""
     if series.size.daily:
         day = f"{moment:%Y-%m-%d}, a {moment:%A},"
-        return f"lies outside of the exchange's sessions{by}: {day} is none"
+        return f"lies outside of the exchange's sessions{by}: {day} has no session"
     local = moment + timedelta(seconds=utc_offset(hours, moment)) if hours.zone else moment
     where = f"in {hours.zone}" if hours.zone else "UTC"
     return f"lies outside of the exchange's sessions{by}: {local:%Y-%m-%d %H:%M} {where}, a {local:%A}"

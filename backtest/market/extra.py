@@ -39,7 +39,7 @@ def extra_names(given: Any) -> tuple[str, ...]:
         UsageError: it is neither, a name cannot be that of a line, or two are the same but for capital letters.
     """
     if isinstance(given, set | frozenset):
-        raise UsageError(f"extra is a set, which has no order, and lines have one; {_EXAMPLE}")
+        raise UsageError(f"extra is a set, which has no order, but lines have one; {_EXAMPLE}")
     listed = given.split(",") if isinstance(given, str) and given else given or []
     names = [_plain_text(one) for one in _arguments.several(listed, "extra", _EXAMPLE)]
     if problem := problem_of(names):
@@ -83,11 +83,14 @@ def _problem(name: str) -> str:
         also = f", or write {name}_ to have it as a line, too" if name in ("average", "trades") else ""
         return f"the extra column {name!r} is part of every bar; leave it out{also}"
     if _is_taken(name):
-        return f"the extra column {name!r} cannot be a line, as feeds have something else of that name; {_cure(name)}"
+        return (
+            f"the extra column {name!r} cannot be a line, because feeds already have an attribute of that name; "
+            f"{_cure(name)}"
+        )
     if not _fits(name):
         return (
-            f"the extra column {name[:80]!r} cannot be written as data.NAME, as a line is: that takes a letter, then "
-            f"letters, digits and _, and no word of Python; {_cure(name)}"
+            f"the extra column {name[:80]!r} cannot be a line, which a strategy reads as data.NAME: that takes a "
+            f"letter, then letters, digits and _, and no Python keyword; {_cure(name)}"
         )
     return ""
 

@@ -55,7 +55,7 @@ class Periods:
             found = cls(math.nan)
         if not 0 < found.count < math.inf or unit not in _UNITS:
             raise UsageError(
-                f"{text!r} is not a number of periods per year; write such as 252 sessions, 52 weeks or 12 months"
+                f"{text!r} is not a number of periods per year; write, for example, 252 sessions, 52 weeks or 12 months"
             )
         return found
 
@@ -78,7 +78,7 @@ def periods_of(series: Sequence[Series], hours: Sequence[Hours]) -> Periods:
     place = clock_of(series, hours)
     count, unit = _own(series[place], hours[place])
     if unit == "sessions" and hours[place].calendar not in SESSIONS_A_YEAR:
-        return Periods(count, unit, f"New York, since there is no count of {series[place].instrument.exchange}")
+        return Periods(count, unit, f"New York, because those of {series[place].instrument.exchange} are unknown")
     return Periods(count, unit, series[place].short if several_clocks(series, hours) else "")
 
 

@@ -97,7 +97,9 @@ class BarSize:
         """
         size = BAR_SIZES.get(_arguments.text(text, "a bar size", _SIZE).replace(" ", "").lower())
         if size is None:
-            raise UsageError(f"no bar size {text!r}; choose from {', '.join(BAR_SIZES)}{did_you_mean(text, BAR_SIZES)}")
+            raise UsageError(
+                f"unknown bar size {text!r}; choose from {', '.join(BAR_SIZES)}{did_you_mean(text, BAR_SIZES)}"
+            )
         return size
 
     def __str__(self) -> str:
@@ -188,22 +190,26 @@ class Instrument:
                     f"the {name} of an instrument", getattr(self, name), "write a text, as 'AAPL' or '500'"
                 )
         if not self.symbol or len(self.symbol) > 64 or not self.symbol.isprintable():
-            raise UsageError(f"no symbol {self.symbol!r}; write one of 1 to 64 printable characters, such as AAPL")
+            raise UsageError(f"invalid symbol {self.symbol!r}; write one of 1 to 64 printable characters, such as AAPL")
         if self.kind not in KINDS:
-            raise UsageError(f"no instrument kind {self.kind!r}; {there_are(self.kind, KINDS)}")
+            raise UsageError(f"unknown instrument kind {self.kind!r}; {there_are(self.kind, KINDS)}")
         for name in ("exchange", "currency"):
             if not re.fullmatch(_EXCHANGE, getattr(self, name)):
-                raise UsageError(f"no {name} {getattr(self, name)!r}; write it as IB does, such as SMART or USD")
+                raise UsageError(f"invalid {name} {getattr(self, name)!r}; write it as IB does, such as SMART or USD")
         if self.expiry == CONT and self.kind != "FUT":
             raise UsageError(
-                f"CONT stands for the expiry of a FUT, not of {self.kind}; write such as ES-FUT-CME-USD-CONT"
+                f"CONT stands for the expiry of a FUT, not of {self.kind}; write it as in ES-FUT-CME-USD-CONT"
             )
         if self.expiry not in ("", CONT) and not re.fullmatch(r"[0-9]{6}([0-9]{2})?", self.expiry):
-            raise UsageError(f"no expiry {self.expiry!r}; write YYYYMM or YYYYMMDD, or CONT for a continuous future")
+            raise UsageError(
+                f"invalid expiry {self.expiry!r}; write YYYYMM or YYYYMMDD, or CONT for a continuous future"
+            )
         if bool(self.strike) != bool(self.right):
             raise UsageError("an option needs both a strike and a right, such as SPY-OPT-SMART-USD-20261218-500-C")
         if self.strike and not (re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,12})?", self.strike) and self.right in ("C", "P")):
-            raise UsageError(f"no strike {self.strike!r} with right {self.right!r}; write such as 500-C or 12.5-P")
+            raise UsageError(
+                f"invalid strike {self.strike!r} with right {self.right!r}; write, for example, 500-C or 12.5-P"
+            )
         if self.strike and not self.expiry:
             raise UsageError(
                 f"strike {self.strike} needs an expiry before it, such as SPY-OPT-SMART-USD-20261218-500-C"
@@ -221,7 +227,7 @@ class Instrument:
             UsageError: a word or a qualifier is not one that IB uses.
         """
         spelled, *qualifiers = _arguments.text(
-            text, "an instrument", "write such as AAPL or EUR-CASH-IDEALPRO-USD"
+            text, "an instrument", "write, for example, AAPL or EUR-CASH-IDEALPRO-USD"
         ).split("+")
         words = spelled.split("-")
         if len(words) > 7:
@@ -235,7 +241,7 @@ class Instrument:
         kind = _word(words, 1) or "STK"
         if kind not in KINDS:
             hint = (_meant(".".join(words)) if len(words) == 2 else "") or did_you_mean(kind, KINDS)
-            raise UsageError(f"no instrument kind {kind!r}; choose from {', '.join(KINDS)}; {_ESCAPES}{hint}")
+            raise UsageError(f"unknown instrument kind {kind!r}; choose from {', '.join(KINDS)}; {_ESCAPES}{hint}")
         exchange = _word(words, 2) or _DEFAULT_EXCHANGE.get(kind, "SMART")
         strike = _plain(words[5]) if len(words) > 5 and re.fullmatch(r"[0-9]+\.[0-9]+", words[5]) else _word(words, 5)
         return cls(
@@ -259,7 +265,7 @@ class Instrument:
 
     def qualifier(self, key: str) -> str:
         """Return the value of a qualifier, "" if the instrument does not have it."""
-        known = _arguments.text(key, "the key of a qualifier", "write such as primary")
+        known = _arguments.text(key, "the key of a qualifier", "write, for example, primary")
         return dict(self.qualifiers).get(known, "")
 
     @property
@@ -340,8 +346,8 @@ class Series:
         _arguments.instance(self.instrument, "a series' instrument", Instrument, 'write Series.parse("AAPL/1day")')
         _arguments.instance(self.size, "the size of a series", BarSize, 'write BarSize.parse("1day")')
         _arguments.truth(self.regular_hours, "regular_hours")
-        if _arguments.text(self.prices, "the prices of a series", "write such as TRADES") not in PRICES:
-            raise UsageError(f"no price type {self.prices!r}; {there_are(self.prices, PRICES)}")
+        if _arguments.text(self.prices, "the prices of a series", "write, for example, TRADES") not in PRICES:
+            raise UsageError(f"unknown price type {self.prices!r}; {there_are(self.prices, PRICES)}")
 
     @classmethod
     def parse(cls, text: str) -> Series:
@@ -440,9 +446,8 @@ def refuse_made(wanted: Instrument) -> None:
     own = replace(wanted, kind="CONTFUT", expiry="", qualifiers=())
     other = f"one expiry, or IB's own continuous future, {own}" if wanted.expiry == CONT else "it without them"
     raise UsageError(
-        f"not yet supported: {wanted} asks by {' '.join(words)} for bars that are made from those of other contracts, "
-        "which this "
-        f"version does not do; name {other}"
+        f"not yet supported: {wanted} requests, by {' '.join(words)}, bars that are built from several contracts, "
+        f"which this version does not do; name {other}"
     )
 
 
@@ -487,7 +492,7 @@ def _parsed_qualifier(pair: str, text: str) -> tuple[str, str]:
     key, mark, value = pair.partition("=")
     if not mark:
         raise UsageError(
-            f"{text!r} has a + that no KEY=VALUE follows; write such as SI-FUT-COMEX-USD-202612+multiplier=5000; "
+            f"{text!r} has a + that no KEY=VALUE follows; write, for example, SI-FUT-COMEX-USD-202612+multiplier=5000; "
             f"{_ESCAPES}"
         )
     key = key.strip().lower()
@@ -516,7 +521,7 @@ def _checked_value(key: str, value: str) -> str:
         value = _plain(value)
         fits = value != "0"
     if not fits or (key == "conid" and int(value) > _LARGEST_CON_ID) or (key == "isin" and not _is_isin(value)):
-        raise UsageError(f"no {key} {value!r}: it is {form.what}; write such as +{key}={form.example}")
+        raise UsageError(f"invalid {key} {value!r}: it must be {form.what}, such as +{key}={form.example}")
     return value
 
 
@@ -560,7 +565,7 @@ def _unescape(word: str) -> str:
     try:
         return "".join(unquote(part, errors="strict") if n % 2 else part.upper() for n, part in enumerate(parts))
     except UnicodeDecodeError as error:
-        raise UsageError(f"{word!r} has an escape that is not UTF-8; write such as %20 for a blank") from error
+        raise UsageError(f"{word!r} has an escape that is not UTF-8; write, for example, %20 for a space") from error
 
 
 def _with_a_size(instrument: str) -> str:

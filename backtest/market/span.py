@@ -10,7 +10,7 @@ from typing import Any
 from backtest import _arguments
 from backtest.errors import UsageError
 
-_MOMENT = "write a moment with its time zone, such as datetime(2024, 1, 2, tzinfo=UTC)"
+_MOMENT = "write a time-zone-aware datetime, such as datetime(2024, 1, 2, tzinfo=UTC)"
 _SPAN = "write a Span, such as Span.of_dates('2024-01-02', '2024-03-28')"
 
 

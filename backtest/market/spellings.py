@@ -40,5 +40,5 @@ def todays_words(symbol: str, kind: str, exchange: str, currency: str) -> tuple[
             return (base, "CRYPTO", "PAXOS", quote), "a coin, its currency apart"
     share = re.fullmatch(r"([A-Z0-9]{1,6})\.([A-Z]{1,4})", symbol)
     if share and kind in ("STK", "OPT", "CFD", "WAR") and currency == "USD":
-        return (f"{share[1]} {share[2]}", kind, exchange, currency), "IB writes a class of shares after a blank"
+        return (f"{share[1]} {share[2]}", kind, exchange, currency), "IB writes the share class after a space"
     return (symbol, kind, exchange, currency), ""

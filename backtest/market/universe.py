@@ -152,8 +152,9 @@ def memberships_in_order(rows: Sequence[Membership]) -> tuple[Membership, ...]:
     for one, two in pairwise(ordered):
         if (one.last or date.max) >= (two.first or date.min):
             raise UsageError(
-                f"{two.series.short} belongs twice from {two.first or 'the beginning'} on in the universe; let "
-                "the first stretch end before, or write them as one"
+                f"{two.series.short} has overlapping memberships from {two.first or 'the beginning'} on in the "
+                "universe; "
+                "end the first one earlier, or merge them"
             )
     return tuple(ordered)
 
@@ -272,8 +273,8 @@ def _of_table(name: str, heading: list[str], rows: list[tuple[Any, ...]]) -> Uni
     dated = next((words.index(word) for word, words in dates.items() if word in words and not named), None)
     if dated is None and _DATE in low and not set(_STRETCH) <= set(low):
         raise UsageError(
-            f"the universe has the columns {_DATE} and {named[0]}, and so a row for each date of a member; write from "
-            f"and to of each member, or a column for each: frame.assign(member=1).pivot(index={_DATE!r}, "
+            f"the universe has the columns {_DATE} and {named[0]}, that is, one row per date and member; write from "
+            f"and to per member, or one column per member: frame.assign(member=1).pivot(index={_DATE!r}, "
             f'columns={named[0]!r}, values="member").notna()'
         )
     if dated is not None:
@@ -298,7 +299,10 @@ def _membership(row: Any, number: int) -> Membership:
     first, last = (_day(cell, f"{end} in row {number} of the universe")
                    for cell, end in zip(cells[1:3], _STRETCH, strict=True))  # fmt: skip
     if first and last and first > last:
-        raise UsageError(f"{cells[0]} belongs from {first} to {last} in row {number} of the universe, which is never")
+        raise UsageError(
+            f"{cells[0]} is a member from {first} to {last} in row {number} of the universe, but {last} is before "
+            f"{first}"
+        )
     lost = cells[3] if len(cells) == 4 else None
     return Membership(_series(cells[0], f"row {number}"), first, last, _return(lost, number))
 
@@ -329,7 +333,7 @@ def _is_missing(cell: Any) -> bool:
 def _return(cell: Any, number: int) -> float | None:
     if _is_missing(cell):
         return None
-    example = "write what the last close lost or won when it was delisted: -0.3 for 30 % less, -1 for all of it"
+    example = "write the return from the last close on delisting: -0.3 for a loss of 30 %, -1 for a total loss"
     found = _arguments.number(cell, f"{_RETURN} in row {number} of the universe", example)
     if found < -1:
         _arguments.refuse(f"{_RETURN} in row {number} of the universe", cell, example)
@@ -342,7 +346,9 @@ def _of_matrix(heading: list[str], at: int, rows: Sequence[tuple[Any, ...]]) -> 
         raise UsageError(f"row {days.index(None) + 1} of the universe has no date; {_EXAMPLE}")
     dates = [day for day in days if day is not None]
     if wrong := next(((one, two) for one, two in pairwise(dates) if two <= one), None):
-        raise UsageError(f"the dates of the universe do not rise: {wrong[1]} follows {wrong[0]}; sort them, each once")
+        raise UsageError(
+            f"the dates of the universe do not increase: {wrong[1]} follows {wrong[0]}; sort them and remove duplicates"
+        )
     found = []
     for place, word in enumerate(heading):
         if place != at and word != _INDEX:  # the numbers of a frame's rows

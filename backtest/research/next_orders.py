@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-_MOMENT = "write a moment with its time zone, such as datetime(2024, 1, 2, tzinfo=UTC)"
+_MOMENT = "write a time-zone-aware datetime, such as datetime(2024, 1, 2, tzinfo=UTC)"
 _AHEAD = timedelta(days=40)  # within which there is a session, and a month of bars begins
 
 

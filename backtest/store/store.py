@@ -467,7 +467,7 @@ class Store(SegmentReader):
     def _known_moment(self, at: datetime | None) -> datetime:
         if at is None:
             return self.clock()
-        example = "write a moment with its time zone, such as datetime(2024, 1, 2, tzinfo=UTC), or leave it out"
+        example = "write a time-zone-aware datetime, such as datetime(2024, 1, 2, tzinfo=UTC), or leave it out"
         if _arguments.instance(at, "at", datetime, example).tzinfo is None:
             _arguments.refuse("at", at.isoformat(), example)
         return at

@@ -226,7 +226,7 @@ def broken(tmp_path):
     [
         (["run", "{broken}", "AAPL/1day", "--store", SAMPLE], 5, "in next() at line 5 of broken.py: ZeroDiv"),
         (["run", "sma_cross", "QQQ/1day", "--store", SAMPLE], 3, "backtest download QQQ/1day"),
-        (["run", "sma_cross", "AAPL/1dy", "--store", SAMPLE], 2, "no bar size '1dy'"),
+        (["run", "sma_cross", "AAPL/1dy", "--store", SAMPLE], 2, "unknown bar size '1dy'"),
         (["run", "sma_cross", "AAPL/1day", "--store", SAMPLE, "--set", "fst=3"], 2, "did you mean fast?"),
         (["run", "sma_cross", "AAPL/1day", "--store", SAMPLE, "--set", "fast=x"], 2, "not a whole number"),
         (["run", "sma_cross", "AAPL/1day", "--store", SAMPLE, "--set", "fast"], 2, "NAME=VALUE"),

@@ -219,7 +219,7 @@ def test_rates_that_end_before_the_run_are_none(store, tmp_path):
         short.write(Series.parse(name), YEAR, store.read(name))
     put(short, USDJPY, pd.bdate_range("2023-05-22", "2023-05-31"), [140.0] * 8)
 
-    with pytest.raises(NoBars, match=r"USD-CASH-IDEALPRO-JPY/1day has no rate of 2023-06-09 00:00 UTC"):
+    with pytest.raises(NoBars, match=r"USD-CASH-IDEALPRO-JPY/1day has no rate for 2023-06-09 00:00 UTC"):
         run(HoldsAll, [APPLE, TOYOTA], store=short)
 
 
@@ -367,7 +367,7 @@ def test_orders_at_the_close_are_not_filled_from_cash_by_currency(store):
             if len(self) == 1:
                 self.buy(exectype=bt.Order.Close)
 
-    with pytest.raises(UsageError, match="cash that is held by currency"):
+    with pytest.raises(UsageError, match="while cash is held in each currency"):
         run(HoldsAll, TOYOTA, store=store, currency="USD", conversion="ib-forex", fills="this-close")
     with pytest.raises(UsageError, match="leave out --conversion"):
         run(AtTheClose, TOYOTA, store=store, currency="USD", conversion="ib-forex")

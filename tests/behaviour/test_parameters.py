@@ -198,7 +198,7 @@ def test_a_text_says_a_value_by_the_type_of_the_default(project, call, word, sho
         ("average=bt.ind.EMAA", "average='bt.ind.EMAA' is not a class such as bt.ind.EMA"),
         ("rule=nowhere.at.all", "rule='nowhere.at.all' is not a function"),
         ("price=x", "price='x' is not a decimal number"),
-        ("lock=x", "lock='x' cannot be read, since a text cannot say a lock"),
+        ("lock=x", "lock='x' cannot be read, because a lock cannot be written as text"),
         ("n=x", "n='x' is not a whole number; its default is 2"),
     ],
 )

@@ -204,7 +204,7 @@ def test_each_symbol_of_a_file_is_a_series_of_its_own(call, tmp_path, words):
     [
         (["{}/*.xlsx"], "no file fits"),
         (["{}/none.csv", "AAPL/1day"], "no file"),
-        (["{}/AAPL.csv", "AAPL/1dya"], "no bar size '1dya'"),
+        (["{}/AAPL.csv", "AAPL/1dya"], "unknown bar size '1dya'"),
         (["{}/AAPL.csv", "AAPL/1day", "--columns", "time,open"], "--columns names 2 columns"),
         (["{}/AAPL.csv", "AAPL/1day", "--leave-out", "some"], "write bad or outside"),
         (["{}/AAPL.csv", "AAPL/1day", "--stamped", "later"], "write open or close"),

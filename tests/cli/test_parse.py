@@ -39,7 +39,7 @@ def test_a_bad_line_is_named_by_its_file_and_number_with_those_after_it(tmp_path
     with pytest.raises(UsageError) as caught:
         parse_series(["GOOG/1day", f"@{path}"])
 
-    assert str(caught.value).startswith(f"{path}, line 4: no bar size '1dya'")
+    assert str(caught.value).startswith(f"{path}, line 4: unknown bar size '1dya'")
     assert str(caught.value).endswith("; also invalid: lines 6, 7")
 
 

@@ -120,7 +120,7 @@ class Early(Idle):
 
 
 def test_an_order_in_a_series_that_has_not_begun_is_refused_by_name(sample):
-    with pytest.raises(StrategyError, match=r"in act.* at line .*: an order in GOOG/1day, which has no bar yet"):
+    with pytest.raises(StrategyError, match=r"in act.* at line .*: an order for GOOG/1day, which has no bar yet"):
         run(Early, SERIES, store=sample, span=(FIRST, LAST))
 
 

@@ -308,7 +308,7 @@ def test_an_observer_that_nobody_added_is_told_how_to_be(store):
         run(Reads, "AAPL/1day", store=store)
 
 
-@pytest.mark.parametrize(("free", "said"), [(2_500_000_000, "takes about 3.0 GB of memory .* and 2.5 GB are free"),
+@pytest.mark.parametrize(("free", "said"), [(2_500_000_000, "needs about 3.0 GB of memory .* only 2.5 GB are free"),
                                             (3_500_000_000, "^$"), (None, "^$")])  # fmt: skip
 def test_a_run_says_beforehand_that_its_bars_may_not_fit_into_memory(free, said):
     assert re.search(said, memory_lacking(50_000_000, free))

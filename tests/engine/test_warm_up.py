@@ -172,16 +172,16 @@ def test_an_order_before_the_run_begins_is_refused(store):
             if len(self) == 5:
                 self.buy(size=1)
 
-    with pytest.raises(StrategyError, match=r"gives orders outside of next\(\)"):
+    with pytest.raises(StrategyError, match=r"places orders outside of next\(\)"):
         run(Rude, COIN, store=store, warm_up="auto", **TENTH)
 
 
 @pytest.mark.parametrize(
     ("asked", "told"),
     [
-        ({"warm_up": 11, **TENTH}, r"11 bars is asked for, and BTC-CRYPTO/1day has 10 before 2024-01-11"),
-        ({"warm_up": "auto"}, r"say with which session: --since"),
-        ({"warm_up": "auto", "end": "2024-01-20"}, r"say with which session: --since"),
+        ({"warm_up": 11, **TENTH}, r"11 bars is requested, but BTC-CRYPTO/1day has only 10 before 2024-01-11"),
+        ({"warm_up": "auto"}, r"needs a first session: --since"),
+        ({"warm_up": "auto", "end": "2024-01-20"}, r"needs a first session: --since"),
         ({"warm_up": -1, **TENTH}, r"warm_up is -1; write auto"),
         ({"warm_up": "all", **TENTH}, r"warm_up is 'all'; write auto"),
         ({"warm_up": True, **TENTH}, r"warm_up is True; write auto"),

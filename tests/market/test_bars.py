@@ -26,7 +26,7 @@ def bar(price=10.0, volume=None, average=None, trades=None, **others):
 @pytest.mark.parametrize("number", [*UNSET, -OF_A_DOUBLE, float("inf")])
 @pytest.mark.parametrize("name", ["open", "high", "low", "close"])
 def test_a_price_that_stands_for_no_number_is_refused(number, name):
-    with pytest.raises(BadBars, match=f"{name} of AAPL/1day is beyond reason"):
+    with pytest.raises(BadBars, match=f"{name} of AAPL/1day is implausible"):
         check_unset(bar(**{name: number}), DAILY)
 
 
@@ -48,10 +48,10 @@ def test_large_volumes_and_negative_averages_are_numbers():
 
 def test_a_source_of_ones_own_that_leaves_them_in_is_refused():
     for unset in ({"volume": OF_A_DECIMAL}, {"average": OF_A_DOUBLE}, {"trades": 2**31 - 1}, {"trades": 2**63 - 1}):
-        with pytest.raises(BadBars, match=f"{next(iter(unset))} of AAPL/1day is beyond reason"):
+        with pytest.raises(BadBars, match=f"{next(iter(unset))} of AAPL/1day is implausible"):
             check_unset(bar(**unset), DAILY)
 
 
 def test_the_store_takes_no_such_price(tmp_path):
-    with pytest.raises(BadBars, match=r"high of AAPL/1day is beyond reason, 1.79769e\+308"):
+    with pytest.raises(BadBars, match=r"high of AAPL/1day is implausible, 1.79769e\+308"):
         Store(tmp_path).write(DAILY, Span.of_dates("2024-01-02", "2024-01-02"), bar(high=OF_A_DOUBLE))

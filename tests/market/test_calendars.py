@@ -94,7 +94,7 @@ def test_no_session_between_two_dates_is_said():
     series = Series.parse("AAPL/1hour")
 
     with pytest.raises(
-        UsageError, match="AAPL-STK-SMART-USD has no session from 2024-03-09 to 2024-03-10; name a longer time"
+        UsageError, match="AAPL-STK-SMART-USD has no session from 2024-03-09 to 2024-03-10; name a longer span"
     ):
         span_of_sessions(series, hours_of(series.instrument), date(2024, 3, 9), date(2024, 3, 10))
 

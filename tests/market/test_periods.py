@@ -51,7 +51,7 @@ def test_every_calendar_of_an_exchange_is_in_the_table():
         ("EUR-CASH/1month", "12 months"),
         ("BTC-CRYPTO/1day", "365 sessions"),
         ("BTC-CRYPTO/1week", "52 weeks"),
-        ("ROCK-STK-MARS-USD/1day", "252 sessions of New York, since there is no count of MARS"),
+        ("ROCK-STK-MARS-USD/1day", "252 sessions of New York, because those of MARS are unknown"),
     ],
 )
 def test_the_periods_of_a_run_are_those_of_its_bars_and_its_calendar(spelling, text):

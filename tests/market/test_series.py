@@ -248,7 +248,7 @@ def test_no_folder_has_a_name_that_windows_reserves_or_shortens(instrument):
         ("AAPL+conid=-5/1day", r"\+conid=265598"),
         ("AAPL+conid=2147483648/1day", r"\+conid=265598"),
         ("AAPL+conid=\u0661/1day", r"\+conid=265598"),
-        ("AAPL+multiplier=0.00/1day", r"a number above 0; write such as \+multiplier=5000"),
+        ("AAPL+multiplier=0.00/1day", r"a number above 0, such as \+multiplier=5000"),
         ("AAPL+multiplier=1e3/1day", r"\+multiplier=5000"),
         ("AAPL+class=/1day", r"\+class=SPXW"),
         ("AAPL+local=%20/1day", r"\+local=ESZ6"),

@@ -261,7 +261,7 @@ OTHER_CLOSES = result_of([100.0, 101.0, 102.0], closes=[1.0, 2.0, 3.0], strategy
         ([plain(), plain("Two")], {"weights": "missing.csv"}, "cannot be read"),
         ([plain(), plain("Two")], {"weights": 5}, "write .equal., .vol., a dict"),
         ([plain(), plain("Two")], {"rebalance": "daily"}, "write one of never, weekly, monthly"),
-        ([plain(), plain("Two")], {"costs": "bp"}, "no costs 'bp'"),
+        ([plain(), plain("Two")], {"costs": "bp"}, "unknown costs 'bp'"),
         ([plain(), plain("Two")], {"cash": -1}, "cash is -1"),
         ("runs", {}, "name two or more runs"),
     ],

@@ -131,7 +131,7 @@ def test_a_name_with_a_factor_is_read_as_such_and_charges_so_much():
 
     assert triple.getcommission(1000, 50.0) == 3 * IbFixed().getcommission(1000, 50.0)
     assert costs_times(costs_named("bp:5"), 2).make().getcommission(10, 7.0) == 2 * single.getcommission(10, 7.0)
-    with pytest.raises(UsageError, match="no costs"):
+    with pytest.raises(UsageError, match="unknown costs"):
         costs_named("3x:nothing")
 
 

@@ -227,7 +227,7 @@ def test_what_a_timer_decides_is_decided_by_the_bar_at_which_it_goes_off():
 
 
 def test_what_cannot_be_run_cannot_be_checked():
-    with pytest.raises(UsageError, match="no costs"):
+    with pytest.raises(UsageError, match="unknown costs"):
         look_ahead(honest.Hold, "AAPL/1day", costs="nothing", **SAMPLE)
     with pytest.raises(NoBars):
         look_ahead(honest.Hold, "QQQ/1day", **SAMPLE)

@@ -737,5 +737,5 @@ def test_unset_prices_of_a_file_are_refused(tmp_path, unset, price):
     row = f"10,{unset},9,11" if price == "high" else ",".join([unset] * 4)
     (tmp_path / "a.csv").write_text(f"date,open,high,low,close\n2024-01-02,{row}\n")
 
-    with pytest.raises(BadBars, match="beyond reason"):
+    with pytest.raises(BadBars, match="implausible"):
         bars_of(tmp_path / "a.csv", DAILY)

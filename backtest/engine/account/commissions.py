@@ -347,7 +347,7 @@ def costs_named(text: str) -> Costs:
             f"{fee} a contract, a point of which is worth {multiplier}, with a margin of {margin}",
             _made(PerContract, commission=fee, mult=multiplier, margin=margin),
         )
-    raise UsageError(f"no costs {text!r}; choose from {', '.join(COSTS)}, or {example}{did_you_mean(text, COSTS)}")
+    raise UsageError(f"unknown costs {text!r}; choose from {', '.join(COSTS)}, or {example}{did_you_mean(text, COSTS)}")
 
 
 def costs_of(given: Any) -> Costs:
@@ -433,7 +433,8 @@ def check_told_apart(costs: Costs) -> None:
     if costs.name.endswith("}") and not costs.name.startswith(_OURS):
         raise UsageError(
             f"the costs {costs.name} cannot be distinguished from others of that name: the class has no source, or has "
-            "parameters that are neither numbers nor texts; put it into a file, with numbers and texts as parameters"
+            "parameters that are neither numbers nor strings; put it into a file, with numbers and strings as "
+            "parameters"
         )
 
 
@@ -532,5 +533,5 @@ def read_number(text: str, what: str, example: str) -> float:
     except ValueError as error:
         raise UsageError(f"{what}: {text!r} is not a number; {example}") from error
     if not 0 <= found < float("inf"):
-        raise UsageError(f"{what} must not be below 0, nor infinite; {example}")
+        raise UsageError(f"{what} must be finite and not below 0; {example}")
     return found

@@ -57,7 +57,7 @@ def _terms(series: Series, costs: Costs, rules: dict[str, float], store: Reader)
     stored = _number(details.multiplier, series) if details and kind in CONTRACT_KINDS else None
     if told is not None and stored is not None and not math.isclose(told, stored):
         raise UsageError(
-            f"{series.short} names the multiplier {told:g}, and its stored contract details have {stored:g}; "
+            f"{series.short} names the multiplier {told:g}, but its stored contract details have {stored:g}; "
             "correct the spelling, or download the contract that is meant"
         )
     known = told if told is not None else stored
@@ -67,8 +67,9 @@ def _terms(series: Series, costs: Costs, rules: dict[str, float], store: Reader)
     if charged is not None:
         if known is not None and not math.isclose(charged, known):
             raise UsageError(
-                f"the costs {costs.name} take a point of {series.short} for {charged:g}, and its contract details for "
-                f"{known:g}; write that"
+                f"the costs {costs.name} assume a multiplier of {charged:g} for {series.short}, but its contract "
+                "details have "
+                f"{known:g}; write {known:g}"
             )
         return Terms(charged, tick, model=True)
     if known is None and kind in CONTRACT_KINDS:

@@ -207,7 +207,7 @@ class Converting:
         if model.cash is not None:
             if order.exectype == bt.Order.Close or dtcoc:
                 raise UsageError(
-                    "an order at the close is not filled from cash that is held by currency; leave out --conversion"
+                    "an order at the close cannot be filled while cash is held in each currency; leave out --conversion"
                 )
             model.cash.begin(self, model.currency, model.rate, real=ago is not None)
         try:

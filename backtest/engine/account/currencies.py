@@ -366,7 +366,7 @@ def _covering(
         lacking = found.lacking(moments)
         if not len(lacking):
             return found
-        short.append(f"{series.short} has no rate of {_moment_text(lacking[0])}")
+        short.append(f"{series.short} has no rate for {_moment_text(lacking[0])}")
     return None
 
 
@@ -380,7 +380,7 @@ def _what_to_download(store: Reader, currency: str, base: str, moments: _Moments
     if are_of_frames(store):
         pair = Series.parse(f"{pairs_to_download(currency, base)[0]}/1day/MIDPOINT")
         return (
-            f"money in {currency} cannot be converted to {base}: their rate of exchange from {since} to {until} is not "
+            f"money in {currency} cannot be converted to {base}: the exchange rate from {since} to {until} is not "
             f"among the frames{why}; {put_frames_into_a_store(pair)}"
         )
     return (
@@ -409,7 +409,7 @@ def _check_currencies(series: Iterable[Series], base: str) -> None:
         if NO_CURRENCY in (currency_of(one.instrument), base):
             raise UsageError(
                 f"{one.short} is in {currency_of(one.instrument)} and the account in {base}: {NO_CURRENCY} stands for "
-                "no currency; give the bars to run() in a dict, by series that name theirs"
+                "no currency; pass the bars to run() in a dict whose keys are series with a currency"
             )
 
 

@@ -182,7 +182,7 @@ def check_dividends(given: Any, withholding: float) -> None:
     """
     _check_given(given)
     if not 0 <= withholding < 1:
-        raise UsageError(f"{withholding} of each dividend withheld cannot be; write 0.15 for 15 %")
+        raise UsageError(f"withholding is {withholding}; it must be at least 0 and below 1; write 0.15 for 15 %")
 
 
 def check_covers(paid: Dividends, series: Series, days: np.ndarray) -> None:
@@ -344,7 +344,7 @@ def _levels(days: np.ndarray, traded: np.ndarray, adjusted: np.ndarray) -> tuple
     if not len(falls):
         raise Unfitting(
             f"the ratio of adjusted to traded prices moves {len(starts) - 1:,} times in {len(days):,} bars, first on "
-            f"{days[starts[1]]}, and dividends are rarer"
+            f"{days[starts[1]]}, more often than dividends are paid"
         )
     raise Unfitting(
         f"the ratio of adjusted to traded prices falls on {days[starts[falls[0] + 1]]}, from {least[falls[0]]:.8g} to "
@@ -432,7 +432,7 @@ def _chosen(readings: Mapping[str, _Reading], days: np.ndarray) -> str:
     values = ", ".join(f"{one.amounts[first]:.6g} by {name}" for name, one in readings.items())
     fitted = ", ".join(f"{int(one.round.sum())} by {name}" for name, one in readings.items())
     raise Unfitting(
-        f"of {len(days)} amounts too few are round ({fitted}); the first that is not is that of {days[first]}: {values}"
+        f"too few of the {len(days)} amounts are round ({fitted}); the first that is not is on {days[first]}: {values}"
     )
 
 

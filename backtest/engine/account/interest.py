@@ -125,9 +125,9 @@ def check_interest(given: Any, cash_rate: float, series: Sequence[Series] = (), 
     if not given:
         return
     if cash_rate:
-        raise UsageError(f"interest {given} and a rate of {cash_rate} on idle cash both pay on cash; leave out one")
+        raise UsageError(f"interest {given} and cash_rate {cash_rate} both pay interest on cash; leave out one")
     if not isinstance(given, BenchmarkRates | str):
-        raise UsageError(f"interest is {given!r:.80}; write ib, or the path of a file of date,percent")
+        raise UsageError(f"interest is {given!r:.80}; write ib, or the path of a file with lines date,percent")
     benchmark_rates(given)
     if currency not in ("", "USD"):
         raise UsageError(
@@ -215,11 +215,12 @@ def _read(path: Path) -> BenchmarkRates:
         rows = sorted((date.fromisoformat(row["date"]).isoformat(), float(row["percent"]) / 100) for row in lines)
     except (OSError, UnicodeDecodeError, csv.Error, KeyError, TypeError, ValueError) as error:
         raise UsageError(
-            f"cannot read benchmark rates from {path} ({reason(error)}); write ib, or name a file of date,percent "
+            f"cannot read benchmark rates from {path} ({reason(error)}); write ib, or name a file with lines "
+            "date,percent "
             "such as 2003-01-01,1.24"
         ) from error
     if twice := [day for (day, _), (following, _) in itertools.pairwise(rows) if day == following]:
-        raise UsageError(f"{path} has two rates of {twice[0]}; write one per date")
+        raise UsageError(f"{path} has two rates for {twice[0]}; write one per date")
     if not rows or not all(math.isfinite(rate) for _, rate in rows):
         raise UsageError(f"{path} has no rates, or one that is not a number; write lines of date,percent")
     return BenchmarkRates(path.name if path.is_absolute() else path.as_posix(), *zip(*rows, strict=True))

@@ -52,7 +52,7 @@ def splits_of(series: Sequence[Series], asked: str, store: Reader) -> dict[Serie
     known = {one.short: one for one in series}
     if "" in rules and len(series) > 1:
         raise UsageError(
-            f"splits are given without a series, and the run has {len(series)}; name it in a third column of the file, "
+            f"splits are given without a series, but the run has {len(series)}; name it in a third column of the file, "
             f"such as 2000-06-21,2,{series[0].short}"
         )
     if unknown := sorted({*rules} - {*known} - {""}):

@@ -75,7 +75,7 @@ def _explained(explain: Callable[[BaseException], str], error: BaseException) ->
     try:
         return explain(error)
     except BaseException as other:  # noqa: BLE001 - what an error says of itself is code of others too
-        return f"code of others raised {_kind(error)}, of which no more can be said: its own code raised {_kind(other)}"
+        return f"the code raised {_kind(error)}, whose text cannot be shown: reading it raised {_kind(other)}"
 
 
 def said(error: BaseException) -> str:
@@ -288,7 +288,7 @@ def _put_back() -> str:
             value = now.get(name)
             if value is not stock and not _stands_for(value, stock):
                 setattr(module, name, stock)
-                words = "None" if value is None else f"a thing of type {type(value).__name__}"
+                words = "None" if value is None else f"an object of type {type(value).__name__}"
                 replaced.append(f"{module.__name__}.{name} by {words}")
     return ", ".join(replaced)
 

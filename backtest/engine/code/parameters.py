@@ -53,7 +53,7 @@ def value_of(text: str, default: Any, find: Find) -> Any:
         return kind(_read(READINGS[type(default.item())], text))
     if isinstance(default, PurePath):
         return kind(text)
-    raise ValueError(f"cannot be read, since a text cannot say a {kind.__name__}; set it from Python")
+    raise ValueError(f"cannot be read, because a {kind.__name__} cannot be written as text; set it from Python")
 
 
 def plain_value(text: str) -> Any:
@@ -93,7 +93,9 @@ def _items(text: str, defaults: list[Any], find: Find) -> list[Any]:
     parts = parts[:-1] if len(parts) > 1 and not parts[-1] else parts  # "(5,)" is one
     like = defaults if len(defaults) == len(parts) else defaults[:1] * len(parts)
     if len({type(one) for one in defaults}) > 1 and len(defaults) != len(parts):
-        raise ValueError(f"has {len(parts)} items, and its default {len(defaults)} of several types; write as many")
+        raise ValueError(
+            f"has {len(parts)} items, but its default has {len(defaults)} of several types; write {len(defaults)}"
+        )
     if not like:
         return [plain_value(_unquoted(part)) for part in parts]
     return [_item(part, one, find) for part, one in zip(parts, like, strict=True)]
@@ -105,7 +107,7 @@ def _pairs(text: str, default: Mapping[Any, Any], find: Find) -> dict[Any, Any]:
     for part in split_items(words) if words else []:
         key, mark, value = part.partition(":")
         if not mark:
-            raise ValueError("is not a dict; write KEY:VALUE with commas between, such as 10:100,20:300")
+            raise ValueError("is not a dict; write KEY:VALUE, separated by commas, such as 10:100,20:300")
         pairs[_item(key.strip(), key_like, find)] = _item(value.strip(), value_like, find)
     return pairs
 
@@ -158,7 +160,7 @@ READINGS: dict[type[Any], Reading] = {
     float: Reading(float, "a number"),
     complex: Reading(complex, "a complex number such as 1+2j"),
     dt.date: Reading(dt.date.fromisoformat, "a date such as 2024-03-28"),
-    dt.datetime: Reading(dt.datetime.fromisoformat, "a moment such as 2024-03-28T15:30:00"),
+    dt.datetime: Reading(dt.datetime.fromisoformat, "a date and time such as 2024-03-28T15:30:00"),
     dt.time: Reading(dt.time.fromisoformat, "a time such as 15:30"),
     dt.timedelta: Reading(duration_of, "a duration such as 5d, 2h30m, 90s or 1:30:00"),
     Decimal: Reading(Decimal, "a decimal number such as 0.1"),

@@ -99,7 +99,7 @@ def _packed(content: Any, modules: Iterable[str]) -> bytes:
     text = str(cause).partition("\n")[0]
     raise UsageError(
         f"this cannot be sent to other processes ({type(cause).__name__}: {text}); keep what cannot be copied, such as "
-        "locks and connections, out of the strategy and of what it names, or use one job"
+        "locks and connections, out of the strategy and of what it refers to, or use one job"
     ) from cause
 
 

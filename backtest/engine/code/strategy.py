@@ -273,8 +273,8 @@ def _as_kept(strategy: Strategy, name: str, value: Any, default: Any) -> Any:
     known = as_kept({name: value})
     if value is not default and not _comes_back(strategy, name, value):
         raise UsageError(
-            f"the parameter {name} is {known[name]!r}, but another object has that name now; put it at the top of a "
-            "file under a name of its own"
+            f"the parameter {name} is {known[name]!r}, but another object has that name now; define it at module "
+            "level under a unique name"
         )
     return known[name]
 
@@ -323,7 +323,7 @@ def _named_by(strategy: Strategy, name: str, wanted: Named) -> Any:
             return found_by(wanted, lambda module: _module_named(strategy, module))
     except (ImportError, AttributeError) as error:
         raise UsageError(
-            f"the parameter {name} is {wanted!r}, which is not there ({error}); name what {strategy.name} can import"
+            f"the parameter {name} is {wanted!r}, which cannot be found ({error}); name what {strategy.name} can import"
         ) from error
 
 

@@ -77,7 +77,7 @@ class Cerebro(bt.Cerebro):
                 self.why_not = self.why_not or "it does not preload bars and run indicators once"
                 import logging
 
-                logging.getLogger(__name__).info("Backtrader's own loop runs this one: %s", self.why_not)
+                logging.getLogger(__name__).info("this run uses Backtrader's own loop: %s", self.why_not)
 
     def _runonce(self, runstrats: list[Any]) -> None:
         # The one place where Backtrader's preloaded runs pass by; it keeps set-up, results and clean-up to itself.
@@ -107,7 +107,7 @@ class Cerebro(bt.Cerebro):
 def _why_not(cerebro: Any, strategies: list[Any]) -> str:
     """Return why a run is to take Backtrader's own loop; "" if it need not."""
     if bt.__version__ != cerebro.knows:
-        return f"Backtrader {bt.__version__} is installed, and {cerebro.knows} is the one that is known"
+        return f"Backtrader {bt.__version__} is installed, but only {cerebro.knows} is supported"
     found = [
         (len(strategies) != 1, "it runs several strategies"),
         (cerebro._dooptimize, "it optimises"),

@@ -81,8 +81,8 @@ def with_bars(
     found = [one for one in series if one.instrument not in known or _has_bars(store, one, span, before)]
     if not found:
         raise NoBars(
-            f"no series of the universe has a bar in the time of the run: {few([one.short for one in series])}; "
-            "download them, or name a longer time"
+            f"no series of the universe has a bar during the run: {few([one.short for one in series])}; "
+            "download them, or name a longer span"
         )
     return found
 
@@ -228,11 +228,13 @@ def _refusal(counts: Mapping[str, Any], universe: Universe) -> str:
     absent, lacking = counts["absent"], counts["without_bars"]
     names = few([f"{name} ({lacking[name]:,})" for name in absent])
     days = sum(lacking[name] for name in absent)
-    whole = f"{len(absent):,} of the {counts['members']:,} names of the universe{f' {universe.name}'.rstrip()}"
+    whole = f"{len(absent):,} of the {counts['members']:,} members of the universe{f' {universe.name}'.rstrip()}"
     return (
-        f"{whole} are not among the series, or have no bars in their time, on {days:,} of {counts['member_days']:,} "
-        f"member-days: {names}. A result without them may be that of survivors: download and name them, or run without "
-        'them: --missing-members allow (missing_members="allow"), and the result says how many are missing'
+        f"{whole} are not among the series, or have no bars while they are members, on {days:,} of "
+        f"{counts['member_days']:,} member-days: {names}. Without them the result may have survivorship bias: "
+        "download and "
+        'name them, or run without them: --missing-members allow (missing_members="allow"); the result then says how '
+        "many are missing"
     )
 
 

@@ -51,8 +51,8 @@ def check_fill_bars(brokerage: Brokerage, series: Sequence[Series]) -> None:
         )
     if brokerage.slippage.startswith("spread"):
         raise UsageError(
-            "slippage by the spread is half of what the quotes are at a bar's open, and with fill bars orders are "
-            "filled within it; write slippage as 5bp or as money, or leave out --fill-bars"
+            "slippage of half the spread needs the quotes at a bar's open, but fill bars fill orders within the bar; "
+            "write slippage as 5bp or as money, or leave out --fill-bars"
         )
     if brokerage.account != BACKTRADER:
         _check_account(brokerage, series)
@@ -62,14 +62,13 @@ def _check_account(brokerage: Brokerage, series: Sequence[Series]) -> None:
     base = base_currency(series, brokerage.currency) if series else ""
     if any(currency_of(one.instrument) != base for one in series):
         raise UsageError(
-            f"fills on fill bars are converted at the rate of their own bar's open, and an account {brokerage.account} "
-            "would be judged by that within the bar; leave out --account or --fill-bars, or run the series of each "
-            "currency"
+            f"account {brokerage.account} does not work with fill bars and several currencies; leave out --account or "
+            "--fill-bars, or run the series of each currency separately"
         )
     if brokerage.fills != "next-bar":
         raise UsageError(
-            f"an account {brokerage.account} is judged bar by bar where orders are filled {brokerage.fills}, and not "
-            "on fill bars; leave out --fills or --fill-bars"
+            f"account {brokerage.account} with fills {brokerage.fills} does not work with fill bars; leave out --fills "
+            "or --fill-bars"
         )
 
 
@@ -147,8 +146,7 @@ def small_market_of(
     if not bars:
         names = few([_small(one, size).short for one in aligned])
         raise NoBars(
-            f"there are no bars of {names} to fill orders on in the time of the run; download them, or leave out "
-            "--fill-bars"
+            f"there are no bars of {names} to fill orders on during the run; download them, or leave out --fill-bars"
         )
     return SmallMarket(bars, tables, counts)
 
@@ -197,7 +195,8 @@ def _check_prices(small: SmallBars, bars: pa.Table, series: Series, size: Series
         day = np.datetime64(int(arrays.numbers(bars["time"])[having[n]]), "us").astype("datetime64[D]")
         raise DataError(
             f"{series.short} and {size.short} have no price in common on {day}, {low[n]:g} to {high[n]:g} and "
-            f"{lows[n]:g} to {highs[n]:g}, and so on {len(apart):,} bars: one of them was adjusted for a split and the "
+            f"{lows[n]:g} to {highs[n]:g}, and likewise on {len(apart):,} bars: one of them was adjusted for a split "
+            "and the "
             "other was not; download both again"
         )
 

@@ -335,7 +335,7 @@ def test_the_names_of_runs_stay_while_nothing_new_is_asked_for(tmp_path):
     [
         ({"slippage": "much"}, "write 5bp"),
         ({"volume_cap": 2}, "a tenth"),
-        ({"volume_cap": 0.1, "fills": "this-close"}, "leave out one"),
+        ({"volume_cap": 0.1, "fills": "this-close"}, "leave out --volume-cap or --fills"),
         ({"fills": "yesterday"}, "this-close"),
         ({"cash_rate": 3}, "0.02"),
         ({"align": "roughly"}, "forward-fill"),

@@ -142,7 +142,10 @@ def test_a_future_without_a_multiplier_is_refused(tmp_path, costs):
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        ({"costs": "futures:2.25:5:15000"}, "take a point of ES.* for 5, and its contract details for 50"),
+        (
+            {"costs": "futures:2.25:5:15000"},
+            "assume a multiplier of 5 for ES.*, but its contract details have 50; write 50",
+        ),
         ({"costs": "futures:2.25:50:15000", "margin": 9_000}, "include a margin per contract"),
         ({"costs": "none", "margin": -1}, "must be above 0"),
         ({"costs": "none", "margin": "AAPL/1day=15000"}, "AAPL/1day, which is not a future of the run"),
@@ -158,7 +161,7 @@ def test_a_margin_is_of_futures_and_a_spelled_multiplier_is_the_stored_one(tmp_p
     with pytest.raises(UsageError, match="none of the series is one"):
         run(Steps, "AAPL/1day", store=kept(store, "AAPL/1day", CLOSES), params={"at": "1:1"}, margin=15_000)
     other = ES.replace("/", "+multiplier=5/")
-    with pytest.raises(UsageError, match="names the multiplier 5, and its stored contract details have 50"):
+    with pytest.raises(UsageError, match="names the multiplier 5, but its stored contract details have 50"):
         run(Steps, other, store=kept(store, other, CLOSES, OF_IB), costs="none", params={"at": "1:1"})
 
 

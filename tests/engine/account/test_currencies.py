@@ -133,7 +133,7 @@ def test_a_pair_is_left_that_ends_too_early(store):
     put(store, "EUR-CASH-IDEALPRO-USD/1day", 1.25, ("2023-12-01", "2024-01-02"))
     late = np.array(["2024-01-12T21:00"], "datetime64[us]")
 
-    with pytest.raises(NoBars, match=r"EUR-CASH/1day has no rate of 2024-01-12 21:00 UTC"):
+    with pytest.raises(NoBars, match=r"EUR-CASH/1day has no rate for 2024-01-12 21:00 UTC"):
         conversion_rates(store, "EUR", "USD", late)
     assert taken(store, "EUR", "USD", late - np.timedelta64(3, "D"))[1] == [1.25]
 

@@ -146,7 +146,7 @@ def test_prices_that_fit_neither_convention_are_refused_with_the_first_misfit():
     for bar, amount in QUARTERLY.items():
         adjusted[:bar] *= 1 - amount / traded[bar, 0]  # the open of the ex-date
 
-    with pytest.raises(Unfitting, match=rf"too few are round .* the first that is not is that of {DAYS[60]}: "):
+    with pytest.raises(Unfitting, match=rf"too few of the .* the first that is not is on {DAYS[60]}: "):
         derive(DAYS, traded, np.round(adjusted, 4))
 
     assert put_in == {}
@@ -368,7 +368,7 @@ def test_several_series_need_a_column_of_their_names(tmp_path):
     [
         ("derived:no-close", 0.0, "no dividends file derived:no-close"),
         ("nowhere.csv", 0.0, "no dividends file nowhere.csv"),
-        ("derived", 1.5, "1.5 of each dividend withheld"),
+        ("derived", 1.5, "withholding is 1.5; it must be at least 0 and below 1"),
     ],
 )
 def test_what_cannot_be_asked_is_refused_at_the_door(given, withheld, said):

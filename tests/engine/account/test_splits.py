@@ -112,7 +112,7 @@ def test_splits_of_several_series_are_named(store):
     result = run(Steps, ["AAPL/1day", "MSFT/1day"], **asked, splits=rows)
 
     assert [list(told["ratios"]) for told in result.manifest["splits"].values()] == [["2000-06-21"], ["2003-02-18"]]
-    with pytest.raises(UsageError, match="splits are given without a series, and the run has 2"):
+    with pytest.raises(UsageError, match="splits are given without a series, but the run has 2"):
         run(Steps, ["AAPL/1day", "MSFT/1day"], **asked, splits=[("2000-06-21", 2)])
     with pytest.raises(UsageError, match="for MSFT/1day, which is not in the run"):
         run(Steps, "AAPL/1day", **asked, splits=rows)

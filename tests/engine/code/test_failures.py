@@ -386,7 +386,7 @@ def test_a_strategy_that_skips_itself_is_said_to(tmp_path, store):
 
     shown = told(file_of(tmp_path, text), store)
 
-    assert "asked to be skipped in __init__() at line 5 of mine.py: StrategySkipError: not today" in shown
+    assert "raised StrategySkipError in __init__() at line 5 of mine.py: StrategySkipError: not today" in shown
 
 
 def test_a_file_that_replaces_the_run_of_backtrader_is_said_to(tmp_path, store, monkeypatch):
@@ -507,7 +507,7 @@ def test_an_order_of_such_a_kind_that_went_round_the_strategy_is_refused_too(sto
     [
         ("bt.Strategy = None", "backtrader.Strategy by None"),
         ("del bt.Order", "backtrader.Order by None"),
-        ("bt.num2date = 3", "backtrader.num2date by a thing of type int"),
+        ("bt.num2date = 3", "backtrader.num2date by an object of type int"),
         ("bt.ind.SMA = None", "backtrader.indicators.SMA by None"),
     ],
 )

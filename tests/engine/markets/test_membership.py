@@ -158,7 +158,7 @@ def test_a_name_without_bars_is_refused_with_its_member_days(small):
     stored = [name for name in small.closes.columns if name != "N004"]
     days = sum(len(small.closes.loc[first : last or None]) for name, first, last, _ in small.rows if name == "N004")
 
-    with pytest.raises(NoBars, match=rf"1 of the 12 names .* on {days} of [\d,]+ member-days: N004/1day \({days}\)"):
+    with pytest.raises(NoBars, match=rf"1 of the 12 members .* on {days} of [\d,]+ member-days: N004/1day \({days}\)"):
         run(EqualWeights, small.universe, store=small.store(stored), universe=small.universe)
 
 
@@ -373,7 +373,7 @@ def test_a_name_in_two_spellings_belongs_in_the_time_of_both(tmp_path):
     run(Calendar, by_month, store=store, universe=rows, costs="none")
 
     assert Calendar.seen == ["2024-01-22", "2024-01-23", "2024-01-25", "2024-01-26"]
-    with pytest.raises(UsageError, match="belongs twice from 2024-01-23"):
+    with pytest.raises(UsageError, match="has overlapping memberships from 2024-01-23"):
         run(Calendar, by_month, store=store, universe=[*rows, (by_month, "2024-01-23", "2024-01-23")], costs="none")
 
 

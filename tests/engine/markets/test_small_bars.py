@@ -185,8 +185,8 @@ def test_weeks_are_filled_on_days():
             UsageError,
             "fill bars of 1day are not smaller than the bars of AAPL/1day",
         ),
-        ({"fill_bars": "7mins"}, FALLS_FIRST, UsageError, "no bar size '7mins'"),
-        ({"slippage": "spread"}, FALLS_FIRST, UsageError, "slippage by the spread"),
+        ({"fill_bars": "7mins"}, FALLS_FIRST, UsageError, "unknown bar size '7mins'"),
+        ({"slippage": "spread"}, FALLS_FIRST, UsageError, "slippage of half the spread"),
         (
             {"account": "reg-t", "currency": "EUR"},
             FALLS_FIRST,

@@ -105,7 +105,7 @@ def test_a_strategy_that_does_not_wait_for_its_indicators_waits_for_the_window(s
 
 
 def test_an_order_before_the_window_is_an_error(sample):
-    with pytest.raises(StrategyError, match=r"gives orders outside of next\(\)"):
+    with pytest.raises(StrategyError, match=r"places orders outside of next\(\)"):
         windowed(Rude, sample)
 
 

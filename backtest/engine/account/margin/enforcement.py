@@ -243,7 +243,7 @@ class CashAccount(_Account):
 
     def _words(self, data: Any, size: float, opened: float, cash: float, price: float, day: int) -> str:
         if size < 0:
-            return f"{SHORT_SALE}: a cash account sells what it holds, and it would be short {-size:,.10g}"
+            return f"{SHORT_SALE}: a cash account can only sell what it holds, and would be short {-size:,.10g}"
         # An order for the close before may be judged after one for a later bar: what settles between counts for one.
         unsettled = self._sales[bisect_right(self._sales, day, key=_SETTLED) :]
         waiting = sum(money for _, money in unsettled)
@@ -251,11 +251,11 @@ class CashAccount(_Account):
             return ""
         needed = opened * price * self.feeds[data].multiplier * self.feeds[data].rate
         if not cash >= 0:
-            return f"cash: {needed:,.2f} are needed and the costs, {-cash:,.2f} more than there are"
+            return f"cash: the order needs {needed:,.2f} plus costs, {-cash:,.2f} more than the account has"
         last = date.fromordinal(unsettled[-1][0])
         return (
-            f"settled cash: {needed:,.2f} are needed and the costs, {waiting - cash:,.2f} more than have settled; "
-            f"{waiting:,.2f} settle by {last}"
+            f"settled cash: the order needs {needed:,.2f} plus costs, {waiting - cash:,.2f} more than has settled; "
+            f"{waiting:,.2f} will settle by {last}"
         )
 
     def _day(self, broker: Any, order: Any) -> int:
@@ -338,7 +338,7 @@ class MarginAccount(_Account):
             )
         if borrows and equity < (least := self._least):
             return (
-                f"least equity: {least:,.2f} {self._currency} are asked of who borrows or sells short, and "
+                f"minimum equity: borrowing and selling short require {least:,.2f} {self._currency}, and "
                 f"equity is {equity:,.2f}"
             )
         return ""

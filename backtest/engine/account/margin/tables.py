@@ -103,7 +103,8 @@ def margin_table(given: Any) -> MarginTable | None:
     path = Path(given)
     if path.suffix not in (".csv", ".toml"):
         raise UsageError(
-            f"no account {given!r}; name a .csv or .toml file of rates ({_EXAMPLE}), or {there_are(given, ACCOUNTS)}"
+            f"unknown account {given!r}; name a .csv or .toml file of rates ({_EXAMPLE}), or "
+            f"{there_are(given, ACCOUNTS)}"
         )
     return MarginTable(path.name if path.is_absolute() else path.as_posix(), tuple(_rows(path)))
 
@@ -122,8 +123,9 @@ def check_account(
     base = base_currency(series, brokerage.currency) if series else ""
     if brokerage.conversion == BY_CURRENCY and any(currency_of(one.instrument) != base for one in series):
         raise UsageError(
-            f"an account {table.name} lends money of its own currency here, and with cash that is held by currency IB "
-            "lends that of each; leave out --conversion"
+            f"an account {table.name} only borrows in its own currency here, but IB lends each currency where cash is "
+            "held "
+            "in each; leave out --conversion"
         )
     for one in series:
         _check_product(table, one, brokerage, costs)
@@ -133,9 +135,9 @@ def _check_product(table: MarginTable, series: Series, brokerage: Brokerage, cos
     kind = series.instrument.kind
     if table.name not in (CASH, REG_T):
         if kind in _OPTIONS:
-            raise UsageError(f"what an account requires of {series.short} is no rate of a file; {_OF_OPTIONS}")
+            raise UsageError(f"the margin of {series.short} cannot be given as a rate; {_OF_OPTIONS}")
         if table.of(series) is None:
-            raise UsageError(f"{table.name} has no rates of {series.short}; add a line of {kind}, or of the series")
+            raise UsageError(f"{table.name} has no rates for {series.short}; add a line for {kind}, or for the series")
         return
     if kind == "STK" and series.instrument.currency == "USD" and hours_of(series.instrument).calendar == _US:
         return
@@ -200,13 +202,13 @@ def _of_csv(text: str) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
     names = [name.strip() for name in reader.fieldnames or []]
     if several := [name for name in names if names.count(name) > 1]:
-        raise ValueError(f"the column {several[0]} is there twice")
+        raise ValueError(f"the column {several[0]} appears twice")
     for row in reader:
         if None in row or "product" not in row:
             raise ValueError(f"the columns are {', '.join(filter(None, reader.fieldnames or []))}")
         product = (row.pop("product") or "").strip()
         if product in found:
-            raise ValueError(f"{product} is there twice")
+            raise ValueError(f"{product} appears twice")
         found[product] = {name.strip(): value.strip() for name, value in row.items() if value and value.strip()}
     return found
 
@@ -217,7 +219,7 @@ def _product(path: Path, product: str) -> str:
         return product
     try:
         if "/" not in product:
-            raise UsageError("it is no kind of instrument")
+            raise UsageError("it is not an instrument kind")
         return Series.parse(product).short
     except UsageError as error:
         raise UsageError(
@@ -228,9 +230,11 @@ def _product(path: Path, product: str) -> str:
 
 def _rates(path: Path, product: str, cells: Mapping[str, Any]) -> Rates:
     if unknown := sorted({*cells} - {*_COLUMNS}):
-        raise UsageError(f"{path} says {unknown[0]} of {product}; {there_are(unknown[0], _COLUMNS)}")
+        raise UsageError(f"{path} has the unknown column {unknown[0]} for {product}; {there_are(unknown[0], _COLUMNS)}")
     if _kind_of(product) in _OPTIONS:
-        raise UsageError(f"{path} has rates of {product}, and what an option requires is no rate; {_OF_OPTIONS}")
+        raise UsageError(
+            f"{path} has rates for {product}, but the margin of an option cannot be given as a rate; {_OF_OPTIONS}"
+        )
     by_contract = _kind_of(product) in CONTRACT_KINDS
     numbers = {name: _number(path, product, name, cells.get(name), by_contract) for name in _COLUMNS}
     for side in ("long", "short"):
@@ -238,11 +242,11 @@ def _rates(path: Path, product: str, cells: Mapping[str, Any]) -> Rates:
         if math.isnan(initial) != math.isnan(held) or held > initial:
             first, second = ("nothing" if math.isnan(one) else f"{one:g}" for one in (initial, held))
             raise UsageError(
-                f"{path} says of {product} that it requires {first} {side} at first and {second} while it is held; "
-                "write both, the second not above the first"
+                f"{path} has initial_{side} {first} and maintenance_{side} {second} for {product}; write both, with "
+                "maintenance not above initial"
             )
     if math.isnan(numbers["initial_long"]):
-        raise UsageError(f"{path} does not say what {product} requires; {_EXAMPLE}")
+        raise UsageError(f"{path} has no initial_long for {product}; {_EXAMPLE}")
     initial_long, maintenance_long, initial_short, maintenance_short = numbers.values()
     return Rates(initial_long, maintenance_long, initial_short, maintenance_short, by_contract)
 
@@ -263,8 +267,8 @@ def _number(path: Path, product: str, name: str, given: Any, by_contract: bool) 
     least, most = (_LEAST_MONEY, math.inf) if by_contract else (0.0, _LARGEST[name.rpartition("_")[2]])
     if not 0 < found < math.inf or not least <= found <= most:
         share = f"a share of the value, such as 0.25 for 25 %, at most {most:g}"
-        meant = "money a contract, such as 15000" if by_contract else share
-        raise UsageError(f"{path} has {given!r} as {name} of {product}; write {meant}")
+        meant = "money per contract, such as 15000" if by_contract else share
+        raise UsageError(f"{path} has {given!r} as {name} for {product}; write {meant}")
     return found
 
 

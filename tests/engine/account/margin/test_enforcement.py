@@ -88,7 +88,7 @@ def test_below_the_least_equity_nothing_is_lent(flat):
     result = trade(flat, {1: 15, 3: 5, 5: -16}, "reg-t", cash=1_500)
 
     assert statuses(result) == ["Completed", "Margin", "Margin"]
-    assert [one.partition(":")[0] for one in reasons(result)] == ["", "least equity", "least equity"]
+    assert [one.partition(":")[0] for one in reasons(result)] == ["", "minimum equity", "minimum equity"]
 
 
 def test_costs_count_as_an_order_is_judged(flat):
@@ -189,7 +189,7 @@ def test_what_the_account_sells_goes_before_what_the_strategy_has_open(tmp_path,
     assert held(result) == [0, 180, 180, 0, 0]
     assert result.fills["size"].tolist() == [180, -168, -12]
     assert statuses(result) == ["Completed", "Margin", "Completed"]
-    assert [one.partition(":")[0] for one in reasons(result)] == ["", "least equity", "margin call"]
+    assert [one.partition(":")[0] for one in reasons(result)] == ["", "minimum equity", "margin call"]
 
 
 @pytest.mark.parametrize("loop", LOOPS)
@@ -253,7 +253,7 @@ def test_what_was_sold_is_spent_when_it_has_settled(flat, loop):
     result = trade(flat, {1: 100, 3: [(0, -100), (1, 10)], 4: [(1, 200)]}, "cash", NAMES, **loop)
 
     assert statuses(result) == ["Completed", "Completed", "Margin", "Completed"]
-    assert reasons(result)[2].startswith("cash: 500.00 are needed and the costs, 500.00 more than there are")
+    assert reasons(result)[2].startswith("cash: the order needs 500.00 plus costs, 500.00 more than the account has")
 
 
 def test_until_2024_it_took_two_settlement_days(tmp_path):
@@ -263,7 +263,7 @@ def test_until_2024_it_took_two_settlement_days(tmp_path):
 
     # Sold on Thursday, the 7th, settled on Monday, the 11th: not there on Friday.
     assert statuses(result) == ["Completed", "Completed", "Margin", "Completed"]
-    assert reasons(result)[2].endswith("10,000.00 settle by 2024-03-11")
+    assert reasons(result)[2].endswith("10,000.00 will settle by 2024-03-11")
 
 
 class Brackets(bt.Strategy):
@@ -305,7 +305,7 @@ def test_what_is_sold_in_the_morning_is_not_spent_in_the_afternoon(tmp_path):
     result = trade(store, orders, "cash", ("AAPL/1hour", "MSFT/1hour"))
 
     assert statuses(result) == ["Completed", "Completed", "Margin", "Margin", "Completed"]
-    assert reasons(result)[2].startswith("settled cash: 1,000.00 are needed and the costs, 1,000.00 more than have")
+    assert reasons(result)[2].startswith("settled cash: the order needs 1,000.00 plus costs, 1,000.00 more than has")
 
 
 def test_the_compiled_engine_makes_no_such_run(flat):
@@ -551,7 +551,7 @@ def test_what_is_sold_at_this_close_is_spent_at_that_of_the_next_day(flat):
     result = trade(flat, {1: 100, 3: [(0, -100), (1, 10)], 4: [(1, 200)]}, "cash", NAMES, fills="this-close")
 
     assert statuses(result) == ["Completed", "Completed", "Margin", "Completed"]
-    assert reasons(result)[2].startswith("cash: 500.00 are needed and the costs, 500.00 more than there are")
+    assert reasons(result)[2].startswith("cash: the order needs 500.00 plus costs, 500.00 more than the account has")
 
 
 @pytest.mark.parametrize("account", ["cash", "reg-t"])

@@ -89,7 +89,7 @@ def test_the_least_equity_is_in_dollars(cash, status):
 
     assert statuses(result) == [status]  # 1,600 euros are 2,000 dollars
     if status == "Margin":
-        assert reasons(result)[0].startswith("least equity: 1,600.00 EUR are asked of who borrows or sells short")
+        assert reasons(result)[0].startswith("minimum equity: borrowing and selling short require 1,600.00 EUR")
 
 
 def test_a_future_in_yen_asks_for_the_least_equity_too():
@@ -100,7 +100,7 @@ def test_a_future_in_yen_asks_for_the_least_equity_too():
         trade(alone, {1: -1}, [NIKKEI], margin="100000")
     result = trade(store, {1: -1}, [NIKKEI], margin="100000", cash=299_000)
 
-    assert reasons(result)[0].startswith("least equity: 300,000.00 JPY are asked of who borrows or sells short")
+    assert reasons(result)[0].startswith("minimum equity: borrowing and selling short require 300,000.00 JPY")
 
 
 def test_a_cash_account_in_euros_pays_dollars_by_the_rate():
@@ -109,7 +109,7 @@ def test_a_cash_account_in_euros_pays_dollars_by_the_rate():
     result = trade(store, {1: 126, 2: 125, 3: -125, 4: 1}, currency="EUR", account="cash")
 
     assert statuses(result) == ["Margin", "Completed", "Completed", "Completed"]
-    assert reasons(result)[0] == "cash: 10,080.00 are needed and the costs, 80.00 more than there are"
+    assert reasons(result)[0] == "cash: the order needs 10,080.00 plus costs, 80.00 more than the account has"
 
 
 def test_pence_require_a_hundredth_of_what_pounds_do(tmp_path):
@@ -147,7 +147,7 @@ def test_what_was_bought_before_in_the_queue_counts_at_what_it_cost(tmp_path, lo
 def test_cash_that_is_held_by_currency_is_lent_by_no_known_rule():
     store = store_of(aapl=[100.0] * 4, eurusd=[1.25] * 4)
 
-    with pytest.raises(UsageError, match=r"account reg-t lends money of its own currency here, .*; leave out --conv"):
+    with pytest.raises(UsageError, match=r"account reg-t only borrows in its own currency here, .*; leave out --conv"):
         trade(store, {1: 1}, currency="EUR", conversion="ib-forex")
 
 
