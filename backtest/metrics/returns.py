@@ -203,7 +203,11 @@ class EquityRows:
     @cached_property
     def depths(self) -> np.ndarray:
         """Equity over its highest so far, minus 1, shape (runs, n + 1)."""
-        return np.asarray(self.values / np.maximum.accumulate(self.values, axis=1) - 1)
+        highest = np.maximum.accumulate(self.values, axis=1)
+        # In place: at many runs the time goes into fresh memory.
+        found = np.divide(self.values, highest, out=highest if self.values.flags.c_contiguous else None)
+        np.subtract(found, 1, out=found)
+        return np.asarray(found)
 
     @cached_property
     def falls(self) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -298,6 +302,10 @@ def years_by_row(days: np.ndarray, equity: EquityRows) -> tuple[np.ndarray, np.n
 def returns_of(equity: np.ndarray) -> np.ndarray:
     """Return E_t / E_(t-1) - 1 along the last axis; after ruin returns are 0."""
     before, after = equity[..., :-1], equity[..., 1:]
+    if before.all():
+        growths: np.ndarray = np.divide(after, before)
+        growths -= 1
+        return growths
     ruined = (before == 0) & (after == 0)
     with np.errstate(divide="ignore"):  # money out of nothing is infinite, which the metrics refuse
         ratios = np.divide(after, before, out=np.ones_like(after), where=~ruined)

@@ -88,6 +88,7 @@ def _rows(folder: Path, rivals: Path | None, sizes: Sizes) -> Iterator[timing.Ro
     yield from running.rows(sizes.run_bars, sizes.runs)
     yield from engines.rows(folder / "engines", sizes.bars, sizes.years, sizes.loads)
     yield from grids.rows(folder / "grids", rivals, sizes.years_bars, sizes.trials, sizes.loads)
+    yield from grids.minute_rows(folder / "minutes", rivals, sizes.run_bars, sizes.trials // 10, sizes.loads)
     yield from currencies.rows(folder / "currencies", sizes.run_bars, sizes.runs)
     yield from accounts.rows(folder / "accounts", sizes.run_bars, sizes.runs)
     yield from loading.rows(folder, sizes.bars, sizes.loads)

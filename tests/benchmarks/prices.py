@@ -26,12 +26,16 @@ _DAY = 86_400
 _EPOCH = 719_163  # 1970-01-01 as Backtrader counts days
 
 
-def minute_bars(count: int, a_day: int = 390) -> pa.Table:
-    """Return one-minute bars from 14:30 UTC on each day from Monday to Friday; from midnight if there are 1,440."""
+def minute_bars(count: int, a_day: int = 390, steps: int = CENTS) -> pa.Table:
+    """
+    Return one-minute bars from 14:30 UTC on each day from Monday to Friday; from midnight if there are 1,440.
+
+    Prices are in steps of 1/steps dollar.
+    """
     first = int(datetime(1998, 1, 5, tzinfo=UTC).timestamp()) + (0 if a_day == 1440 else 52_200)
     number = np.arange(count) // a_day
     day = number // 5 * 7 + number % 5
-    return _bars(first + day * _DAY + np.arange(count) % a_day * 60, 0.0005, CENTS, seed=7)
+    return _bars(first + day * _DAY + np.arange(count) % a_day * 60, 0.0005, steps, seed=7)
 
 
 def daily_bars(count: int, seed: int, steps: int = CENTS) -> pa.Table:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import threading
 import traceback
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
@@ -15,6 +16,7 @@ import backtrader as bt
 from backtrader.linebuffer import LineActions, LineBuffer, LinesOperation
 from backtrader.lineiterator import LineIterator
 from backtrader.lineroot import LineMultiple, LineRoot
+from backtrader.lineseries import LineSeriesStub
 
 from backtest.engine.compiled.refusals import NotCompiled
 
@@ -41,7 +43,8 @@ class SharedNodes:
     def __init__(self) -> None:
         self.made: list[Any] = []  # in order
         self._known: dict[Any, Any] = {}
-        self._kept: list[Any] = []  # what keys have the id of
+        self._kept: dict[int, Any] = {}  # what keys have the id of
+        self._ways: dict[type[Any], str] = {}  # of kinds: see `_way_of`
         self._inside, self._thread = 0, threading.get_ident()
         self.trial: Any = None
 
@@ -82,15 +85,25 @@ class SharedNodes:
         kind = type(thing)
         if kind in _EXACT:
             return kind, thing
-        if isinstance(thing, bool | int | float | str):
-            return kind, repr(thing)
-        if kind is tuple or isinstance(thing, tuple | list):
+        way = self._ways.get(kind)
+        if way is None:
+            way = self._ways[kind] = _way_of(thing)
+        if way == "id":
+            self._kept[id(thing)] = thing
+            return "id", id(thing)
+        if way == "parts":
             parts = [self._key(one) for one in thing]
             return None if None in parts else (kind, *parts)
-        if isinstance(thing, LineRoot | type) or callable(thing):
-            self._kept.append(thing)
-            return "id", id(thing)
-        return None
+        return (kind, repr(thing)) if way == "repr" else None
+
+
+def _way_of(thing: Any) -> str:
+    """Return what equal things of a kind have in common: "repr", "parts", or only which they are, "id"; "" if none."""
+    if isinstance(thing, bool | int | float | str):
+        return "repr"
+    if isinstance(thing, tuple | list):
+        return "parts"
+    return "id" if isinstance(thing, LineRoot | type) or callable(thing) else ""
 
 
 def _is_plain(cls: Any, args: tuple[Any, ...]) -> bool:
@@ -124,11 +137,13 @@ class Maker:
         made, args, kwargs = new.donew(*args, **kwargs)
         made, args, kwargs = new.dopreinit(made, *args, **kwargs)
         self._before = dict(vars(made))
+        self._feeds = {id(data) for data in cerebro.datas}
+        self._clocks: dict[int, tuple[Any, Any]] = {}
+        self._periods: dict[Any, tuple[list[int], int]] = {}
         self._params, self._defaults = type(made.p), dict(made.p._getkwargsdefault())
         self._before["_compiled_timers"] = list[Any]()  # which `_add_timer` puts them into
         empty = {name: one for name, one in self._before.items() if isinstance(one, list | dict) and not one}
-        self._empty = [(name, partial(copy, one) if type(one) not in (list, dict) else type(one))
-                       for name, one in empty.items()]  # fmt: skip
+        self._empty = [(name, _maker_of(one)) for name, one in empty.items()]
         tells_cash = {name: lambda: cash for name in ("getcash", "get_cash", "getvalue", "get_value")}
         self._before["broker"] = _Out("broker", {**tells_cash, "cash": cash, "startingcash": cash})
         self._before["env"] = self._before["cerebro"] = _Out("cerebro", {"_add_timer": _add_timer})
@@ -149,7 +164,7 @@ class Maker:
             self.shared.trial = None
         if issubclass(self.cls, bt.SignalStrategy):
             _set_signals(trial)
-        trial._periodset()
+        self._set_periods(trial)
         if self.cls.start is not bt.Strategy.start:
             trial._stage2()  # as while a run goes on: operators of lines give values
             self.shared.trial = trial
@@ -160,9 +175,45 @@ class Maker:
                 trial._stage1()
         return trial
 
+    def _set_periods(self, trial: Any) -> None:
+        """Set the minimum periods as Backtrader does, who is asked once for all trials with the same longest ones."""
+        longest: dict[int, int] = {}
+        for one in indicators_of(trial):
+            clock, period = self._last_clock(one), one._minperiod
+            longest[clock] = max(longest.get(clock, period), period)
+        key = trial._minperiod, *(data._minperiod for data in trial.datas), frozenset(longest.items())
+        if key not in self._periods:
+            trial._periodset()
+            self._periods[key] = trial._minperiods, trial._minperiod
+        periods, trial._minperiod = self._periods[key]
+        trial._minperiods = [*periods]
+
+    def _last_clock(self, indicator: Any) -> int:
+        """Return the id of the last of an indicator's clocks, each of which is the clock of the one before."""
+        clock = _clock_of(indicator)
+        if id(clock) not in self._clocks:
+            last = clock
+            while last is not None and id(last) not in self._feeds and (following := _clock_of(last)) is not None:
+                last = following
+            last = last.lines[0] if isinstance(last, LineSeriesStub) else last
+            self._clocks[id(clock)] = clock, last  # ids are theirs as long as both are kept
+        return id(self._clocks[id(clock)][1])
+
     def own(self, trial: Any) -> dict[str, Any]:
         """Return what its own code put into a strategy."""
         return {name: value for name, value in vars(trial).items() if name not in self._before}
+
+
+def _maker_of(empty: Any) -> Any:
+    """Return what makes another empty list or dictionary such as one."""
+    if type(empty) is defaultdict:
+        return partial(defaultdict, empty.default_factory)
+    return type(empty) if type(empty) in (list, dict) else partial(copy, empty)
+
+
+def _clock_of(thing: Any) -> Any:
+    found = getattr(thing, "_clock", None)
+    return found if found is not None else getattr(thing._owner, "_clock", None)
 
 
 def _add_timer(owner: Any, **asked: Any) -> Any:

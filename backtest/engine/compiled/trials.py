@@ -208,7 +208,7 @@ class _Bench(bt.Cerebro):
         for number, trial in enumerate(self.made):
             if trial is None:
                 continue
-            if any(id(one) in broken for one in indicators_of(trial)):
+            if broken and any(id(one) in broken for one in indicators_of(trial)):
                 left[number] = "an indicator fails"
                 continue
             shape = _shape(self.maker.own(trial), trial.p), len(timers_of(trial))
@@ -248,7 +248,7 @@ def _shape(own: Mapping[str, Any], params: Any) -> Any:
     """Return what trials of one program have in common: kinds, texts, truths and lengths."""
 
     def of(value: Any) -> Any:
-        if isinstance(value, bool | str | type(None)):
+        if value is None or isinstance(value, bool | str):
             return value
         if isinstance(value, list | tuple | dict | set):
             return (
@@ -262,8 +262,8 @@ def _shape(own: Mapping[str, Any], params: Any) -> Any:
             )
         return type(value).__name__
 
-    named = [(name, of(value)) for name, value in own.items()]
-    return repr((named, [(name, of(value)) for name, value in params._getkwargs().items()]))
+    named = tuple((name, of(value)) for name, value in own.items())
+    return named, tuple((name, of(value)) for name, value in params._getkwargs().items())
 
 
 class Run:

@@ -204,6 +204,33 @@ def test_orders_and_notes_are_those_of_a_random_trial_with_several_orders_a_bar(
     assert {4, 5, 7} <= set(outcomes.orders[:, 4])  # completed, cancelled, refused for margin
 
 
+class Waits(bt.Strategy):
+    """Buy at each bar, from the first one at which the indicators have a value."""
+
+    params = (("first", 0), ("second", 0), ("of_both", 0))
+
+    def __init__(self):
+        for data, period in zip(self.datas, (self.p.first, self.p.second), strict=True):
+            if period:
+                average = bt.ind.SMA(data.close, period=period)
+                self.spread = bt.ind.Highest(average - data.open, period=2)
+        if self.p.of_both:
+            self.sums = bt.ind.SMA(self.datas[0], period=self.p.of_both) > 1.0
+
+    def next(self):
+        self.buy(data=self.datas[1], size=1)
+
+
+def test_trials_wait_for_their_own_indicators_on_each_feed():
+    waits = [{}, {"first": 5}, {"second": 5}, {"first": 9, "second": 5}, {"first": 5, "second": 9}, {"of_both": 7},
+             {"first": 5, "of_both": 7}, {"second": 5, "of_both": 7}]  # fmt: skip
+
+    outcomes, differing = differences(Waits, waits, two_feeds, set_up_of("none"))
+
+    assert (outcomes.why_not, outcomes.left, differing) == ("", {}, {})
+    assert len({outcomes.orders[begin, 6] for begin in outcomes.orders_from[:-1]}) >= 4
+
+
 class Turns(bt.Strategy):
     """Be long and short in turns, which each order turns at once."""
 

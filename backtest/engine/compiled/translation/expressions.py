@@ -503,7 +503,8 @@ class Expressions(KeptState):
         if all(one is trial.lines.datetime for one, trial in zip(objs, self.trials, strict=False)):
             return len(self.datas)
         numbers = feed_numbers(self.datas)
-        found = {clock_feed(one, numbers, self.owners) for one in objs}
+        known: dict[int, int | None] = {}
+        found = {clock_feed(one, numbers, self.owners, known) for one in objs}
         if len(found) > 1 or None in found:
             raise NotCompiled("a line that follows no feed, or several", self.at)
         feed = found.pop()

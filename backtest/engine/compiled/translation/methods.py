@@ -218,23 +218,34 @@ def feed_numbers(datas: Sequence[Any]) -> dict[int, int]:
     return owners | {id(data): n for n, data in enumerate(datas)}
 
 
-def clock_feed(thing: Any, numbers: dict[int, int], indicators: dict[int, Any]) -> int | None:
+def clock_feed(
+    thing: Any, numbers: dict[int, int], indicators: dict[int, Any], known: dict[int, int | None]
+) -> int | None:
     """
     Return the number of the feed that a line, an indicator or an operation moves with.
 
     Args:
         numbers: the result of `feed_numbers`.
+        known: what was found of others, by id; what is found is added.
     """
-    for _ in range(100):
-        if id(thing) in numbers:
-            return numbers[id(thing)]
-        if isinstance(thing, LineSeries) and type(thing).__name__ == "LineSeriesStub":
+    passed: list[int] = []
+    feed = None
+    while len(passed) < _MOST_CLOCKS:
+        if id(thing) in numbers or id(thing) in known:
+            feed = numbers[id(thing)] if id(thing) in numbers else known[id(thing)]
+            break
+        passed.append(id(thing))
+        if type(thing).__name__ == "LineSeriesStub" and isinstance(thing, LineSeries):
             thing = thing.lines[0]
             continue
         following = indicators.get(id(thing), vars(thing).get("_clock"))
         if following is None:
             following = vars(thing).get("_owner")
         if following is None or following is thing:
-            return None
+            break
         thing = following
-    return None
+    known.update(dict.fromkeys(passed, feed))
+    return feed
+
+
+_MOST_CLOCKS = 100  # of which each is the clock of the one before
