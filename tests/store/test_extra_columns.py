@@ -219,7 +219,7 @@ def content_of_plain(tmp_path):
         ({"signal": [float("inf")]}, "signal not finite"),
         ({"signal": [float("nan")]}, "signal not finite"),
         ({"lines": [1]}, "'lines' cannot be a line"),
-        ({"class": [1]}, "no word of Python"),
+        ({"class": [1]}, "no Python keyword"),
         ({"close": [1]}, "is part of every bar"),
         ({"signal": [1], "Signal": [2]}, "capital letters only"),
     ],
