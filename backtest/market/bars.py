@@ -170,16 +170,27 @@ def rows_digest(bars: pa.Table) -> str:
     An extra column counts with its name, and not at all where there is no number in it: so bars keep their digest
     when others of their series get one.
     """
+    return digest_of_columns(zip(bars.column_names, bars.columns, strict=True))
+
+
+def digest_of_columns(columns: Iterable[tuple[str, pa.ChunkedArray]]) -> str:
+    """Return `rows_digest` of bars whose columns come one at a time, in schema order."""
     digest = hashlib.sha256()
-    for place, (name, column) in enumerate(zip(bars.column_names, bars.columns, strict=True)):
-        if place >= len(COLUMNS):
-            if column.null_count == len(column):
-                continue
-            digest.update(f"\0{name}\0".encode())
-        for chunk in column.chunks:
-            digest.update(arrays.valid(chunk).data)
-        digest.update(arrays.numbers(column, missing=0).data)
+    for name, column in columns:
+        _add_column(digest, name, column)
+        del column  # which may be the only reference, while the next one is made
     return digest.hexdigest()
+
+
+def _add_column(digest: hashlib._Hash, name: str, column: pa.ChunkedArray) -> None:
+    if name not in COLUMNS:
+        if column.null_count == len(column):
+            return
+        digest.update(f"\0{name}\0".encode())
+    for chunk in column.chunks:
+        digest.update(arrays.valid(chunk).data)
+    for chunk in column.chunks:
+        digest.update(arrays.numbers(chunk, missing=0).data)
 
 
 def _broken_rules(bars: pa.Table, series: Series) -> Iterator[tuple[str, list[int]]]:

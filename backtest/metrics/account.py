@@ -344,7 +344,7 @@ def sample_batch(batch: RunBatch) -> tuple[Accounts, list[int], dict[int, str]]:
     spec, record = batch.spec, batch.record
     ends, none = session_ends(record), record.slice(0, 0)
     bars = RunRecord(spec, record, none, none, none, {})
-    days, failed = _sessions(record)[ends], dict[int, str]()
+    days, failed = _sessions(record, ends), dict[int, str]()
     at_ends = batch.equity if len(ends) == len(record) else batch.equity[:, ends]
     for run in np.flatnonzero(~(np.isfinite(at_ends) & (at_ends >= 0)).all(axis=1)).tolist():
         try:
@@ -388,7 +388,7 @@ def sample_hold(result: RunRecord, own: Account) -> Account:
 
 def session_ends(record: pa.Table) -> np.ndarray:
     """Return the row of the last bar of each session, in order of sessions."""
-    sessions = _sessions(record)
+    sessions = arrays.numbers(record["session"])
     if len(sessions) and (sessions[1:] >= sessions[:-1]).all():
         return np.append(np.flatnonzero(sessions[1:] != sessions[:-1]), len(sessions) - 1)
     _, from_the_end = np.unique(sessions[::-1], return_index=True)
@@ -471,7 +471,9 @@ def _hold(result: RunRecord) -> np.ndarray:
     series = [(f"close.{n}", f"rate.{n}") for n in range(len(result.spec.series))]
     names = [("benchmark", "")] if "benchmark" in record.column_names else series
     growth = [_growth(_money(record, name, rate), _paid_with(result, name)) for name, rate in names]
-    return np.asarray(result.spec.cash * np.mean(growth, axis=0))
+    mean = growth[0] if len(growth) == 1 else np.mean(growth, axis=0)
+    mean *= result.spec.cash
+    return np.asarray(mean)
 
 
 def hold_name(result: RunRecord) -> str:
@@ -481,22 +483,20 @@ def hold_name(result: RunRecord) -> str:
     return result.series[0] if len(result.series) == 1 else f"{len(result.series)} series evenly"
 
 
-def worth_over_equity(result: RunRecord, rows: np.ndarray | slice = slice(None)) -> tuple[np.ndarray, np.ndarray]:
+def worth_over_equity(result: RunRecord, rows: np.ndarray | slice) -> tuple[np.ndarray, np.ndarray]:
     """
     Return the values of long and of short (negative) positions over equity, at the closes of some bars.
 
     A contract is worth its price times its multiplier. Both are 0 where there was no equity.
     """
-    long, short = computed_once(result, "worth_over_equity", lambda: _worth_over_equity(result))
-    return long[rows], short[rows]
-
-
-def _worth_over_equity(result: RunRecord) -> tuple[np.ndarray, np.ndarray]:
     record, points = result.record, result.spec.points
-    equity = column(record, "equity")
+    if isinstance(rows, slice):
+        start, stop, _ = rows.indices(len(record))
+        record, rows = record.slice(start, stop - start), slice(None)
+    equity = column(record, "equity")[rows]
     long, short = np.zeros(len(equity)), np.zeros(len(equity))
     for n in range(len(result.spec.series)):
-        held, close = column(record, f"position.{n}"), _money(record, f"close.{n}", f"rate.{n}")
+        held, close = column(record, f"position.{n}")[rows], _money(record, f"close.{n}", f"rate.{n}", rows)
         worth = np.nan_to_num(held * close) * points[n]
         long += np.maximum(worth, 0)
         short += np.minimum(worth, 0)
@@ -504,10 +504,10 @@ def _worth_over_equity(result: RunRecord) -> tuple[np.ndarray, np.ndarray]:
     return next(shares), next(shares)
 
 
-def _money(table: pa.Table, price: str, rate: str) -> np.ndarray:
+def _money(table: pa.Table, price: str, rate: str, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
     """Return prices in the currency of the account: times their rates, where the run kept some."""
-    prices = column(table, price)
-    return prices * column(table, rate) if arrays.has_column(table, rate) else prices
+    prices = column(table, price)[rows]
+    return prices * column(table, rate)[rows] if arrays.has_column(table, rate) else prices
 
 
 def _traded(fills: pa.Table, spec: RunSpec) -> float:
@@ -559,7 +559,7 @@ def column(table: pa.Table, name: str) -> np.ndarray:
 
 
 def _session_equity(result: RunRecord, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    days, equity = _sessions(result.record)[ends], growth_of_cash(result)[ends]
+    days, equity = _sessions(result.record, ends), growth_of_cash(result)[ends]
     _check_equity(result, days, equity)
     return days, np.concatenate([[result.spec.cash], equity])
 
@@ -620,12 +620,15 @@ def _since(paid: np.ndarray, first: int) -> np.ndarray:
 
 
 def _growth(prices: np.ndarray, paid: np.ndarray | None = None) -> np.ndarray:
-    priced = np.flatnonzero(np.isfinite(prices))
-    if not len(priced):
+    known = np.isfinite(prices)
+    if not known.any():
         return np.ones(len(prices))
-    rows = np.maximum.accumulate(np.where(np.isfinite(prices), np.arange(len(prices)), priced[0]))
-    worth = prices[rows] if paid is None else prices[rows] + _since(paid, priced[0])
-    return np.asarray(worth / prices[priced[0]])
+    first, worth = int(known.argmax()), prices
+    if not known.all():
+        worth = prices[np.maximum.accumulate(np.where(known, np.arange(len(prices)), first))]
+    if paid is not None:
+        worth = worth + _since(paid, first)
+    return np.asarray(worth / prices[first])
 
 
 def _held(result: RunRecord, ends: np.ndarray) -> np.ndarray:
@@ -633,7 +636,7 @@ def _held(result: RunRecord, ends: np.ndarray) -> np.ndarray:
     if not len(ends):
         return np.array([])
     starts = np.append(0, ends[:-1] + 1)
-    counts = np.add.reduceat(_in_market(result).astype(float), starts)
+    counts = np.add.reduceat(_in_market(result), starts, dtype=float)
     return np.asarray(counts * (len(ends) / len(result.record)))
 
 
@@ -644,7 +647,8 @@ def _in_market(result: RunRecord) -> np.ndarray:
     rows = np.searchsorted(arrays.numbers(record["time"]), arrays.numbers(fills["time"]))
     of_series = rows_by_place(fills, result.spec.series)
     for n in range(len(result.spec.series)):
-        held = np.nan_to_num(column(record, f"position.{n}")) != 0
+        position = column(record, f"position.{n}")
+        held = (position != 0) & ~np.isnan(position)
         found |= held
         if n in of_series:
             traded = rows[of_series[n]]
@@ -656,11 +660,19 @@ def _in_market(result: RunRecord) -> np.ndarray:
 def _leverage(result: RunRecord) -> Leverage | None:
     if not len(result.record):
         return None
-    long, short = worth_over_equity(result)
-    gross, net = long - short, long + short
+    highest, lowest = list[np.ndarray](), list[np.ndarray]()
+
+    def of_block(rows: slice) -> np.ndarray:
+        long, short = worth_over_equity(result, rows)
+        gross_and_net = np.stack([long - short, long + short])
+        highest.append(gross_and_net.max(axis=1))
+        lowest.append(gross_and_net.min(axis=1))
+        return gross_and_net
+
+    gross, net = (arrays.sum_in_blocks(0, len(result.record), of_block) / len(result.record)).tolist()
     required, calls = _required(result)
-    peak = float(max(net.max(), -net.min()))
-    return Leverage(float(gross.mean()), float(net.mean()), float(gross.max()), peak, required, calls)
+    peak, net_peak = np.max(highest, axis=0).tolist()
+    return Leverage(gross, net, peak, float(max(net_peak, -np.min(lowest, axis=0)[1])), required, calls)
 
 
 def _required(result: RunRecord) -> tuple[float | None, int | None]:
@@ -669,7 +681,7 @@ def _required(result: RunRecord) -> tuple[float | None, int | None]:
     if margin is None:
         return None, None
     shares = np.divide(margin, equity, out=np.where(margin > 0, np.inf, 0.0), where=equity > 0)
-    return float(shares.max()), len(np.unique(_sessions(result.record)[margin > equity]))
+    return float(shares.max()), len(np.unique(_sessions(result.record, np.flatnonzero(margin > equity))))
 
 
 def required_margin(record: pa.Table) -> np.ndarray | None:
@@ -677,8 +689,8 @@ def required_margin(record: pa.Table) -> np.ndarray | None:
     return column(record, "margin") if "margin" in record.column_names else None
 
 
-def _sessions(record: pa.Table) -> np.ndarray:
-    return arrays.numbers(record["session"]).astype("datetime64[D]")
+def _sessions(record: pa.Table, rows: np.ndarray) -> np.ndarray:
+    return np.asarray(arrays.numbers(record["session"])[rows], "datetime64[D]")
 
 
 # --- the same of several runs at once

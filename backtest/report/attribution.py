@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -73,20 +73,28 @@ def attribution(result: Measured) -> Attribution:
     A fill that turns a position around is two, which share its costs. The rest is what the account earned or paid
     otherwise.
     """
-    years = np.asarray(result.record["session"].to_numpy(), "datetime64[Y]").astype(int) + 1970
-    seen, starts = np.unique(years, return_index=True)
+    seen, starts = _years(result)
     places = rows_by_place(result.fills_table, result.spec.series)
     fills, nothing = _fills(result), np.zeros(0, np.int64)
     paid = dividends_received(result.record, result.spec) if has_dividends(result.record) else None
     shares = []
     for number in range(len(result.spec.series)):
         own = fills.take(places.get(number, nothing))
-        received = 0.0 if paid is None else paid[:, number]
-        shares += _sides(number, _by_side(result, number, own, received), starts)
+        received = None if paid is None else paid[:, number]
+        shares += _sides(number, _Parts.of(result, number, own, received), starts)
     nothing_yet = [0] * len(seen)
     rest = _changes(result, starts) - np.array([nothing_yet, *(share.cents for share in shares)], object).sum(axis=0)
     last = [Share(None, REST, tuple(rest.tolist()))] if rest.any() or not shares else []
     return Attribution(tuple(seen.tolist()), (*shares, *last))
+
+
+def _years(result: Measured) -> tuple[np.ndarray, np.ndarray]:
+    """Return the years of a run, and the row of the record in which each begins."""
+    sessions = arrays.numbers(result.record["session"])
+    firsts = np.append(0, np.flatnonzero(sessions[1:] != sessions[:-1]) + 1)
+    days = sessions[firsts].astype("datetime64[D]")
+    years, places = np.unique(days.astype("datetime64[Y]").astype(int) + 1970, return_index=True)
+    return years, firsts[places]
 
 
 def _changes(result: Measured, starts: np.ndarray) -> np.ndarray:
@@ -97,52 +105,108 @@ def _changes(result: Measured, starts: np.ndarray) -> np.ndarray:
     return np.diff(_cents(np.append(result.spec.cash, ends)))
 
 
-_BySide = tuple[np.ndarray, np.ndarray, np.ndarray]
-
-
-def _sides(number: int, by_side: _BySide, starts: np.ndarray) -> list[Share]:
-    money, weight, held = by_side
+def _sides(number: int, parts: _Parts, starts: np.ndarray) -> list[Share]:
+    rows = len(parts.record)
+    money, (weight, held) = parts.money_from(starts), arrays.sum_in_blocks(0, rows, parts.weights) / rows
     return [
-        Share(number, side, tuple(_cents(np.add.reduceat(money[place], starts)).tolist()), *(
-            float(values[place].mean()) for values in (weight, held)
-        ))
+        Share(number, side, tuple(_cents(money[place]).tolist()), float(weight[place]), float(held[place]))
         for place, side in enumerate(SIDES)
-        if held[place].any() or money[place].any()
-    ]  # fmt: skip
+        if held[place] or parts.gains[place]
+    ]
 
 
-def _by_side(result: Measured, number: int, fills: _Fills, received: np.ndarray | float) -> _BySide:
+@dataclass(slots=True)
+class _Parts:
     """
-    Return money, weight and whether a position is held, for long and for short, shape (2, rows).
+    What positions in a series were worth and gained, row by row of the record, long ones and short ones.
 
-    Args:
-        fills: those in the series.
-        received: dividends of each row.
+    Of many rows a block is computed at a time.
+
+    Attributes:
+        fills: those in the series, in order of their rows; in two parts each: what closed a position, what opened one.
+        moves: the rows after which another number is held, and these numbers, none in front.
+        received: dividends of each row, if there are any.
+        gains: whether long and short positions had a row that was not 0, as far as their money was asked for.
     """
-    record, multiplier = result.record, result.spec.points[number]
-    close, equity = _converted(record, f"close.{number}", f"rate.{number}"), column(record, "equity")
-    rows, sizes, prices, costs = fills
-    before, opened = np.append(0.0, np.cumsum(sizes)[:-1]), np.zeros(len(sizes))
-    before = np.round(before, 9)  # fractions of a share must add up to none
-    turns = before * sizes < 0
-    closed = np.where(turns, np.copysign(np.minimum(np.abs(before), np.abs(sizes)), sizes), 0.0)
-    opened = np.round(sizes - closed, 9)
-    money = np.zeros((2, len(record)))
-    after = np.cumsum(np.bincount(rows, sizes, minlength=len(record)))
-    marks = np.nan_to_num(close)
-    moved = np.append(0.0, np.diff(marks)) * np.round(np.append(0.0, after[:-1]), 9) * multiplier
-    for place, sign in enumerate((1, -1)):
-        was = np.round(np.append(0.0, after[:-1]), 9) * sign > 0
-        money[place] += np.where(was, moved + received, 0.0)
-        for part, side in ((closed, np.sign(before)), (opened, np.sign(opened))):
-            mine = (side == sign) & (part != 0)
-            gained = part[mine] * (marks[rows[mine]] - prices[mine]) * multiplier
-            paid = costs[mine] * np.abs(part[mine] / sizes[mine])
-            np.add.at(money[place], rows[mine], gained - paid)
-    worth = np.round(after, 9) * marks * multiplier
-    weight = np.divide(worth, equity, out=np.zeros(len(worth)), where=equity > 0)
-    signs = np.array([[1.0], [-1.0]])
-    return money, np.where(weight * signs > 0, weight, 0.0), np.round(after, 9) * signs > 0
+
+    record: pa.Table
+    columns: tuple[str, str]
+    multiplier: float
+    fills: _Fills
+    closed: np.ndarray
+    opened: np.ndarray
+    before: np.ndarray
+    moves: tuple[np.ndarray, np.ndarray]
+    received: np.ndarray | None
+    gains: list[bool] = field(default_factory=lambda: [False, False])
+
+    @classmethod
+    def of(cls, result: Measured, number: int, fills: _Fills, received: np.ndarray | None) -> _Parts:
+        """Return them for a series of a run, by its place."""
+        rows, sizes, _, _ = fills
+        before = np.round(np.append(0.0, np.cumsum(sizes)[:-1]), 9)  # fractions of a share must add up to none
+        turns = before * sizes < 0
+        closed = np.where(turns, np.copysign(np.minimum(np.abs(before), np.abs(sizes)), sizes), 0.0)
+        opened = np.round(sizes - closed, 9)
+        seen, places = np.unique(rows, return_inverse=True)
+        after = np.append(0.0, np.cumsum(np.bincount(places, sizes, minlength=len(seen))))
+        order, columns = np.argsort(rows, kind="stable"), (f"close.{number}", f"rate.{number}")
+        return cls(
+            result.record, columns, result.spec.points[number], fills.take(order), closed[order], opened[order],
+            before[order], (seen, np.round(after, 9)), received,
+        )  # fmt: skip
+
+    def money_from(self, starts: np.ndarray) -> np.ndarray:
+        """Return the money from each of some rows up to the next of them, shape (2, starts)."""
+        ends = np.append(starts[1:], len(self.record))
+        # `np.add.reduceat` begins with the first value, and adds the sum of the others.
+        sums = [
+            self._money(slice(start, start + 1))[:, 0]
+            + (arrays.sum_in_blocks(start + 1, end, self._money) if end > start + 1 else 0.0)
+            for start, end in zip(starts.tolist(), ends.tolist(), strict=True)
+        ]
+        return np.stack(sums, axis=1)
+
+    def weights(self, rows: slice) -> np.ndarray:
+        """Return the worth of positions over equity, and whether there is one, in some rows, shape (2, 2, rows)."""
+        part, after = self._part(rows), self._held(rows.start, rows.stop)
+        worth, equity = after * np.nan_to_num(_converted(part, *self.columns)) * self.multiplier, column(part, "equity")
+        weight = np.divide(worth, equity, out=np.zeros(len(worth)), where=equity > 0)
+        return np.stack([np.where(weight * _SIGNS > 0, weight, 0.0), after * _SIGNS > 0])
+
+    def _money(self, rows: slice) -> np.ndarray:
+        """Return the money of some rows, shape (2, rows)."""
+        first = max(rows.start - 1, 0)
+        marks = np.nan_to_num(_converted(self._part(slice(first, rows.stop)), *self.columns))
+        held = self._held(first, rows.stop)
+        moved = np.diff(marks) * held[:-1] * self.multiplier
+        held, marks = held[:-1], marks[rows.start - first :]
+        if first == rows.start:
+            moved, held = np.append(0.0, moved), np.append(0.0, held)
+        received = 0.0 if self.received is None else self.received[rows]
+        money = np.where(held * _SIGNS > 0, moved + received, 0.0)
+        of_rows, sizes, prices, costs = self.fills
+        own = slice(*np.searchsorted(of_rows, (rows.start, rows.stop)).tolist())
+        for place, sign in enumerate((1, -1)):
+            for part, side in ((self.closed, np.sign(self.before)), (self.opened, np.sign(self.opened))):
+                mine = own.start + np.flatnonzero((side[own] == sign) & (part[own] != 0))
+                there = of_rows[mine] - rows.start
+                gained = part[mine] * (marks[there] - prices[mine]) * self.multiplier
+                paid = costs[mine] * np.abs(part[mine] / sizes[mine])
+                np.add.at(money[place], there, gained - paid)
+            self.gains[place] |= bool(money[place].any())
+        return money
+
+    def _held(self, start: int, stop: int) -> np.ndarray:
+        """Return what is held after each of some rows."""
+        rows, after = self.moves
+        return np.asarray(after[np.searchsorted(rows, np.arange(start, stop), side="right")])
+
+    def _part(self, rows: slice) -> pa.Table:
+        return self.record.slice(rows.start, rows.stop - rows.start)
+
+
+_SIGNS = np.array([[1.0], [-1.0]])  # of long and of short positions
 
 
 class _Fills(NamedTuple):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from backtest.market import arrays
 from backtest.metrics.account import column, hold, required_margin, sample_hold, session_ends, worth_over_equity
 from backtest.runs.record import computed_once
 from backtest.runs.round_trips import rows_by_place
@@ -100,7 +101,7 @@ def rolling_beta(result: Measured) -> np.ndarray:
 def exposures(result: Measured) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the session ends, and the values of long and of short (negative) positions there over equity."""
     ends = session_ends(result.record)
-    return times_of(result)[ends], *worth_over_equity(result, ends)
+    return times_of(result)[ends], *computed_once(result, "exposures", lambda: worth_over_equity(result, ends))
 
 
 def margins(result: Measured) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -129,7 +130,7 @@ def rolling_sessions(account: Account) -> int:
 
 def times_of(result: RunRecord) -> np.ndarray:
     """Return the times of the record's bars."""
-    return np.asarray(result.record["time"].to_numpy())
+    return arrays.numbers(result.record["time"]).view("datetime64[us]")
 
 
 def fills_of(result: Measured, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -210,7 +210,7 @@ def draw_equity(result: Measured, width: float = WIDE) -> Canvas:
     _line(money, times, hold(result), "hold", f"Buy and hold {hold_name(result)}")
     _line(money, times, growth_of_cash(result), "run", "Strategy")
     money.legend(**_LEGEND, reverse=True)
-    scale = _scale(np.concatenate([growth_of_cash(result), hold(result)]))
+    scale = _scale(growth_of_cash(result), hold(result))
     if scale == "log":
         _logarithmic(money)
     money.yaxis.set_major_formatter("{x:,.0f}")
@@ -382,8 +382,9 @@ def _dated(canvas: Canvas, width: float) -> Canvas:
     return canvas
 
 
-def _scale(money: np.ndarray) -> str:
-    return "log" if money.min() > 0 and money.max() > _GROWN * money.min() else "linear"
+def _scale(*money: np.ndarray) -> str:
+    lowest, highest = np.min([one.min() for one in money]), np.max([one.max() for one in money])
+    return "log" if lowest > 0 and highest > _GROWN * lowest else "linear"
 
 
 def _logarithmic(axes: Axes) -> None:

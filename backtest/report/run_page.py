@@ -13,6 +13,7 @@ import numpy as np
 
 from backtest import _arguments
 from backtest.errors import UsageError
+from backtest.market import arrays
 from backtest.market.series import Series, few
 from backtest.metrics.account import column, growth_of_cash, hold, hold_name, sample_hold, session_ends
 from backtest.metrics.drawdown import deepest, drawdowns
@@ -297,7 +298,7 @@ def _drawdown_rows(result: Measured) -> Iterator[tuple[str, ...]]:
 def _month_rows(result: Measured, day: date) -> tuple[int, int, int]:
     """Return the first row of the record in a session's month, the row after its last, and the session's last row."""
     ends = session_ends(result.record)
-    days = np.asarray(result.record["session"].to_numpy(), "datetime64[D]")[ends]
+    days = arrays.numbers(result.record["session"])[ends].astype("datetime64[D]")
     last = np.append(-1, ends)
     month = np.datetime64(day, "M")
     moments = [month, np.datetime64(day) + np.timedelta64(1, "D"), month + np.timedelta64(1, "M")]

@@ -18,6 +18,7 @@ from backtest.store.documents import LARGEST_TABLE, open_plain
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 _STAMP, _DAY, _NUMBER, _COUNT, _TEXT = "timestamp[us, tz=UTC]", "date32[day]", "double", "int64", "string"
 _ROWS_FOR_A_BYTE = 16  # at most: the times of a run alone, which never repeat, take some bytes a row
@@ -112,11 +113,26 @@ def read_parquet(
             types = {one.name: str(one.type) for one in file.schema_arrow}
             if len(types) < len(file.schema_arrow):
                 raise ValueError("two columns have one name")
-            return file.read(columns=list(choose(types)), use_threads=False)
+            names = list(choose(types))
+            if rows < arrays.MANY:
+                return file.read(columns=names, use_threads=False)
+            with arrays.allocated_by_system():
+                return _read_by_column(file, names)
     except FileNotFoundError:
         raise
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DamagedStore(f"{path}: {str(error)[:200]}") from error
+
+
+def _read_by_column(file: pq.ParquetFile, names: Sequence[str]) -> pa.Table:
+    """Return columns of many rows, read one after the other, each in one piece, of which its values are a view."""
+    import pyarrow as pa
+
+    columns = []
+    for name in names:
+        columns.append(file.read(columns=[name], use_threads=False).combine_chunks().column(0))
+        arrays.release_memory()
+    return pa.Table.from_arrays(columns, schema=file.schema_arrow.empty_table().select(names).schema)
 
 
 def _chosen(columns: RunColumns, types: Mapping[str, str]) -> list[str]:

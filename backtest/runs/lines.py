@@ -160,7 +160,7 @@ class Lines:
 
     def times(self, clock: int) -> np.ndarray:
         """Return the times of a clock's bars as datetime64[us], UTC: those of their close, as in the record."""
-        return self._column(self.clocks[clock].column, clock).astype("datetime64[us]")
+        return self._column(self.clocks[clock].column, clock).view("datetime64[us]")
 
     def values(self, plot: int, line: int = 0) -> np.ndarray:
         """Return the values of a line of a plot, one per bar of the plot's clock; NaN where the line has none."""

@@ -247,7 +247,7 @@ class RunRecord:
                 raise DamagedStore(f"{files['record.parquet']} has no row")
             if spec.rates and "risk_free" not in tables[0].column_names:
                 raise DamagedStore(f"{files['record.parquet']} lacks the risk-free returns that it was run with")
-            lines = Lines(read_lines(files[_LINES]) if os.path.lexists(files[_LINES]) else None)
+            lines = Lines(_lines_in(files[_LINES], tables[0]) if os.path.lexists(files[_LINES]) else None)
             extremes = _table_in(files, "extremes", spec) if os.path.lexists(files[_EXTREMES]) else None
             if extremes is not None and len(extremes) != len(tables[3]):
                 raise DamagedStore(f"{files[_EXTREMES]} has {len(extremes):,} rows for {len(tables[3]):,} trades")
@@ -333,6 +333,15 @@ _FORMATTED = keyed({"format": WHOLE}, more=ANYTHING)
 
 def _table_in(files: Mapping[str, Path], name: str, spec: RunSpec) -> pa.Table:
     return read_run_table(files[f"{name}.parquet"], columns_of_runs(len(spec.series))[name], spec.series)
+
+
+def _lines_in(path: Path, record: pa.Table) -> pa.Table:
+    """Return the table of a run's lines, of which the times that are also those of the record are in memory once."""
+    table = read_lines(path)
+    for place, name in enumerate(table.column_names):
+        if name.startswith("time.") and table[name].equals(record["time"]):
+            table = table.set_column(place, table.field(place), record["time"])
+    return table
 
 
 def _spec_in(asked: Any, path: Path) -> RunSpec:

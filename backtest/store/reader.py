@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import date, datetime, timedelta
@@ -19,7 +19,7 @@ from backtest._suggest import there_are
 from backtest._system import one_word
 from backtest.errors import BacktestError, DamagedStore, DataError, NoBars, UsageError
 from backtest.market import arrays
-from backtest.market.bars import COLUMNS, rows_digest, with_extra
+from backtest.market.bars import COLUMNS, digest_of_columns, rows_digest, schema, with_extra
 from backtest.market.calendars import span_asked
 from backtest.market.hours import Hours, hours_of
 from backtest.market.series import Series, did_you_mean_series, few, refuse_made, series_of, several_series
@@ -110,15 +110,61 @@ def bars_of_then(reader: Reader, series: Series, known: Mapping[str, Any]) -> pa
     return next((bars for bars in candidates if bars is not None), None)
 
 
+def columns_of_then(
+    reader: Reader, series: Series, known: Mapping[str, Any], make: Callable[[str, pa.ChunkedArray], _T]
+) -> dict[str, _T] | None:
+    """
+    Return what a function makes of each column of `bars_of_then`, in schema order; None if there are no such bars.
+
+    Of many bars only one column is read at a time. The function is called before the bars are known to match.
+    """
+    if (found := _columns_as_known(reader, series, known, make, None)) is not None:
+        return found
+    revisions = reversed(manifest_or_empty(reader, series).revisions)
+    candidates = (_columns_as_known(reader, series, known, make, one.number) for one in revisions)
+    return next((found for found in candidates if found is not None), None)
+
+
+def _columns_as_known(
+    reader: Reader,
+    series: Series,
+    known: Mapping[str, Any],
+    make: Callable[[str, pa.ChunkedArray], _T],
+    revision: int | None,
+) -> dict[str, _T] | None:
+    made: dict[str, _T] = {}
+
+    def columns() -> Iterator[tuple[str, pa.ChunkedArray]]:
+        for name, column in _columns(reader, series, _known_span(known), revision):
+            made[name] = make(name, column)
+            yield name, column
+            del column  # else it is there while the next one is read
+
+    with suppress(DataError):
+        return made if digest_of_columns(columns()) == known["rows_sha256"] else None
+    return None
+
+
+def _columns(reader: Reader, series: Series, span: Span, revision: int | None) -> Iterator[tuple[str, pa.ChunkedArray]]:
+    if isinstance(reader, SegmentReader):
+        return reader._columns_in(reader.named(series), span, revision)
+    bars = reader.read(series, span, revision=revision)
+    return zip(bars.column_names, bars.columns, strict=True)
+
+
 def bars_as_known(
     reader: Reader, series: Series, known: Mapping[str, Any], revision: int | None = None
 ) -> pa.Table | None:
     """Return the bars between the first and the last in a run's manifest, if they match; otherwise None."""
-    first, last = (datetime.fromisoformat(known[name]) for name in ("from", "to"))
     with suppress(DataError):
-        bars = reader.read(series, Span(first, last + _MOMENT), revision=revision)
+        bars = reader.read(series, _known_span(known), revision=revision)
         return bars if rows_digest(bars) == known["rows_sha256"] else None
     return None
+
+
+def _known_span(known: Mapping[str, Any]) -> Span:
+    first, last = (datetime.fromisoformat(known[name]) for name in ("from", "to"))
+    return Span(first, last + _MOMENT)
 
 
 def are_of_frames(reader: Reader) -> bool:
@@ -337,6 +383,32 @@ class SegmentReader(ABC):
         state, tables = self._each_segment(series, lambda manifest: _chosen(manifest, stamps, revision), bars_in)
         bars = with_extra(joined(tables), state.extra)
         return state, bars if stamps is None else between(bars, stamps)
+
+    def _columns_in(self, series: Series, stamps: Span, revision: int | None) -> Iterator[tuple[str, pa.ChunkedArray]]:
+        """Yield name and values of each column of the bars in a span; of many bars, one column is read at a time."""
+        state = self.manifest_or_empty(series)
+        if sum(segment.rows for segment in _chosen(state, stamps, revision)) < arrays.MANY:
+            bars = self._bars_in(series, stamps, revision)[1]
+            yield from zip(bars.column_names, bars.columns, strict=True)
+            return
+        for name in (*COLUMNS, *state.extra):
+            yield name, self._chunks_in(series, name, stamps, revision)
+            arrays.release_memory()
+
+    def _chunks_in(self, series: Series, name: str, stamps: Span, revision: int | None) -> pa.ChunkedArray:
+        """Return a column of the bars in a span, null where a segment lacks it."""
+        import pyarrow as pa
+
+        kind = schema((name,) if name not in COLUMNS else ()).field(name).type
+
+        def read(path: Path, segment: Segment) -> list[pa.Array]:
+            has_column = name in (*COLUMNS, *segment.extra)
+            bars = between(columns_in(path, segment, [*{"time": 0, name: 0}] if has_column else ["time"]), stamps)
+            chunks: list[pa.Array] = bars[name].chunks if has_column else [pa.nulls(len(bars), kind)]
+            return chunks
+
+        _, parts = self._each_segment(series, lambda manifest: _chosen(manifest, stamps, revision), read)
+        return pa.chunked_array([chunk for chunks in parts for chunk in chunks], kind)
 
     def _column(self, series: Series, field: str, asked: Span | Sessions | None) -> tuple[np.ndarray, np.ndarray]:
         """Return the times of the bars of a series, in microseconds, and a number of each, NaN where none is known."""

@@ -3,8 +3,9 @@ Memory: the most that one long run takes, ours against stock Backtrader, and whe
 
 Run:  python tests/benchmarks/memory.py [--bars 1000000]      (Linux: it reads /proc)
 
-Each run is a process of its own: read one-minute bars, run an SMA cross, keep what is kept. Ours: the store, our engine
-with its recorder; theirs: `pandas.read_parquet`, `bt.feeds.PandasData`, stock Cerebro without observers or recorder.
+Each run is a process of its own: read one-minute bars, run an SMA cross, keep what is kept; another makes the page of
+ours. Ours: the store, our engine with its recorder; theirs: `pandas.read_parquet`, `bt.feeds.PandasData`, stock Cerebro
+without observers or recorder.
 Both end with the same cash, or nothing is told. Of time and memory that are to grow with the bars, what
 a run over a hundred bars takes, mostly imports, is left out of the ratio; time is the processor's, since these runs
 are minutes apart, in which a machine can become busy.
@@ -35,6 +36,7 @@ FEW = 100  # bars that take hardly more than the imports
 CASH = 1_000_000.0
 HALF = 2.0  # of what stock Backtrader takes
 LINEAR = 1 / 1.2  # within 20 %
+MOST = 120.0  # bytes that a page takes for each bar, of which the two lines and the record are 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,15 @@ def rows(folder: Path, bars: int) -> list[timing.Row]:
         against_stock(f"peak memory of a run, {bars:,} bars", ours.megabytes, theirs.megabytes),
         ten_times_as_many("processor time", bars, ours.seconds, ten_times.seconds, "s", base.seconds),
         ten_times_as_many("memory", bars, ours.megabytes, ten_times.megabytes, "MB", base.megabytes),
+        of_page(cost("page", none / "store").megabytes, cost("page", many / "store").megabytes, bars * 10),
     ]
+
+
+def of_page(base: float, whole: float, bars: int) -> timing.Row:
+    """Return the row of the page of a run over so many bars, against the most that a bar may take."""
+    taken = (whole - base) * 2**20 / bars
+    job = f"memory of a run's page, {bars:,} bars"
+    return timing.Row(job, "the most", f"{taken:,.0f} bytes a bar", f"{MOST:,.0f} bytes a bar", MOST / taken, 1.0)
 
 
 def against_stock(job: str, ours: float, theirs: float) -> timing.Row:
@@ -102,7 +112,7 @@ def cost(kind: str, path: Path) -> Cost:
 def alone(kind: str, path: str) -> dict[str, float]:
     """Run in this process, and return what it took."""
     started = time.process_time()
-    cash = {"ours": run_ours, "stock": run_stock}[kind](path)
+    cash = {"ours": run_ours, "stock": run_stock, "page": make_page}[kind](path)
     return {"seconds": time.process_time() - started, "megabytes": peak(), "cash": cash}
 
 
@@ -110,8 +120,24 @@ def run_ours(store: str) -> float:
     from backtest import run
 
     result = run(running.SmaCross, str(MINUTES), store=store, cash=CASH, costs="none")
+    result.save(run_beside(store))
     cash: float = result.record["cash"][-1].as_py()
     return cash
+
+
+def make_page(store: str) -> float:
+    from backtest.api import RunResult
+    from backtest.report.run_page import write_page
+
+    result = RunResult.load(run_beside(store))
+    write_page(result, run_beside(store), store)
+    cash: float = result.record["cash"][-1].as_py()
+    return cash
+
+
+def run_beside(store: str) -> Path:
+    """Return the folder of the run over the bars of a store."""
+    return Path(store).with_name("run")
 
 
 def run_stock(path: str) -> float:

@@ -33,6 +33,18 @@ def test_numbers_are_those_of_the_column_whole_cut_and_in_chunks(name):
     assert arrays.numbers(pa.chunked_array([], column.type)).tolist() == []
 
 
+@pytest.mark.parametrize("count", [1, 128, 129, 1_000, 70_001])
+def test_sums_in_blocks_are_those_of_numpy_to_the_last_bit(monkeypatch, count):
+    monkeypatch.setattr(arrays, "BLOCK", 128)
+    values = np.random.default_rng(7).normal(1, 3, (2, count))
+
+    sums = arrays.sum_in_blocks(0, count, lambda rows: np.ascontiguousarray(values[:, rows]))
+    rest = arrays.sum_in_blocks(1, count, lambda rows: values[0, rows]) if count > 1 else 0.0
+
+    assert sums.tolist() == [row.sum() for row in values]
+    assert values[0, 0] + rest == np.add.reduceat(values[0], [0])[0]
+
+
 def test_what_is_missing_is_nan_or_nought_if_nothing_is_said():
     assert np.isnan(arrays.numbers(COLUMNS["floats"])).tolist() == [False, True, False, False]
     assert arrays.numbers(COLUMNS["whole"]).tolist() == [7, 8, 0, 9]

@@ -1,3 +1,4 @@
+import tracemalloc
 from dataclasses import replace
 from datetime import date
 
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from places import ROOT
 
 from backtest import run
+from backtest.market import arrays
 from backtest.report.attribution import REST, attribution
 
 
@@ -48,6 +50,49 @@ def test_what_no_position_brought_in_is_the_rest():
     found = attribution(result_of([101.0, 103.25]))
 
     assert shares(found) == {REST: (325,)}
+
+
+def long_run(count):
+    """Return a run that is long, flat and short by turns, over years of bars of a day."""
+    chance = np.random.default_rng(3)
+    closes = np.round(100 + chance.normal(0, 0.1, count).cumsum(), 2)
+    sizes = [[2, 1, -5, 2][place % 4] for place in range(count // 10)]
+    fills = [fill(10 * place + 3, size, closes[10 * place + 3] + 0.1, 0.07) for place, size in enumerate(sizes)]
+    return result_of((10_000 + closes).tolist(), fills, closes=closes.tolist())
+
+
+def test_attribution_and_leverage_in_blocks_are_those_of_whole_arrays(monkeypatch):
+    run = long_run(1_000)
+    whole, leverage = attribution(run), run.account.leverage
+    monkeypatch.setattr(arrays, "BLOCK", 128)
+
+    assert attribution(run) == whole
+    assert replace(run).account.leverage == leverage
+    assert len(whole.years) == 3
+    assert set(shares(whole)) == {"long", "short", REST}
+
+
+def test_what_a_run_earned_is_computed_in_little_memory(monkeypatch):
+    run = long_run(300)
+    times = arrays.numbers(run.record["time"])[0] + np.arange(100_000) * 5_000_000
+    numbers = {name: np.resize(arrays.numbers(run.record[name]), len(times)) for name in ("equity", "close.0")}
+    columns = {"time": arrays.stamps(times.view("datetime64[us]")),
+               "session": arrays.days(times.astype("datetime64[us]").astype("datetime64[D]")),
+               **{name: arrays.floats(values) for name, values in numbers.items()},
+               "cash": arrays.floats(np.full(len(times), 100.0)),
+               "position.0": arrays.floats(numbers["equity"] % 3)}  # fmt: skip
+    run = replace(run, record=pa.table(columns))
+    monkeypatch.setattr(arrays, "BLOCK", 512)
+
+    taken = []
+    for measured in (attribution, lambda run: run.account):
+        tracemalloc.start()
+        measured(run)
+        taken.append(tracemalloc.get_traced_memory()[1] / len(times))
+        tracemalloc.stop()
+
+    assert taken[0] < 10  # bytes per bar; arrays of all bars took 113
+    assert taken[1] < 20  # half of them buy and hold; it took 49
 
 
 def test_years_add_up_to_the_change_of_equity():

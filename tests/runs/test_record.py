@@ -4,6 +4,7 @@ import os
 import sys
 from dataclasses import replace
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -12,6 +13,8 @@ from matplotlib.figure import Figure
 
 from backtest.api import RunResult
 from backtest.errors import BadStore, UsageError
+from backtest.market import arrays
+from backtest.runs.lines import Lines, lines_table
 from backtest.runs.record import FILES
 from backtest.runs.round_trips import round_trips
 from backtest.runs.spec import RunSpec
@@ -303,3 +306,17 @@ def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path, name):
 
     with pytest.raises(BadStore, match="not a regular file"):
         RunResult.load(tmp_path)
+
+
+def test_a_run_of_many_rows_is_read_by_column_and_has_the_times_of_its_lines_once(tmp_path, monkeypatch):
+    run = result_of([100.0, 101.0, 102.0], TRADE)
+    layout = {"plots": [], "clocks": [{"column": "time.0", "rows": 3}], "series": [], "steps": 0}
+    folder = replace(run, lines=Lines(lines_table({"time.0": run.record["time"]}, layout))).save(tmp_path)
+    few = RunResult.load(folder)
+    monkeypatch.setattr(arrays, "MANY", 1)
+
+    many = RunResult.load(folder)
+
+    assert (many.record, many.lines) == (few.record, few.lines)
+    assert many.lines.table.schema.metadata == few.lines.table.schema.metadata
+    assert np.shares_memory(many.lines.times(0), arrays.numbers(many.record["time"]))

@@ -7,9 +7,11 @@ from stores.make_store import daily, days, minutes
 
 from backtest.errors import UsageError
 from backtest.market import arrays
+from backtest.market.bars import rows_digest
 from backtest.market.series import Series
 from backtest.market.span import Span
 from backtest.store import segments
+from backtest.store.reader import columns_of_then
 from backtest.store.segments import NEWEST
 from backtest.store.store import Store
 
@@ -81,6 +83,28 @@ def test_an_append_leaves_the_months_that_it_only_repeats(tmp_path):
     store.write(MINUTES, Span(start, start + timedelta(minutes=20)), minutes(start, 20), at=AT + timedelta(1))
 
     assert {path.name for path in (store.folder(MINUTES) / "bars").glob("2024-01.*")} == before
+
+
+def test_the_columns_of_many_bars_are_read_one_at_a_time_and_are_those_of_all(tmp_path, monkeypatch):
+    store, start = Store(tmp_path), datetime(2024, 1, 31, 23, 50, tzinfo=UTC)
+    first, second = (minutes(start + timedelta(minutes=15 * part), 15) for part in (0, 1))
+    store.write(MINUTES, Span(start, start + timedelta(minutes=15)), first, at=AT)
+    spread = pa.array([0.5, None, *[0.25] * 13])
+    store.write(MINUTES, Span(start + timedelta(minutes=15), start + timedelta(minutes=30)),
+                second.append_column("spread", spread), at=AT)  # fmt: skip
+    bars = store.read(MINUTES)[2:-3]
+    ends = {name: bars["time"][row].as_py().isoformat() for name, row in (("from", 0), ("to", -1))}
+    known = {"rows_sha256": rows_digest(bars), **ends}
+
+    whole = columns_of_then(store, MINUTES, known, lambda name, column: column)
+    monkeypatch.setattr(arrays, "MANY", 1)
+    monkeypatch.setattr(Store, "_bars_in", None)  # which reads all columns
+    by_column = columns_of_then(store, MINUTES, known, lambda name, column: column)
+
+    for columns in (whole, by_column):
+        assert list(columns) == bars.column_names
+        assert all(column.equals(bars[name]) for name, column in columns.items())
+    assert columns_of_then(store, MINUTES, known | {"rows_sha256": "another"}, lambda name, column: column) is None
 
 
 def test_bars_that_are_all_new_do_not_name_the_downloads_of_those_before(tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from backtest.metrics.account import column, hold_name
 from backtest.report.charts.chart_data import (
     SeriesBars,
     ShownLine,
+    ShownPlot,
     bars_by_row,
     coarser,
     drawdowns_by_row,
@@ -43,7 +44,6 @@ _SAMPLED = 100  # series by whose columns the size of all is guessed ...
 _LEEWAY = 1.03  # ... and how much more than there is room for such a guess may be
 _MOST_LETTERS = 4_500_000  # of the packed columns where there are more bars
 _CENTS, _SHARES, _FEW = 2, 6, 4  # decimals of money, of a fraction, and of what need not be rounded
-_CHOSEN = {"open": "first", "high": "highest", "low": "lowest", "close": "last", "volume": "sum"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +87,8 @@ def chart_of(result: Measured, reader: Reader | None = None) -> Chart:
     if why_not := library().why_not:
         return Chart({}, "", "", why_not=why_not)
     readers = [*([reader] if reader else []), Store(bundled("sample"))]
-    bars = [bars_by_row(result, number, readers) for number in range(len(result.series))]
-    step = -(-len(result.record) * len(bars) // _MOST_BARS)
+    step = -(-len(result.record) * len(result.series) // _MOST_BARS)
+    bars = [bars_by_row(result, number, readers, step) for number in range(len(result.series))]
     tables = _letters(_trades(result, step) | _orders(result, step)) if step > 1 else 0
     step = _first_step(result, bars, step, tables)
     about, columns = _packed(result, bars, step)
@@ -118,7 +118,7 @@ def _first_step(result: Measured, bars: list[SeriesBars], step: int, tables: int
         return step
     part = [*enumerate(bars)][::every]
     while True:
-        others = _letters(_money(result, step) | _lines(result, step))
+        others = _letters(_money(result, step) | _lines(plots_of(result, step)))
         if tables + others + _letters(_series(result, part, step)) * len(bars) / len(part) <= _room(tables) * _LEEWAY:
             return step
         step *= 2
@@ -134,8 +134,8 @@ def scripts() -> tuple[str, str]:
 
 
 def _packed(result: Measured, bars: list[SeriesBars], step: int) -> tuple[dict[str, Any], str]:
-    starts, zone, plots = times_of(result)[::step], zone_of(result), plots_of(result)
-    lines, tables = _lines(result, step), _trades(result, step) | _orders(result, step)
+    starts, zone, plots = times_of(result)[::step], zone_of(result), plots_of(result, step)
+    lines, tables = _lines(plots), _trades(result, step) | _orders(result, step)
     columns, text = pack({**_money(result, step), **_series(result, [*enumerate(bars)], step), **lines, **tables})
     about = {
         "name": result.spec.name,
@@ -165,24 +165,24 @@ def _money(result: Measured, step: int) -> dict[str, Column]:
         "time": exactly(arrays.numbers(result.record["time"])[::step] // 1_000_000),
         "equity": rounded(coarser(run, step, "last"), _CENTS),
         "hold": rounded(coarser(held, step, "last"), _CENTS),
-        "drawdown": rounded(coarser(drawdowns_by_row(result), step, "lowest"), _SHARES),
+        "drawdown": rounded(drawdowns_by_row(result, step), _SHARES),
     }
 
 
 def _series(result: Measured, bars: list[tuple[int, SeriesBars]], step: int) -> dict[str, Column]:
     columns = {}
     for number, one in bars:
-        for name, values in one.columns.items():
-            columns[f"{name}.{number}"] = exactly(coarser(values, step, _CHOSEN[name]))
+        for name, values in one.at(step).items():
+            columns[f"{name}.{number}"] = exactly(values)
         position = column(result.record, f"position.{number}")
         columns[f"position.{number}"] = _some_digits(coarser(position, step, "last"))
     return columns
 
 
-def _lines(result: Measured, step: int) -> dict[str, Column]:
+def _lines(plots: Sequence[ShownPlot]) -> dict[str, Column]:
     return {
-        f"line.{plot.number}.{place}": _some_digits(coarser(line.values, step, "last"))
-        for plot in plots_of(result)
+        f"line.{plot.number}.{place}": _some_digits(line.values)
+        for plot in plots
         for place, line in enumerate(plot.lines)
     }
 

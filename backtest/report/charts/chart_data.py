@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from backtest.metrics.account import column, growth_of_cash, hold, session_ends
 from backtest.metrics.drawdown import underwater
 from backtest.report.figure_data import times_of
 from backtest.runs.record import computed_once
-from backtest.store.reader import Reader, bars_of_then
+from backtest.store.reader import Reader, columns_of_then
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from backtest.runs.lines import Line, Plot
     from backtest.runs.record import RunRecord
 
-_PRICES = ("open", "high", "low", "close")
+_CHOSEN = {"open": "first", "high": "highest", "low": "lowest", "close": "last", "volume": "sum"}
 _DAY, _SECOND = np.timedelta64(1, "D"), np.timedelta64(1, "s")
 _DASHES = {"--": 2, "dashed": 2, ":": 1, "dotted": 1, "-.": 3, "dashdot": 3}  # the library's numbers of styles
 _NO_LINE = ("", " ", "None", "none")  # Matplotlib's words for none
@@ -39,49 +39,96 @@ class SeriesBars:
     Attributes:
         columns: open, high, low, close and volume; or close alone.
         why_closes: why there is nothing but closes; "" where there is all.
+        step: how many rows each price stands for; volume has a value per row, since its sums depend on their order.
     """
 
     columns: Mapping[str, np.ndarray]
     why_closes: str = ""
+    step: int = 1
+
+    def at(self, step: int) -> dict[str, np.ndarray]:
+        """Return each column with one value per `step` rows, a multiple of what its prices stand for."""
+        steps = {name: step if name == "volume" else step // self.step for name in self.columns}
+        return {name: coarser(values, steps[name], _CHOSEN[name]) for name, values in self.columns.items()}
 
 
-def bars_by_row(result: RunRecord, number: int, readers: Iterable[Reader]) -> SeriesBars:
-    """Return the bars of a series that a run saw, by their digest, from the first reader that has them."""
+def bars_by_row(result: RunRecord, number: int, readers: Iterable[Reader], step: int = 1) -> SeriesBars:
+    """
+    Return the bars of a series that a run saw, by their digest, from the first reader that has them.
+
+    Args:
+        step: how many rows each price is to stand for.
+    """
     closes, key = column(result.record, f"close.{number}"), result.spec.series[number]
     known, series = result.manifest.get("series", {}).get(key, {}), Series.parse(key)
     if not {"rows_sha256", "from", "to"} <= known.keys():
         return SeriesBars({"close": closes}, "the run does not say which bars it saw")
     for reader in readers:
-        bars = _bars_in(reader, series, known)
-        if bars is not None:
-            columns = _by_rows(result, series, bars)
-            fits = np.isnan(columns["close"]) | (columns["close"] == closes)
-            if fits.all() and np.isfinite(columns["close"]).any():
-                return SeriesBars(columns)
+        fitting = _Fitting(result, series, closes, step)
+        if _has_bars(reader, series, known, fitting):
+            if fitting.fits:
+                return SeriesBars(fitting.columns, step=step)
             return SeriesBars({"close": closes}, "its bars are not those at the times of its record")
     return SeriesBars({"close": closes}, "the bars that it saw were not found")
 
 
-def _bars_in(reader: Reader, series: Series, known: Mapping[str, Any]) -> pa.Table | None:
+def _has_bars(reader: Reader, series: Series, known: Mapping[str, Any], fitting: _Fitting) -> bool:
+    """Return whether a reader has the bars of a run, after they were put into the rows of its record."""
     try:
-        return bars_of_then(reader, series, known)
+        return columns_of_then(reader, series, known, fitting.add) is not None
     except (BacktestError, OSError):  # a page can be written without a store; what is wrong with it others say
-        return None
+        return False
 
 
-def _by_rows(result: RunRecord, series: Series, bars: pa.Table) -> dict[str, np.ndarray]:
-    rows, there = rows_at(times_of(result), _closed(bars, series, result))
-    columns = {}
-    for name in (*_PRICES, "volume"):
-        values = np.full(len(result.record), np.nan)
-        values[rows[there]] = column(bars, name)[there]
-        columns[name] = values
-    return columns
+@dataclass(slots=True)
+class _Fitting:
+    """
+    The columns of bars, one after the other, in the rows of a record.
+
+    Attributes:
+        closes: those of the record.
+        rows: the row of each bar, and whether it has one; None where the bars are the rows.
+        fits: whether the closes are those of the record.
+        columns: those that a chart shows.
+    """
+
+    result: RunRecord
+    series: Series
+    closes: np.ndarray
+    step: int
+    rows: tuple[np.ndarray, np.ndarray] | None = None
+    fits: bool = False
+    columns: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def add(self, name: str, column: pa.ChunkedArray) -> None:
+        """Put a column into its rows, the times first."""
+        if name == "time":
+            self.rows = _rows_of(times_of(self.result), _closed(column, self.series, self.result))
+        elif name in _CHOSEN:
+            values = np.asarray(arrays.numbers(column), float)
+            if self.rows is not None:
+                values = _placed(values, *self.rows, len(self.result.record))
+            if name == "close":
+                fits = np.isnan(values) | (values == self.closes)
+                self.fits = bool(fits.all() and np.isfinite(values).any())
+            self.columns[name] = values if name == "volume" else coarser(values, self.step, _CHOSEN[name])
 
 
-def _closed(bars: pa.Table, series: Series, result: RunRecord) -> np.ndarray:
+def _rows_of(clock: np.ndarray, times: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return the row of each time, and whether the clock has that time; None where both are the same."""
+    return None if np.array_equal(clock, times) else rows_at(clock, times)
+
+
+def _placed(values: np.ndarray, rows: np.ndarray, there: np.ndarray, count: int) -> np.ndarray:
+    """Return values by row, NaN in rows without one."""
+    placed = np.full(count, np.nan)
+    placed[rows[there]] = values[there]
+    return placed
+
+
+def _closed(times: pa.ChunkedArray, series: Series, result: RunRecord) -> np.ndarray:
     """Return when each bar is complete, as a record has it: by dates where all series of the run are daily."""
-    opened = arrays.numbers(bars["time"]).astype("datetime64[us]")
+    opened = arrays.numbers(times).view("datetime64[us]")
     if not series.size.daily:
         return opened + series.size.seconds * _SECOND
     days = opened.astype("datetime64[D]").astype("datetime64[us]")
@@ -99,10 +146,14 @@ def rows_at(clock: np.ndarray, times: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return rows, np.asarray(clock[rows] == times)
 
 
-def drawdowns_by_row(result: Measured) -> np.ndarray:
-    """Return the drawdown at the last session's end up to each row, as a fraction; 0 before the first."""
-    ends, depths = session_ends(result.record), underwater(result.account.equity)
-    return np.asarray(depths[np.searchsorted(ends, np.arange(len(result.record)), side="right")])
+def drawdowns_by_row(result: Measured, step: int = 1) -> np.ndarray:
+    """Return the drawdown at the last session's end up to each row, as a fraction; the lowest of every `step` rows."""
+    ends, depths = session_ends(result.record), underwater(result.account.equity)  # 0 before the first
+
+    def of_block(rows: slice) -> np.ndarray:
+        return np.asarray(depths[np.searchsorted(ends, np.arange(rows.start, rows.stop), side="right")])
+
+    return _coarser_by_block(len(result.record), step, "lowest", of_block)
 
 
 def money_by_row(result: Measured) -> tuple[np.ndarray, np.ndarray]:
@@ -135,8 +186,18 @@ def coarser(values: np.ndarray, step: int, choose: str) -> np.ndarray:
     Args:
         choose: "first", "last", "lowest", "highest" or "sum".
     """
-    if step == 1:
-        return values
+    return _coarser_by_block(len(values), step, choose, values.__getitem__)
+
+
+def _coarser_by_block(count: int, step: int, choose: str, values: Callable[[slice], np.ndarray]) -> np.ndarray:
+    """Return one value per `step` rows of so many, given the values of a slice of rows."""
+    if step == 1 or not count:
+        return values(slice(0, count))
+    blocks = arrays.blocks(count, step * max(1, arrays.BLOCK // step))
+    return np.concatenate([_chosen(values(rows), step, choose) for rows in blocks])
+
+
+def _chosen(values: np.ndarray, step: int, choose: str) -> np.ndarray:
     starts = np.arange(0, len(values), step)
     if choose == "sum":
         known = np.add.reduceat(np.isfinite(values).astype(int), starts)
@@ -145,7 +206,7 @@ def coarser(values: np.ndarray, step: int, choose: str) -> np.ndarray:
         return np.asarray((np.fmin if choose == "lowest" else np.fmax).reduceat(values, starts))
     if choose == "first":
         padding = -len(values) % step
-        return coarser(np.append(values, np.full(padding, np.nan))[::-1], step, "last")[::-1]
+        return _chosen(np.append(values, np.full(padding, np.nan))[::-1], step, "last")[::-1]
     ends = np.minimum(starts + step, len(values)) - 1
     places = np.maximum.accumulate(np.where(np.isfinite(values), np.arange(len(values)), -1))[ends]
     return np.where(places >= starts, values[np.maximum(places, 0)], np.nan)
@@ -153,7 +214,7 @@ def coarser(values: np.ndarray, step: int, choose: str) -> np.ndarray:
 
 @dataclass(frozen=True, slots=True)
 class ShownLine:
-    """A line of an indicator: values by row, and how to draw it: kind is "line", "points" or "bars"."""
+    """A line of an indicator: values by every `step` rows, how to draw it: kind is "line", "points" or "bars"."""
 
     name: str
     values: np.ndarray
@@ -184,12 +245,12 @@ class ShownPlot:
     lines: tuple[ShownLine, ...]
 
 
-def plots_of(result: RunRecord) -> list[ShownPlot]:
-    """Return what Backtrader would plot of a run, aligned with the rows of its record."""
+def plots_of(result: RunRecord, step: int = 1) -> list[ShownPlot]:
+    """Return what Backtrader would plot of a run, aligned with the rows of its record, the last of every `step`."""
     plots, found = result.lines.plots, []
     for number, plot in enumerate(plots):
         series, pane = _place(plots, number)
-        lines = tuple(_shown_lines(result, number, plot))
+        lines = tuple(_shown_lines(result, number, plot, step))
         if lines:
             found.append(ShownPlot(number, plot.label, series, pane, tuple(_levels(plot)), lines))
     return found
@@ -209,15 +270,16 @@ def _place(plots: Sequence[Plot], number: int) -> tuple[int | None, int]:
     return plots[root].on_series, -1 if on_prices else pane
 
 
-def _shown_lines(result: RunRecord, number: int, plot: Plot) -> Iterator[ShownLine]:
-    rows, there = rows_at(times_of(result), result.lines.times(plot.clock))
+def _shown_lines(result: RunRecord, number: int, plot: Plot, step: int) -> Iterator[ShownLine]:
+    rows = _rows_of(times_of(result), result.lines.times(plot.clock))
     for place, line in enumerate(plot.lines):
         if line.style.get("_plotskip"):
             continue
-        values = np.full(len(result.record), np.nan)
-        values[rows[there]] = result.lines.values(number, place)[there]
+        values = result.lines.values(number, place)
+        if rows is not None:
+            values = _placed(values, *rows, len(result.record))
         name = str(line.style.get("_name") or line.alias)
-        yield ShownLine(name, values, *_look(line))
+        yield ShownLine(name, coarser(values, step, "last"), *_look(line))
 
 
 def _look(line: Line) -> tuple[str, str, int, int]:

@@ -3,6 +3,7 @@ import pyarrow as pa
 import pytest
 from handmade import AAPL, day, moment, result_of
 
+from backtest.market import arrays
 from backtest.market.bars import rows_digest, schema
 from backtest.market.series import Series
 from backtest.report.charts.chart_data import bars_by_row, coarser, drawdowns_by_row, offsets, plots_of, rows_at
@@ -90,10 +91,25 @@ def test_a_run_without_a_manifest_has_closes():
         ("sum", [4.0, 6.0, NAN]),
     ],
 )
-def test_several_rows_become_one(choose, expected):
+@pytest.mark.parametrize("block", [3, arrays.BLOCK])
+def test_several_rows_become_one(monkeypatch, choose, expected, block):
+    monkeypatch.setattr(arrays, "BLOCK", block)
     values = np.array([1.0, NAN, 3.0, NAN, 4.0, 2.0, NAN])
 
     np.testing.assert_array_equal(coarser(values, 3, choose), expected)
+
+
+def test_prices_of_bars_can_stand_for_several_rows_before_more_become_one():
+    table = bars([10.0, 11.0, 9.0, 12.0, 8.0, 7.0, 6.0])
+    by_row, by_two = (bars_by_row(run_on(table, table["close"].to_pylist()), 0, [reader(table)], step)
+                      for step in (1, 2))  # fmt: skip
+
+    assert by_two.columns["high"].tolist() == [13.0, 14.0, 10.0, 8.0]
+    assert by_two.columns["volume"].tolist() == [7.0] * 7
+    assert {name: values.tolist() for name, values in by_two.at(4).items()} == {
+        "open": [9.0, 7.0], "high": [14.0, 10.0], "low": [7.0, 4.0], "close": [12.0, 6.0], "volume": [28.0, 21.0],
+    }  # fmt: skip
+    np.testing.assert_equal(by_row.at(4), by_two.at(4))
 
 
 def test_the_drawdown_of_a_row_is_that_of_the_last_session_that_ended():
