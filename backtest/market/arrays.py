@@ -22,8 +22,8 @@ def numbers(column: pa.ChunkedArray | pa.Array, missing: Any = None) -> np.ndarr
     Return a column of fixed width as an array, without a copy if it is one chunk without nulls.
 
     Args:
-        column: numbers as they are, stamps and dates as whole numbers of their unit.
-        missing: what stands for null; NaN for floats and 0 for the rest, if not given.
+        column: numbers unchanged; timestamps and dates as whole numbers of their unit.
+        missing: the value for null; by default NaN for floats, 0 for everything else.
     """
     import pyarrow as pa
 
@@ -102,8 +102,8 @@ def allocated_by_system() -> Iterator[None]:
     """
     Let Arrow allocate from the system in this block, for tables of gigabytes.
 
-    The system gets such memory back when it is freed. Arrow's own allocator, which is faster, keeps what threads
-    allocated that have ended.
+    Such memory returns to the system when it is freed. Arrow's own allocator, which is faster, keeps memory that ended
+    threads have allocated.
     """
     import pyarrow as pa
 

@@ -1,8 +1,8 @@
 """
 The columns and rules of a bar.
 
-A bar is stamped with its opening in UTC; a daily or longer bar with the date of its session at 00:00 UTC. Extra columns
-follow those of every bar: numbers under names of the user's, null where there is none.
+A bar is stamped with its opening in UTC, a daily or longer bar with the date of its session at 00:00 UTC. Extra columns
+follow those of a bar: numbers under the user's names, null if there is none.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def check_unset(bars: pa.Table, series: Series) -> None:
     """
     Raise BadBars if a price is implausibly high, or another number is a vendor's placeholder for "no such number".
 
-    Not a rule of `check_bars`: what 0.1.0 has stored may break it.
+    This is not a rule of `check_bars`, since bars that 0.1.0 stored may break it.
     """
     _check_columns(bars, series)
     for name in COLUMNS[1:]:
@@ -135,7 +135,7 @@ def known_numbers(column: pa.ChunkedArray | pa.Array, name: str) -> pa.Array:
     """
     Return volume, average or trades as float64, with null for a placeholder that means "no such number".
 
-    That is IB's -1 ("does not apply"), the largest number of a type ("unset"), NaN and infinity.
+    Placeholders are IB's -1 ("does not apply"), the largest number of a type ("unset"), NaN and infinity.
     """
     values = arrays.numbers(column)
     return arrays.floats(values, ~(np.isnan(values) | (values == -1) | _unset(values, name)))
@@ -165,10 +165,10 @@ def _unset(values: np.ndarray, name: str) -> np.ndarray:
 
 def rows_digest(bars: pa.Table) -> str:
     """
-    Return the SHA-256 of the values, column by column in schema order, in whatever file they were.
+    Return the SHA-256 of the values, column by column in schema order, whatever file holds them.
 
-    An extra column counts with its name, and not at all where there is no number in it: so bars keep their digest
-    when others of their series get one.
+    An extra column counts with its name, but only if it has a number: so bars keep their digest when other bars of
+    their series get an extra column.
     """
     return digest_of_columns(zip(bars.column_names, bars.columns, strict=True))
 

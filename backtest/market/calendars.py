@@ -39,7 +39,7 @@ def time_zone(hours: Hours) -> str:
     Return the IANA time zone in which the sessions are defined.
 
     Raises:
-        UsageError: no calendar is known.
+        UsageError: the exchange has no known calendar.
     """
     if not hours.zone:
         raise _no_calendar(hours)
@@ -50,7 +50,7 @@ def sessions_a_year(hours: Hours) -> float:
     """
     Return the sessions per year as version 0.1.0 computed them, for hashes: 252, forex 260, crypto 365.
 
-    252 also where no calendar is known. What figures are annualised by is `periods.periods_of`.
+    It is also 252 if no calendar is known. Figures are annualised by `periods.periods_of`.
     """
     return _PERIODS_A_YEAR.get(hours.calendar, 252.0)
 
@@ -60,7 +60,7 @@ def exact(hours: Hours, since: date | None = None, until: date | None = None) ->
     Return whether the sessions are known to the minute; the hours of forex and futures are only approximate.
 
     Args:
-        since: the first date that counts, with `until` the last; without them the years of which a calendar is known.
+        since: the first date that counts; `until` is the last. By default the years that a calendar covers.
     """
     known = known_dates(hours)
     if known is None or since is None or until is None:
@@ -89,7 +89,7 @@ def fallback(hours: Hours, since: date, until: date) -> str:
     """
     Return the rule that stands in for a calendar from `since` to `until`; "" if a calendar covers them.
 
-    Dates that a vendor states, and forex and crypto, which open by the clock, need none.
+    Dates with hours stated by a vendor need no rule, nor do forex and crypto, which open by the clock.
     """
     week = week_of(hours)
     made_up = Span.of_dates(since, until).minus(
@@ -108,7 +108,7 @@ def sessions(hours: Hours, since: date, until: date, regular_hours: bool = True)
     """
     Return the sessions known by the dates from `since` to `until`, both included, in order.
 
-    Where no calendar is known they are those of the rule that `fallback` names, whole days long.
+    Without a calendar they follow the rule that `fallback` names, and are whole days.
     """
     stated = [one for one in hours.stated if one.regular_hours == regular_hours]
     found = _of_calendar(hours, since, until, regular_hours)
@@ -126,7 +126,7 @@ def span_of_sessions(series: Series, hours: Hours, since: date, until: date) -> 
     opening of the first session to the close of the last.
 
     Raises:
-        UsageError: the dates are the wrong way round, or no session lies between them.
+        UsageError: the first date is after the last, or no session lies between them.
     """
     dates = _dates(since, min(until, max(since, _LAST)))
     if series.size.daily:
@@ -143,7 +143,7 @@ def _dates(since: date, until: date) -> Span:
 
 
 def _first_and_last(hours: Hours, since: date, until: date, regular_hours: bool) -> tuple[Session, Session] | None:
-    """Return the ends of `sessions`; those between are not laid out, which for a century takes a tenth of a second."""
+    """Return the ends of `sessions` without creating those between, which takes a tenth of a second for a century."""
     days, whole = _FEW, (until - since).days
     while days < whole:
         first = sessions(hours, since, since + days * _DAY, regular_hours)
@@ -159,8 +159,8 @@ def after_the_close(series: Series, hours: Hours) -> timedelta:
     """
     Return for how long after its session's close a series may have bars.
 
-    Of the closing auctions of stocks, which are over within half an hour; New York's is at the close. Options on
-    indices, and some indices, trade there until 16:15.
+    The reason is the closing auctions of stocks, which end within half an hour; in New York the auction is at the
+    close. Options on indices, and some indices, trade there until 16:15.
     """
     listed = series.regular_hours and exact(hours)
     auction = hours.calendar != "XNYS" or series.instrument.kind in ("OPT", "IND", "CFD")
@@ -186,8 +186,8 @@ def bar_start(series: Series, hours: Hours, moment: datetime) -> datetime:
     """
     Return the start of the bar that contains a moment, as if its session were always open.
 
-    A week starts on its Monday, a month on its first, both as dates; shorter bars lie on the clock of the exchange,
-    with its daylight saving, from midnight on; where its zone is not known, on that of UTC.
+    A week starts on its Monday, a month on its first day, both as dates. Shorter bars are counted from midnight on the
+    exchange's clock, with its daylight saving time, or in UTC if its zone is unknown.
     """
     return _bar_around(series.size, "" if series.size.daily else hours.zone, moment)[0]
 
@@ -208,7 +208,7 @@ def whole_bars(series: Series, hours: Hours, span: Span) -> Span:
 
 
 def _inside(series: Series, hours: Hours, moment: datetime) -> Span | None:
-    """Return the bar that a moment lies inside of, as its session cuts it; None between two bars and out of session."""
+    """Return the bar that contains a moment, as its session cuts it; None between bars and outside sessions."""
     start, end = _bar_around(series.size, hours.zone, moment)
     if start == moment:
         return None
@@ -221,7 +221,7 @@ def _inside(series: Series, hours: Hours, moment: datetime) -> Span | None:
 
 
 def _bar_around(size: BarSize, zone: str, moment: datetime) -> tuple[datetime, datetime]:
-    """Return when the bar that a moment lies in starts and ends, by the clock and the calendar of a zone alone."""
+    """Return the start and end of the bar that contains a moment, by the clock and calendar of a zone alone."""
     where = _zone_of(zone)
     local = moment.astimezone(where)
     day = local.replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
@@ -265,7 +265,7 @@ def _spans_known(hours: Hours) -> list[Span]:
 
 
 def _by_week(week: Week, zone: str, since: date, until: date) -> Iterator[Session]:
-    """Yield a whole day for each date with a session; it is over by midnight, UTC, as daily bars are."""
+    """Yield a whole day for each date with a session; it ends by midnight UTC, as daily bars do."""
     before = _DAY if week.begins > time() else timedelta()
     where = _zone_of(zone)
     for number in range((until - since).days + 1):
@@ -284,7 +284,7 @@ def _whole_days(hours: Hours, since: date, until: date) -> Iterator[Session]:
     """
     Yield a session from midnight to midnight of the exchange for each weekday, holidays too.
 
-    It holds whatever a product trades that day, and midnight is not a middle of a bar.
+    Such a session contains all trading of that day, and midnight does not cut a bar.
     """
     for number in range((until - since).days + 1):
         day = since + number * _DAY
@@ -326,7 +326,7 @@ def _every_session(name: str) -> list[Session]:
 
 
 def _breaks(schedule: Any) -> Iterator[tuple[Span, ...]]:
-    """Yield the break of each session, of most there is none."""
+    """Yield the break of each session; most have none."""
     starts, ends = schedule["break_start"], schedule["break_end"]
     if starts.isna().all():
         yield from repeat((), len(schedule))
@@ -354,7 +354,7 @@ def _round_the_clock(name: str, since: date, until: date) -> Iterator[Session]:
 
 @lru_cache
 def _bounds(name: str) -> tuple[date, date]:
-    """Return the first and last date that a calendar is taken for."""
+    """Return the first and last date for which a calendar is used."""
     if name not in _BOUNDED:
         return _SINCE.get(name, _SINCE_OTHERS), _UNTIL_OTHERS
     import exchange_calendars

@@ -76,11 +76,11 @@ _WEEKEND, _WEEKEND_LASTS = _SATURDAY + 10 * 3600, 25 * 3600
 @dataclass(frozen=True, slots=True)
 class BarChange:
     """
-    How a new answer differs from the stored bars that it repeats.
+    How a new answer differs from the stored bars in the same span.
 
-    `times` are the stored bars that are different or gone, `gone` those of them that are gone, and `moved` those whose
-    prices are further off than TOLERANCE. `ratio` is that of new over old prices where there is one, as after a split,
-    and `unit` that of volumes, where prices have none.
+    `times` are the stored bars that differ or are missing from it, `gone` the missing ones, and `moved` those whose
+    prices differ by more than TOLERANCE. `ratio` is the common ratio of new to old prices, if there is one, as after a
+    split, and `unit` that of volumes, if prices have none.
     """
 
     times: tuple[datetime, ...] = ()
@@ -126,7 +126,7 @@ def check_answer(bars: pa.Table, series: Series, hours: Hours) -> None:
 
 
 def outside(bars: pa.Table, series: Series, hours: Hours) -> np.ndarray:
-    """Return which bars are outside every session: by the stated hours, otherwise by the calendar, as far as known."""
+    """Return which bars are outside all sessions: by the stated hours, otherwise by the calendar, as far as known."""
     found = _outside_the_calendar(bars, series, replace(hours, stated=()) if hours.stated else hours)
     for stated in hours.stated:
         if stated.regular_hours == series.regular_hours and stated.sessions and series.size.seconds <= _DAY:
@@ -137,10 +137,10 @@ def outside(bars: pa.Table, series: Series, hours: Hours) -> np.ndarray:
 
 def shifted(bars: pa.Table, series: Series, hours: Hours) -> np.ndarray:
     """
-    Return which bars belong to sessions that lie too early or too late as a whole, as by the clock of another zone.
+    Return which bars belong to sessions that are too early or too late as a whole, as by the clock of another zone.
 
-    Those are full sessions, of which the first or the last bars lie outside of the hours; and the first and last one
-    of an answer beside such a session, whose other part need not be in the answer.
+    Those are full sessions whose first or last bars are outside the hours; also the first or last session of an answer
+    beside such a session, since the answer may contain only a part of it.
     """
     ghosts = outside(bars, series, hours)
     if series.size.daily or not ghosts.any():
@@ -164,8 +164,8 @@ def doubted(bars: pa.Table, series: Series, hours: Hours) -> np.ndarray:
     """
     Return which bars to check against the vendor's schedule.
 
-    That is what lies outside; and where a calendar knows hours only roughly, what lies at a time of day at which by
-    what is stated for other days the instrument never trades, as in the daily break of a future.
+    Those are bars outside the hours; and if a calendar has only approximate hours, bars at a time of day at which the
+    instrument never trades by the hours stated for other days, as in the daily break of a future.
     """
     found = outside(bars, series, hours)
     stated = [one for one in hours.stated if one.regular_hours == series.regular_hours and one.sessions]
@@ -181,7 +181,7 @@ def periods(bars: pa.Table, series: Series) -> list[Span]:
 
 
 def twins(bars: pa.Table, series: Series) -> list[datetime]:
-    """Return the bars whose week or month already has one: each covers a part of it."""
+    """Return the bars that share a week or month with another bar: each covers a part of it."""
     if series.size.seconds <= _DAY or not len(bars):
         return []
     every = periods(bars, series)
@@ -191,14 +191,15 @@ def twins(bars: pa.Table, series: Series) -> list[datetime]:
 
 def compare_bars(stored: pa.Table, fresh: pa.Table) -> BarChange:
     """
-    Return how an answer differs from stored bars; bars that only the answer has do not count.
+    Return how an answer differs from stored bars; what only the answer has does not count.
 
-    That is a bar, or a number in an extra column where the stored bar has none. Another number there is a bar that
-    moved, as of another price.
+    That applies to bars, and to numbers in an extra column in which the stored bar has none. A different number there
+    counts like a different price.
 
-    A ratio is one of most bars that are different, which are all of those compared, or all before some moment or from
-    it on: a vendor rescales what is older than a split, and one that came between two answers leaves two scales. Prices
-    may be off it by their last decimal, as they are rounded, and single bars by more, as they may be corrected too.
+    A ratio has to fit most of the bars that differ, and these have to be all bars compared, or all before or from some
+    moment: a vendor rescales the bars before a split, and a split between two answers leaves two scales. Prices may
+    deviate from it by their last decimal, since they are rounded, and single bars by more, since they may have been
+    corrected as well.
     """
     import pyarrow.compute as pc
 
@@ -251,9 +252,10 @@ def missing_stretches(series: Series, hours: Hours, bars: pa.Table, span: Span) 
     """
     Return the missing parts of sessions in the span that have some of their bars, in order.
 
-    A minute without a trade has no bar. So a stretch counts where the rest of its session is full, but for two more,
-    and where it is several times longer than is usual in the others; one or two bars only where few sessions lack
-    any. Of all hours the regular ones are looked at; empty where no calendar is known, and for daily and longer bars.
+    A minute without a trade has no bar. So a part counts as missing only if the rest of its session is complete, except
+    for two more parts, and if it is several times longer than usual gaps in other sessions; one or two bars count only
+    if few sessions lack any. For a series of all hours, only regular hours are checked. The result is empty without a
+    known calendar, and for daily and longer bars.
     """
     if series.size.daily:
         return []
@@ -298,7 +300,7 @@ def missing_stretches(series: Series, hours: Hours, bars: pa.Table, span: Span) 
 
 
 def _gone(lengths: np.ndarray, session: float, enough: float, whole: float) -> np.ndarray:
-    """Return which stretches are gone of a session: the long ones, if the rest but for three of them is there."""
+    """Return which gaps of a session count as missing: the long ones, if without the three longest it is complete."""
     long = lengths >= enough
     cuts = float(np.sort(lengths[long])[-_CUTS:].sum())
     return long if lengths.sum() - cuts <= (1 - whole) * (session - cuts) else np.zeros(len(lengths), bool)
@@ -307,7 +309,7 @@ def _gone(lengths: np.ndarray, session: float, enough: float, whole: float) -> n
 def _habits(
     found: Sequence[tuple[np.ndarray, np.ndarray]], starts: np.ndarray, ends: np.ndarray, least: float
 ) -> set[tuple[int, int]]:
-    """Return the stretches that many sessions lack, as where trade begins later: by both ends of the session."""
+    """Return the gaps that many sessions have, as when trading begins later, by distance from both session ends."""
     counts = Counter(
         (int(start) - int(starts[part]), int(end) - int(ends[part]))
         for part, (before, after) in enumerate(found)
@@ -340,10 +342,10 @@ def session_edges(
     series: Series, hours: Hours, regular_hours: bool = True, stamps: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """
-    Return when the sessions of a series start and end, in seconds since 1970; for daily bars the dates' edges.
+    Return the starts and ends of a series' sessions, in seconds since 1970; for daily bars those of the dates.
 
     Args:
-        stamps: seconds, in order, which the sessions are to reach around; without them those of 1990 to 2035 count.
+        stamps: ascending seconds that the sessions have to surround; by default the sessions from 1990 to 2035.
     """
     first, last = (_epoch(day) for day in _USUAL)
     usual = stamps is None or not len(stamps) or (first + _WEEK <= stamps[0] and stamps[-1] <= last - _WEEK)
@@ -366,7 +368,7 @@ def bar_values(bars: pa.Table, name: str) -> np.ndarray:
 
 
 def _counted(series: Series, hours: Hours, bars: pa.Table, span: Span) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return start, end and number of bars of each session, week or month that lies in the span."""
+    """Return start, end and number of bars of each session, week or month in the span."""
     stamps = seconds(bars)
     starts, ends = session_edges(series, hours, series.regular_hours, stamps)
     if series.size.seconds > _DAY:
@@ -377,7 +379,7 @@ def _counted(series: Series, hours: Hours, bars: pa.Table, span: Span) -> tuple[
 
 
 def _period_edges(series: Series, days: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return where the weeks or months start and end in which days lie, each once."""
+    """Return the starts and ends of the weeks or months that contain the days, without duplicates."""
     dates = days.astype("datetime64[s]").astype("datetime64[D]")
     if series.size.period == "week":
         days_in = (dates.astype(np.int64) + _THURSDAY) % 7
@@ -391,7 +393,7 @@ def _period_edges(series: Series, days: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 
 def _between(start: int, end: int, stamps: np.ndarray, size: int, offset: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return where stretches without a bar of a session begin and end, a bar or more each."""
+    """Return the starts and ends of gaps within a session, of one bar or more each."""
     clock = size - offset  # bars end on the clock of the exchange, and the last with the session
     before = np.concatenate([[start], (stamps + offset) // size * size + clock])  # the first may start within its grid
     after = np.concatenate([stamps, [end]])
@@ -402,9 +404,9 @@ def _between(start: int, end: int, stamps: np.ndarray, size: int, offset: int) -
 @lru_cache
 def _parts(hours: Hours) -> np.ndarray:
     """
-    Return the parts of sessions of regular hours, as a break divides one, one a column.
+    Return the parts of regular sessions, which breaks divide, one per column.
 
-    The rows are the seconds at which they start and end, those that the exchange's clock is ahead, and the session.
+    The rows are the start, the end, the offset of the exchange's clock, all in seconds, and the session.
     """
     if not (exact(hours) or rough(hours)):
         return np.zeros((4, 0), np.int64)  # a rule of weekdays knows no session to the minute
@@ -433,13 +435,13 @@ def _times(bars: pa.Table, rows: np.ndarray | None = None) -> list[datetime]:
 
 
 def _moved(old: np.ndarray, new: np.ndarray) -> np.ndarray:
-    """Return which bars have a price that is off by more than the tolerance, and by more than its last decimal."""
+    """Return which bars have a price that differs by more than the tolerance and by more than its last decimal."""
     allowed = np.maximum(np.abs(old) * TOLERANCE, min(_step(old), _CENT))
     return np.asarray((np.abs(new - old) > allowed * _BIT).any(axis=1))
 
 
 def _ratio(old: np.ndarray, new: np.ndarray) -> float | None:
-    """Return the ratio of new over old prices, each a row per bar; None where there is none, or it is 1."""
+    """Return the common ratio of new to old prices, both with a row per bar; None if there is none, or it is 1."""
     positive = (old > 0).all(axis=1) & (new > 0).all(axis=1)
     old, new = old[positive], new[positive]
     other = ~_fits(old, new, 1.0)
@@ -451,13 +453,13 @@ def _ratio(old: np.ndarray, new: np.ndarray) -> float | None:
 
 
 def _fits(old: np.ndarray, new: np.ndarray, ratio: float) -> np.ndarray:
-    """Return which bars have that ratio of new over old prices, as near as these and the ratio are rounded."""
+    """Return which bars fit a ratio of new to old prices, within the rounding of prices and ratio."""
     allowed = _step(new) + _step(old) * ratio + np.abs(new) * _FACTOR
     return np.asarray((np.abs(new - old * ratio) <= allowed * _BIT).all(axis=1))
 
 
 def _unit(old: np.ndarray, new: np.ndarray) -> float | None:
-    """Return the ratio of new over old volumes, where it is that of two units in which they are counted."""
+    """Return the ratio of new to old volumes, if it is that of two units of volume."""
     known = ~np.isnan(old) & ~np.isnan(new)
     old, new = old[known], new[known]
     for unit in _UNITS:
@@ -475,8 +477,8 @@ def _is_scale(fits: np.ndarray, other: np.ndarray, alone: bool = False) -> bool:
 
     Args:
         fits: which bars fit a ratio.
-        other: which bars are different at all.
-        alone: whether the oldest bar is enough, as where a vendor is days late with what is before a split.
+        other: which bars differ at all.
+        alone: whether the oldest bar suffices, since a vendor may rescale the bars before a split days later.
     """
     rescaled = np.flatnonzero(fits & other)
     enough = len(rescaled) >= min(2, len(fits)) or (alone and rescaled.tolist() == [0])
@@ -488,9 +490,9 @@ def _is_scale(fits: np.ndarray, other: np.ndarray, alone: bool = False) -> bool:
 
 def _step(prices: np.ndarray) -> float:
     """
-    Return what the last decimal of most prices is worth: single ones may have been corrected to more.
+    Return the value of the last decimal of most prices; single corrected ones may have more decimals.
 
-    Of large prices it is up to a thousandth of them, as yen have no cents, of others up to a cent.
+    For large prices it is up to a thousandth of them, since yen have no cents; for others up to a cent.
     """
     if not prices.size:
         return _CENT
@@ -500,7 +502,7 @@ def _step(prices: np.ndarray) -> float:
 
 
 def _outside_the_calendar(bars: pa.Table, series: Series, hours: Hours) -> np.ndarray:
-    """Return which bars start in no session, as far as the exchange's sessions are known."""
+    """Return which bars start outside all sessions, as far as the exchange's sessions are known."""
     stamps = seconds(bars)
     if series.instrument.kind in _NO_SATURDAY and series.size.seconds <= _DAY:
         return (stamps - _SATURDAY) % _WEEK < _DAY
@@ -522,7 +524,7 @@ def _outside_the_calendar(bars: pa.Table, series: Series, hours: Hours) -> np.nd
 
 
 def _known(stamps: np.ndarray, hours: Hours) -> np.ndarray:
-    """Return which stamps lie on dates of which the sessions are known to the minute."""
+    """Return which timestamps are on dates whose sessions are known to the minute."""
     dates = known_dates(hours)
     if dates is None:
         return np.zeros(len(stamps), bool)
@@ -547,7 +549,7 @@ def _out_of_week(stamps: np.ndarray, series: Series, hours: Hours) -> np.ndarray
 
 
 def _weekdays(stamps: np.ndarray, series: Series, hours: Hours) -> np.ndarray:
-    """Return the day of the week on which each bar starts, Monday is 0: of daily bars that of their date."""
+    """Return the weekday on which each bar starts, 0 for Monday; for daily bars that of their date."""
     if series.size.daily or not hours.zone:
         return np.asarray((stamps // _DAY + 3) % 7)  # 1970-01-01 was a Thursday
     import pandas as pd
@@ -563,7 +565,7 @@ def _epoch(day: date) -> int:
 def _by_statement(
     stamps: np.ndarray, series: Series, hours: Hours, stated: StatedHours
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return of each bar whether what is stated covers its time, and whether it lies in a stated session."""
+    """Return for each bar whether the stated hours cover its time, and whether it is in a stated session."""
     if series.size.daily:
         days = np.array([one.day for one in stated.sessions], "datetime64[D]").astype(np.int64) * _DAY
         edges = np.array([stated.since, stated.until], "datetime64[D]").astype(np.int64) * _DAY
@@ -576,14 +578,14 @@ def _by_statement(
 
 
 def _stated_edges(stated: StatedHours) -> tuple[np.ndarray, np.ndarray]:
-    """Return the seconds since 1970 at which trade begins and ends, breaks left out."""
+    """Return the seconds since 1970 at which trading begins and ends, without breaks."""
     spans = [part for one in stated.sessions for part in Span(one.open, one.close).minus(one.breaks)]
     starts, ends = (np.array([getattr(span, name).timestamp() for span in union(spans)]) for name in ("start", "end"))
     return starts, ends
 
 
 def _at_a_stated_time(stamps: np.ndarray, series: Series, hours: Hours, stated: StatedHours) -> np.ndarray:
-    """Return which bars have a minute in them at which on some day, by the clock of the exchange, trade is stated."""
+    """Return which bars contain a time of day, on the exchange's clock, at which any stated day has trading."""
     starts, ends = _stated_edges(stated)
     trades = np.zeros(2 * _MINUTES, bool)
     for start, end in zip(_local(starts, hours), _local(starts, hours) + (ends - starts), strict=True):
@@ -596,13 +598,13 @@ def _at_a_stated_time(stamps: np.ndarray, series: Series, hours: Hours, stated: 
 
 
 def _local(stamps: np.ndarray, hours: Hours) -> np.ndarray:
-    """Return moments as the clock of the exchange shows them, in seconds; it is changed at full hours only."""
+    """Return moments on the exchange's clock, in seconds; its offset changes only at full hours."""
     full, row = np.unique(stamps // 3600, return_inverse=True)
     return np.asarray(stamps + np.array([utc_offset(hours, _moment(int(hour) * 3600)) for hour in full])[row])
 
 
 def _grid(series: Series, hours: Hours) -> int:
-    """Return the seconds on whose multiples bars start: an hour's bar may start where its session does, at 09:30."""
+    """Return the seconds at whose multiples bars start: an hourly bar may start with its session, at 09:30."""
     if series.size.daily:
         return _DAY
     other = series.instrument.kind in _OTHER_HOURS or hours.calendar != _NEW_YORK  # Mumbai opens at 03:45 UTC
@@ -649,7 +651,7 @@ def impossible_bars(bars: pa.Table, series: Series, hours: Hours) -> list[Imposs
     """
     Return the bars for which `check_answer` would refuse the answer, in order, each with its first reason.
 
-    Times are in order, and no two are the same.
+    Times are ascending, without duplicates.
     """
     if len(bars) <= _AT_A_TIME or series.size.seconds > _DAY:  # a week is compared with the one before
         return _impossible(bars, series, hours)

@@ -36,7 +36,7 @@ def extra_names(given: Any) -> tuple[str, ...]:
     Return the names of extra columns, given as a list or as text with commas.
 
     Raises:
-        UsageError: it is neither, a name cannot be that of a line, or two are the same but for capital letters.
+        UsageError: it is neither, a name cannot be a line's, or two names differ only in capital letters.
     """
     if isinstance(given, set | frozenset):
         raise UsageError(f"extra is a set, which has no order, but lines have one; {_EXAMPLE}")

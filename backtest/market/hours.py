@@ -1,8 +1,8 @@
 """
 `Hours`: when an instrument trades, as plain data: the table of exchanges, and what IB states for the contract.
 
-`Week` says on which days an exchange opens where no calendar of its holidays is known. A row that no public source
-could be found for is marked unconfirmed.
+`Week` gives the days on which an exchange opens if no calendar of its holidays is known. A row without a public source
+is marked unconfirmed.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Week:
 
     Args:
         days: the first date of each rule, in order, and its days.
-        begins: when a session begins, on the clock of the exchange: at midnight, or at that time of the day before.
+        begins: when a session begins, on the exchange's clock: at midnight, or at that time on the previous day.
         rule: the rule in words, for messages.
     """
 
@@ -131,7 +131,7 @@ WEEKEND_SESSIONS: dict[str, tuple[tuple[int, ...], date]] = {
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A trading session: the date it is known by, when it opens and closes, and its breaks, in UTC."""
+    """A trading session: its date, when it opens and closes, and its breaks, in UTC."""
 
     day: date
     open: datetime
@@ -152,10 +152,10 @@ class StatedHours:
 @dataclass(frozen=True, slots=True)
 class Hours:
     """
-    When an instrument trades, in regular hours and in all; equal where the hours are the same.
+    When an instrument trades, in regular hours and in all hours; instruments with the same hours are equal here.
 
-    `stated` takes precedence over the exchange's calendar on the dates that it covers; of two for a date the later one
-    counts.
+    `stated` takes precedence over the exchange's calendar on the dates that it covers; if two entries cover a date, the
+    later one counts.
     """
 
     calendar: str  # of exchange_calendars or WEEKS, "24/5" (forex) or "24/7" (crypto); "" where none is known
@@ -167,7 +167,7 @@ class Hours:
 
 def hours_of(instrument: Instrument, details: ContractDetails | None = None) -> Hours:
     """
-    Return the hours of an instrument: those of its exchange's calendar, and before them those in its details.
+    Return the hours of an instrument: those in its contract details, otherwise those of its exchange's calendar.
 
     Raises:
         UsageError: the hours in the details cannot be read.
@@ -186,11 +186,11 @@ def stated_hours(text: str, zone: str, regular_hours: bool = True) -> StatedHour
     """
     Return the sessions in IB's `liquidHours` (regular hours) or `tradingHours` (all), and the dates that they cover.
 
-    Both forms are read: 20240102:0930-20240102:1600;20240103:CLOSED of today and 20240102:0930-1130,1230-1600 of old
-    versions. There the date is the session's: a range over midnight begins on the evening before where it is the
-    first, else it ends on the day after. Today a range has its own dates and belongs to the one on which it ends, or
-    where that is CLOSED to the next range's: the evening of a Friday in Hong Kong to Monday. Without a range to
-    follow it is left out, and its session with it.
+    It reads both forms: the current 20240102:0930-20240102:1600;20240103:CLOSED, and 20240102:0930-1130,1230-1600 of
+    old versions. In the old form the date is the session's: the first range of an entry that crosses midnight begins on
+    the evening before, any other ends on the day after. In the current form a range has its own dates and belongs to
+    the date on which it ends or, if that is CLOSED, to the next range's date: a Friday evening in Hong Kong to Monday.
+    Without a following range, it is left out together with its session.
 
     Raises:
         UsageError: an entry or the zone cannot be read, or the text is empty.
@@ -231,7 +231,7 @@ def _has_own_hours(instrument: Instrument, calendar: str) -> bool:
 
 
 def _calendar_name(instrument: Instrument) -> str:
-    """Return a calendar of exchange_calendars, or an exchange of `_WEEKS`; "" where neither is known."""
+    """Return a calendar of exchange_calendars, or an exchange of `_WEEKS`; "" if there is neither."""
     if instrument.kind in ("CASH", "CMDTY"):
         return FOREX
     if instrument.kind == "CRYPTO":
@@ -245,7 +245,7 @@ def _calendar_name(instrument: Instrument) -> str:
 
 
 def _ranges(entry: str, zone: ZoneInfo) -> Iterator[tuple[date | None, Span]]:
-    """Yield the ranges of an entry, each with its session's date where the entry says it."""
+    """Yield the ranges of an entry, each with its session's date if the entry gives it."""
     match = _ENTRY.fullmatch(entry)
     if match is None:
         raise ValueError(f"{entry!r} has no date")

@@ -73,7 +73,7 @@ def periods_of(series: Sequence[Series], hours: Sequence[Hours]) -> Periods:
     Return the periods per year of a run on some series: those of the one that `clock_of` names.
 
     Args:
-        hours: of each series.
+        hours: the hours of each series.
     """
     place = clock_of(series, hours)
     count, unit = _own(series[place], hours[place])
@@ -86,8 +86,8 @@ def clock_of(series: Sequence[Series], hours: Sequence[Hours]) -> int:
     """
     Return the position of the series whose sessions measure a run: the one with the most periods per year.
 
-    Of several that have as many it is the first by the name of its calendar; then the one with the longer sessions,
-    with the shorter bars, and by its own name: the order of the series decides nothing.
+    Ties are broken by the name of the calendar, then by longer sessions, shorter bars, and the series' own name, so
+    that the order of the series does not matter.
     """
     return min(range(len(series)), key=lambda n: (*_rank(series[n], hours[n]), *_detail(series[n])))
 
@@ -108,7 +108,7 @@ def bars_a_year(series: Series, hours: Hours) -> float:
     Return the bars per year of a series: its sessions, weeks or months, or the bars within its sessions.
 
     Raises:
-        UsageError: bars are shorter than a session, and how long sessions are is not known.
+        UsageError: bars are shorter than a session, and the length of sessions is unknown.
     """
     count, _ = _own(series, hours)
     if series.size.daily:
@@ -135,7 +135,7 @@ def _detail(series: Series) -> tuple[bool, int, str]:
 
 
 def _bars_in(session: Session, seconds: int) -> int:
-    """Return how many bars of the clock a session has, its breaks left out."""
+    """Return how many bars by the clock a session has, without its breaks."""
     starts = [session.open, *(pause.end for pause in session.breaks)]
     ends = [*(pause.start for pause in session.breaks), session.close]
     return len(

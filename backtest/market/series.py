@@ -66,12 +66,11 @@ class BarSize:
 
     Args:
         label: IB's own, such as "5 mins".
-        seconds: the length of a bar: exact up to a day, nominal (a trading calendar decides) from a day on.
+        seconds: the length of a bar: exact below a day, nominal from a day on (a trading calendar decides).
         practical: the initial length of one request to IB; see `ib_limits.PRACTICAL`.
         legacy: the same by IB's old table; see `ib_limits.LEGACY`.
-        period: the sessions that one bar is made of: a "session", a "week" or a "month"; "" for shorter bars, which
-            are cut by the clock.
-        request: how a request to IB spells it; "" where that is the label.
+        period: what one bar covers: a "session", a "week" or a "month"; "" for shorter bars, which follow the clock.
+        request: the spelling in a request to IB; "" if it is the label.
     """
 
     label: str
@@ -279,7 +278,7 @@ class Instrument:
         return self.expiry == CONT or any(QUALIFIERS[key].made for key, _ in self.qualifiers)
 
     def _today(self) -> tuple[Instrument, str]:
-        """Return the instrument as IB writes it today, and what is different; itself and "" where nothing is."""
+        """Return the instrument as IB writes it today, and the difference; itself and "" if there is none."""
         words, why = todays_words(self.symbol, self.kind, self.exchange, self.currency)
         primary = self.qualifier("primary")
         if not why and primary in RENAMED_EXCHANGES:
@@ -533,7 +532,7 @@ def _is_isin(text: str) -> bool:
 
 
 def _plain(number: str) -> str:
-    """Return a decimal number without the zeros that say nothing: 5000 for 5000.0."""
+    """Return a decimal number without trailing zeros: 5000 for 5000.0."""
     text = f"{Decimal(number):f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
 
@@ -543,7 +542,7 @@ def _word(words: list[str], place: int) -> str:
 
 
 def _shown(word: str) -> str:
-    """Return a word as people read it, escaped only where it would be read as something else."""
+    """Return a word for people, escaped only where it would otherwise be read as something else."""
     inner = "".join(_percent(one) if one in _SPLITTING or one.upper() != one else one for one in word)
     start, end = len(inner) - len(inner.lstrip(" ")), len(inner.rstrip(" "))
     return "%20" * start + inner[start:end] + "%20" * (len(inner) - max(start, end))
@@ -569,7 +568,7 @@ def _unescape(word: str) -> str:
 
 
 def _with_a_size(instrument: str) -> str:
-    """Return how the daily bars of an instrument are spelled, as the end of a message; "" where it is none."""
+    """Return the spelling of an instrument's daily bars, as the end of a message; "" if it is not an instrument."""
     try:
         found = Series(Instrument.parse(instrument), BAR_SIZES["1day"])
     except UsageError:
@@ -592,7 +591,7 @@ def did_you_mean_today(wanted: Instrument | Series) -> str:
 
 
 def _meant(symbol: str, *rest: str) -> str:
-    """Return the same for a symbol of others' that was split into words, "" where it is none."""
+    """Return the same for another vendor's symbol that was split into words, "" if it is not one."""
     try:
         if rest:
             return did_you_mean_today(Series.parse("/".join((_escape(_unescape(symbol)), *rest))))
@@ -605,7 +604,7 @@ _NO_PRICES = {"FEE_RATE", "HISTORICAL_VOLATILITY", "OPTION_IMPLIED_VOLATILITY"} 
 
 
 def did_you_mean_series(wanted: Series, known: Iterable[Series]) -> str:
-    """Return the like of those of the same symbol, or else of the nearest one: a bar size alone makes none alike."""
+    """Return similar series of the same symbol, otherwise of the nearest one; an equal bar size is not enough."""
     others = [one for one in known if one != wanted]
     stored = any(one.instrument == wanted.instrument for one in others)
     if not stored and (hint := did_you_mean_today(wanted)):

@@ -1,10 +1,10 @@
 """
 `session_days`: which session a bar belongs to, for records, windows, folds, benchmarks, orders and checks.
 
-An intraday bar belongs to the session in which it opens, also where the close cuts it short. One that opens between two
-sessions belongs to the later; one of the auction after the close, or of an index that is quoted for a while longer, to
-the earlier. A daily or longer bar belongs to its own date; but forex and futures have no session of a Saturday or a
-Sunday, so a daily bar of such a date belongs to Monday's.
+An intraday bar belongs to the session in which it opens, even if the close cuts it short. One that opens between two
+sessions belongs to the later; one of the closing auction, or of an index that is quoted for a while after the close, to
+the earlier. A daily or longer bar belongs to its own date; but forex and futures have no sessions on Saturdays and
+Sundays, so a daily bar with such a date belongs to Monday's.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def session_days(opened: np.ndarray, series: Series, hours: Hours) -> np.ndarray
     Return the date of the session that each bar of a series belongs to, datetime64[D].
 
     Args:
-        opened: when the bars open, datetime64[us] in UTC, in order; of daily and longer bars their dates.
-        hours: of the series.
+        opened: when the bars open, datetime64[us] in UTC, ascending; for daily and longer bars their dates.
+        hours: the hours of the series.
     """
     if series.size.daily:
         days = opened.astype("datetime64[D]")
@@ -44,8 +44,8 @@ def days_of_moments(moments: np.ndarray, series: Series, hours: Hours) -> np.nda
     Return the date of the session of each moment, datetime64[D].
 
     Args:
-        moments: datetime64[us] in UTC, in order, at which intraday bars of any series open.
-        series: whose sessions they are, with its hours.
+        moments: the openings of intraday bars of any series, datetime64[us] in UTC, ascending.
+        series: the series whose sessions count, with its hours.
     """
     if not len(moments):
         return moments.astype("datetime64[D]")
@@ -86,12 +86,12 @@ def _known(since: date, until: date, regular_hours: bool, after: timedelta, hour
 
 def of_one_clock(days: np.ndarray, clock: np.ndarray) -> np.ndarray:
     """
-    Return the sessions of one series to which the dates of others belong, which has not all of them.
+    Return the sessions of one series to which the dates of others belong; it may lack some of these dates.
 
-    A date between two of its sessions belongs to the later; before the first and after the last each stays what it is.
+    A date between two of its sessions belongs to the later; dates before the first and after the last stay unchanged.
 
     Args:
-        clock: the sessions of that series, datetime64[D], in order.
+        clock: the sessions of that series, datetime64[D], ascending.
     """
     within = (days >= clock[0]) & (days <= clock[-1])
     return np.where(within, clock[np.minimum(np.searchsorted(clock, days), len(clock) - 1)], days)

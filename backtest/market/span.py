@@ -90,7 +90,7 @@ def session_of(given: date | str, name: str) -> date:
     such as "2024-03-28" or "2024-03-28 00:00:00+00:00".
 
     Raises:
-        UsageError: it is none of them, or a time of day hangs on it.
+        UsageError: it is none of these, or has a time of day other than midnight.
     """
     example = "write the date of a session, such as '2024-03-28'"
     found: Any = given.item() if type(given).__module__ == "numpy" and hasattr(given, "item") else given
@@ -159,7 +159,7 @@ _OPEN = 1900, 2100  # years in which a span starts or ends of which one end was 
 
 
 def bounds_of(span: Span | None) -> str:
-    """Return the ends of a span for a sentence, such as "on or after 2024-01-02", without an end that is left open."""
+    """Return the ends of a span for a sentence, such as "on or after 2024-01-02"; an open end is omitted."""
     if span is None:
         return "at any time"
     since = f"on or after {_moment(span.start)}" if span.start.year > _OPEN[0] else ""

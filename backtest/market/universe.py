@@ -53,8 +53,8 @@ class Universe:
     Index membership: which names belonged in which sessions; see `universe_of`. Iterating it yields all their series.
 
     Attributes:
-        name: of the file, "" for a table.
-        rows: by name and date; a name may belong several times.
+        name: the name of the file, "" for a table.
+        rows: the memberships by name and date; a name may have several.
     """
 
     name: str
@@ -91,7 +91,7 @@ class Universe:
     @classmethod
     def read(cls, document: Mapping[str, Any]) -> Universe:
         """
-        Return the universe from such a document.
+        Return the universe from a `document`.
 
         Raises:
             UsageError: the document is not a universe.
@@ -110,12 +110,12 @@ def universe_of(given: Any) -> Universe | str:
     """
     Return a universe given as one, as a file or as a table; "" for none; its text in a spec unchanged.
 
-    A table has either a row for each stretch: symbol, from, to (both included, empty where it is open), and maybe
-    delisting_return. Or a row for each date, and a column for each symbol that says whether it belongs: from that date
-    on, until the next row; such as a comparison of a panel.
+    A table has a row for each membership: symbol, from, to (both included, empty if open), and optionally
+    delisting_return. Or it has a row for each date, and a column for each symbol that says whether it belongs from that
+    date until the next row, such as the result of a condition on a panel.
 
     Raises:
-        UsageError: it cannot be read, a name belongs twice at once, or a stretch ends before it begins.
+        UsageError: it cannot be read, memberships of a name overlap, or one ends before it begins.
     """
     if given is None or (isinstance(given, str) and not given):
         return ""
@@ -146,7 +146,7 @@ def memberships_in_order(rows: Sequence[Membership]) -> tuple[Membership, ...]:
     Return the memberships of one name in order of time.
 
     Raises:
-        UsageError: it belongs twice at once.
+        UsageError: two of them overlap.
     """
     ordered = sorted(rows, key=lambda one: (one.first or date.min, one.last or date.max))
     for one, two in pairwise(ordered):
@@ -201,7 +201,7 @@ def _columns_of_file(path: Path) -> tuple[list[str], list[tuple[Any, ...]]]:
 
 
 def _without_blank_end(cells: list[str]) -> list[str]:
-    """Return the cells without the blank ones at their end: spreadsheets write columns and rows of separators alone."""
+    """Return the cells without blank ones at the end: spreadsheets write rows and columns of separators only."""
     return cells[: max((place for place, cell in enumerate(cells, 1) if cell), default=0)]
 
 

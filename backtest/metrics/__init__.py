@@ -1,7 +1,7 @@
 """
 Metrics of a run: `METRICS`, and the functions behind its rows, which take arrays of returns, equity or trades.
 
-Each is imported when it is first used, as in `from backtest.metrics import sharpe`.
+Each name is imported on first use, as by `from backtest.metrics import sharpe`.
 """
 
 from importlib import import_module

@@ -91,7 +91,7 @@ class Account:
 
     @cached_property
     def beside(self) -> Account:
-        """This account at the sessions that its benchmark has too, between which returns are compounded."""
+        """This account at its benchmark's sessions, between which returns are compounded."""
         if self.common is None:
             return self
         rate = self.risk_free
@@ -156,7 +156,7 @@ class Accounts:
     """
     The accounts of several runs over the same sessions, beside the same benchmark, a row each: see `Account`.
 
-    What comes by run is a sequence, shape (runs,), or an array of which the first axis is the run. The rest they share.
+    Values per run are a sequence, shape (runs,), or an array whose first axis is the run. The runs share the rest.
     """
 
     days: np.ndarray  # shape (n,)
@@ -180,7 +180,7 @@ class Accounts:
 
     @classmethod
     def of(cls, every: Sequence[Account]) -> Accounts:
-        """Return accounts that share all that they must as the rows of one."""
+        """Return accounts that share the required values as the rows of one."""
         first = every[0]
         equity, returns, held, worth = (
             np.stack([getattr(one, name) for one in every]) for name in ("equity", "returns", "held", "worth")
@@ -220,12 +220,12 @@ class Accounts:
 
     @cached_property
     def mean_worth(self) -> np.ndarray:
-        """The mean money of each at the end of a session, that at the start among them."""
+        """The mean equity of each at the start and at the session ends."""
         return np.asarray(EquityRows.of(self.worth).values.mean(axis=1))
 
     @cached_property
     def intervals(self) -> list[tuple[float, float]]:
-        """Between what the Sharpe ratio of each is at 95 %, of a year."""
+        """The 95 % confidence interval of each annual Sharpe ratio."""
         return sharpe_interval_autocorrelated_by_row(self.excess, self.periods)
 
     @cached_property
@@ -306,7 +306,7 @@ def sample(result: RunRecord) -> Account:
     Return the account of a run at the last bar of each session, beside buy and hold.
 
     Raises:
-        StrategyError: equity is not a number, or fell below zero: who owes money has no return any more.
+        StrategyError: equity is not a number, or fell below zero: negative equity has no return.
     """
     fills, spec, ends = result.fills_table, result.spec, session_ends(result.record)
     days, equity = _session_equity(result, ends)
@@ -337,9 +337,9 @@ def sample(result: RunRecord) -> Account:
 
 def sample_batch(batch: RunBatch) -> tuple[Accounts, list[int], dict[int, str]]:
     """
-    Return the accounts of runs as `sample` would, to the last bit, and their positions; for the others, why not.
+    Return the accounts of runs, equal to those of `sample` to the last bit, and the errors of the other runs.
 
-    The reasons are what `sample` would raise.
+    The errors are those that `sample` would raise.
     """
     spec, record = batch.spec, batch.record
     ends, none = session_ends(record), record.slice(0, 0)
@@ -407,11 +407,11 @@ def rates_of(record: pa.Table) -> np.ndarray | None:
 
 def growth_of_cash(result: RunRecord) -> np.ndarray:
     """
-    Return the value of the initial cash after each bar: equity without what later added cash became.
+    Return the value of the initial cash after each bar: equity without cash added later and its growth.
 
-    Cash that the strategy adds or withdraws is not a return: each flow is invested like the account from the end of
-    its bar on, as in a fund whose shares are bought and redeemed (time-weighted returns). NaN where all money had left
-    the account, and something was gained or lost nevertheless.
+    Cash that the strategy adds or withdraws is not a return: each flow is invested like the account from the end of its
+    bar on, as in a fund whose shares are bought and redeemed (time-weighted returns). NaN if all money had left the
+    account and it still gained or lost something.
     """
     equity, flows = column(result.record, "equity"), flows_of(result.record)
     return equity if flows is None else without_flows(equity, flows, result.spec.cash)
@@ -421,7 +421,8 @@ def nets_of_cash(result: RunRecord, own: Account) -> np.ndarray:
     """
     Return the money of each closed round trip as if the account had only its initial cash, shape (k,).
 
-    That is its net, unless the strategy added cash or took some out: then the share of the account that it was.
+    That is its net result. If the strategy added or withdrew cash, it is scaled by the account's value without these
+    flows over its equity.
     """
     flows = flows_of(result.record)
     if flows is None:
@@ -438,9 +439,9 @@ def without_flows(equity: np.ndarray, flows: np.ndarray, cash: float) -> np.ndar
     Return the value of the initial cash after each bar: see `growth_of_cash`.
 
     Args:
-        equity: after each bar, the flow of the bar in it, shape (n,).
-        flows: shape (n,).
-        cash: money before the first bar.
+        equity: the equity after each bar, including the bar's flow, shape (n,).
+        flows: the flow of each bar, shape (n,).
+        cash: the cash before the first bar.
     """
     grown, since, unit, money = np.empty(len(equity)), 0, cash, cash
     for bar in np.flatnonzero(flows):
@@ -460,8 +461,9 @@ def hold(result: RunRecord) -> np.ndarray:
     """
     Return the money after each bar if the cash had bought the benchmark at its first close, without costs.
 
-    Without a benchmark it is spread evenly over the run's series. A missing price is the one before it; until
-    the first price of a series its share stays cash. Where the run was paid dividends, so is this: they stay cash.
+    Without a benchmark it is spread evenly over the run's series. A missing price repeats the previous one; until the
+    first price of a series its share stays in cash. If the run receives dividends, so does this, and keeps them in
+    cash.
     """
     return computed_once(result, "hold", lambda: _hold(result))
 
@@ -487,7 +489,7 @@ def worth_over_equity(result: RunRecord, rows: np.ndarray | slice) -> tuple[np.n
     """
     Return the values of long and of short (negative) positions over equity, at the closes of some bars.
 
-    A contract is worth its price times its multiplier. Both are 0 where there was no equity.
+    The value of a contract is its price times its multiplier. Both are 0 if there was no equity.
     """
     record, points = result.record, result.spec.points
     if isinstance(rows, slice):
@@ -505,7 +507,7 @@ def worth_over_equity(result: RunRecord, rows: np.ndarray | slice) -> tuple[np.n
 
 
 def _money(table: pa.Table, price: str, rate: str, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
-    """Return prices in the currency of the account: times their rates, where the run kept some."""
+    """Return prices in the account's currency: multiplied by their rates, if the run saved any."""
     prices = column(table, price)[rows]
     return prices * column(table, rate)[rows] if arrays.has_column(table, rate) else prices
 
@@ -520,7 +522,7 @@ def _traded(fills: pa.Table, spec: RunSpec) -> float:
 
 
 def slippage_by_fill(fills: pa.Table, spec: RunSpec) -> np.ndarray:
-    """Return how much worse each fill was than without slippage, in money; 0 for runs without that record."""
+    """Return the cost of slippage of each fill, in money; 0 for runs without that record."""
     if "unslipped" not in fills.column_names:
         return np.zeros(len(fills))
     points = spec.points_by_name
@@ -533,7 +535,7 @@ def costs_until(result: RunRecord, rows: np.ndarray | slice = slice(None)) -> np
     """
     Return all costs up to the end of some bars: commissions, fees, slippage of fills, daily borrow fees.
 
-    Borrow fees of saved runs before they were known by bars count with the fills that closed the positions.
+    For old saved runs, whose borrow fees are not known by bar, they count with the fills that closed the positions.
     """
     record, fills = result.record, result.fills_table
     filled = np.searchsorted(arrays.numbers(fills["time"]), arrays.numbers(record["time"])[rows], side="right")
@@ -545,7 +547,7 @@ def costs_until(result: RunRecord, rows: np.ndarray | slice = slice(None)) -> np
 
 
 def _costs(result: RunRecord) -> float:
-    """Return all costs; a borrow fee of what is still open is in no fill yet."""
+    """Return all costs; the borrow fee of an open position is not in any fill yet."""
     record, fills = result.record, result.fills_table
     paid = float(column(fills, "costs").sum()) + float(slippage_by_fill(fills, result.spec).sum())
     if "borrow" not in record.column_names:
@@ -579,10 +581,10 @@ def _check_equity(result: RunRecord, days: np.ndarray, equity: np.ndarray) -> No
 
 def _benchmark_returns(result: RunRecord, ends: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
     """
-    Return the returns of the benchmark, and the places in equity between which they are; None for every session.
+    Return the returns of the benchmark, and the positions in equity between which they lie; None for every session.
 
-    Of a series that was named only sessions count in which it has a price; it is bought at the first. Its returns are
-    None where a price was not above zero, such as oil's in April 2020.
+    For a named series only sessions with a price count, and it is bought at the first. The returns are None if a price
+    was not above zero, such as oil's in April 2020.
     """
     if "benchmark" not in result.record.column_names:
         return _returns_of_money(np.concatenate([[result.spec.cash], hold(result)[ends]])), None
@@ -607,7 +609,7 @@ def _returns_of_money(money: np.ndarray) -> np.ndarray | None:
 
 
 def _paid_with(result: RunRecord, name: str) -> np.ndarray | None:
-    """Return what one who holds a share of a column of prices is paid with each row; None where nobody is paid."""
+    """Return the dividend per share of a column of prices with each row; None if there are none."""
     paid = BESIDE if name == "benchmark" else name.replace("close", "dividend")
     if not arrays.has_column(result.record, paid):
         return None
@@ -615,7 +617,7 @@ def _paid_with(result: RunRecord, name: str) -> np.ndarray | None:
 
 
 def _since(paid: np.ndarray, first: int) -> np.ndarray:
-    """Return what was paid after a row and up to each."""
+    """Return the sum paid after a row, up to each later row."""
     return np.cumsum(np.where(np.arange(len(paid)) > first, paid, 0.0))
 
 
@@ -632,7 +634,7 @@ def _growth(prices: np.ndarray, paid: np.ndarray | None = None) -> np.ndarray:
 
 
 def _held(result: RunRecord, ends: np.ndarray) -> np.ndarray:
-    """Return the bars of each session in the market, over the mean bars of a session: their mean is the exposure."""
+    """Return the bars with a position in each session over the mean bars per session; the mean is the exposure."""
     if not len(ends):
         return np.array([])
     starts = np.append(0, ends[:-1] + 1)
@@ -641,7 +643,7 @@ def _held(result: RunRecord, ends: np.ndarray) -> np.ndarray:
 
 
 def _in_market(result: RunRecord) -> np.ndarray:
-    """Return of each bar whether a position was open at its close, or was opened and closed within it."""
+    """Return for each bar whether a position was open at its close, or opened and closed within it."""
     record, fills = result.record, result.fills_table
     found = np.zeros(len(record), bool)
     rows = np.searchsorted(arrays.numbers(record["time"]), arrays.numbers(fills["time"]))
@@ -676,7 +678,7 @@ def _leverage(result: RunRecord) -> Leverage | None:
 
 
 def _required(result: RunRecord) -> tuple[float | None, int | None]:
-    """Return the most of the equity that positions required, and the sessions of margin calls; None where unknown."""
+    """Return the largest required fraction of equity, and the number of sessions in margin call; None if unknown."""
     margin, equity = required_margin(result.record), column(result.record, "equity")
     if margin is None:
         return None, None

@@ -1,8 +1,7 @@
 """
 Metrics relative to a benchmark, as pure functions of two arrays of equal length.
 
-Both are simple returns of the same periods, shape (n,): `common_dates` makes them so. What is not defined is
-`Undefined`.
+Both are simple returns of the same periods, shape (n,): see `common_dates`. An undefined result is `Undefined`.
 """
 
 from __future__ import annotations
@@ -49,11 +48,10 @@ def common_places(every: Sequence[np.ndarray], begins: np.datetime64 | None) -> 
 
     Args:
         every: the dates of each, rising.
-        begins: the date from which the first return of all counts; None where it is not known: then the first date
-            that all have is where they begin.
+        begins: the date from which the first return of all counts; if it is unknown (None), the first common date.
 
     Returns:
-        The dates, shape (n,), and of each series the places, shape (n + 1,), the first of which is where all begin.
+        The dates, shape (n,), and for each series the positions, shape (n + 1,); the first one is where all begin.
     """
     common = reduce(np.intersect1d, every)
     ends = [np.searchsorted(days, common) + 1 for days in every]
@@ -75,7 +73,7 @@ def periods_at(periods: float, places: np.ndarray) -> float:
     """
     Return how many steps between positions of equity make a year of `periods` sessions.
 
-    It is a whole number where sessions are left out: 52 for weeks among sessions of which 252 make a year.
+    It is a whole number if sessions are skipped: 52 for weeks among sessions with 252 per year.
     """
     if len(places) < 2:
         return periods
@@ -87,8 +85,8 @@ def both_begin(days: np.ndarray, others: np.ndarray) -> np.datetime64 | None:
     """
     Return the date from which both series of returns count.
 
-    It is the first date of the one that begins later; unless the other has dates between its first two, since then
-    nobody knows how long its first return took.
+    It is the first date of the one that begins later, unless the other has dates between its first two: then the length
+    of its first return is unknown.
     """
     early, late = sorted((days, others), key=lambda one: one[:1].tolist())
     between = len(late) > 1 and ((early > late[0]) & (early < late[1])).any()
@@ -112,7 +110,7 @@ class Beside:
         Return returns, shape (n,) or (runs, n), beside those of a benchmark, shape (n,).
 
         Raises:
-            ValueError: one is below -1, infinite or NaN, or there are not as many of both.
+            ValueError: a return is below -1, infinite or NaN, or the lengths differ.
         """
         return cls(Rows.of(returns), Rows.of(benchmark), risk_free, periods)
 
@@ -186,15 +184,16 @@ def alpha_test(
     """
     Return a test of alpha, with a standard error that allows for autocorrelation and changing volatility.
 
-    The error is that of the intercept of r - f on b - f, from the long-run variance of what each period adds to it.
-    Undefined for fewer than four returns, and where the part that the benchmark does not explain does not vary.
+    The standard error is that of the intercept of r - f on b - f, from the long-run variance of each period's
+    contribution. Undefined for fewer than four returns, or if the part that the benchmark does not explain does not
+    vary.
 
         >>> market, own = np.random.default_rng(1).normal(0, 0.01, (2, 2500))
         >>> alpha_test(0.5 * market + own + 0.001, market).t > 3
         True
 
     Args:
-        benchmark: None to judge against cash: then it is a test of the mean excess return.
+        benchmark: None to compare with cash: then it is a test of the mean excess return.
 
     Source: Jensen (1968), "The Performance of Mutual Funds in the Period 1945-1964"; the appraisal ratio is that of
     Treynor and Black (1973), "How to Use Security Analysis to Improve Portfolio Selection"; see `long_run_variance`.
@@ -307,7 +306,7 @@ def active_premium_by_row(both: Beside) -> list[float]:
 
 def up_capture(returns: np.ndarray, benchmark: np.ndarray) -> float:
     """
-    Return the mean compound return over the periods in which the benchmark rose, over the benchmark's there.
+    Return the mean compound return divided by the benchmark's, over the periods in which the benchmark rose.
 
     Undefined where the benchmark never rose.
     """
@@ -321,7 +320,7 @@ def up_capture_by_row(both: Beside) -> list[float]:
 
 def down_capture(returns: np.ndarray, benchmark: np.ndarray) -> float:
     """
-    Return the mean compound return over the periods in which the benchmark fell, over the benchmark's there.
+    Return the mean compound return divided by the benchmark's, over the periods in which the benchmark fell.
 
     Undefined where the benchmark never fell.
     """
@@ -335,7 +334,7 @@ def down_capture_by_row(both: Beside) -> list[float]:
 
 def active_drawdown(returns: np.ndarray, benchmark: np.ndarray) -> float:
     """
-    Return the deepest fall of the wealth in units of the benchmark's, from 1 at the start: never positive.
+    Return the deepest drawdown of wealth relative to the benchmark's, from 1 at the start: never positive.
 
     Undefined without returns, and where the benchmark lost everything.
     """

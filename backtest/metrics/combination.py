@@ -20,7 +20,7 @@ class CombinedRun:
     A run in a combination.
 
     Attributes:
-        label: what the run is called.
+        label: the display name of the run.
         run: its own name.
         strategy: its strategy's own name.
         series: the short spellings of its series.
@@ -28,7 +28,7 @@ class CombinedRun:
         weight: its account's mean share of the combination's equity, over the session ends.
         gain: the profit of its account, in money.
         costs: the costs of trading its positions at the start and at each rebalancing.
-        risk: its share of the variance of the combination's returns; NaN where that does not vary.
+        risk: its share of the variance of the combination's returns; NaN if these do not vary.
         max_drawdown: of the run alone in these sessions, negative.
         fall: its profit during the combination's deepest drawdown.
     """
@@ -62,11 +62,11 @@ class Combination:
         rebalance: when the account is rebalanced to the weights: "never", "weekly", "monthly", "quarterly" or "yearly".
         costs: the costs of rebalancing: "as-run", or the name of costs.
         rebalanced: how often the account was rebalanced.
-        correlation: of the runs' returns, a row per run; NaN where a run's returns do not vary.
-        depth: of the deepest drawdown at session ends, negative; 0 where there is none.
-        peak: the session before that drawdown, as text; "" where it began with the first, or there is none.
-        trough: the session at its bottom, as text; "" where there is none.
-        all_below: share of the sessions at whose ends every run was below its own peak.
+        correlation: the correlations of the runs' returns, a row per run; NaN if a run's returns do not vary.
+        depth: the depth of the deepest drawdown at session ends, negative; 0 if there is none.
+        peak: the session before that drawdown, as text; "" if it began with the first session, or there is none.
+        trough: the session of its lowest point, as text; "" if there is none.
+        all_below: the fraction of sessions at whose ends every run was below its own peak.
     """
 
     runs: tuple[CombinedRun, ...]
@@ -153,7 +153,7 @@ def combination_of(document: Mapping[str, Any]) -> Combination:
     Return the combination from its document in a manifest.
 
     Raises:
-        BadStore: it is not one.
+        BadStore: it is not such a document.
     """
     try:
         _SHAPE(document, "combination")

@@ -40,7 +40,7 @@ class Drawdown:
     """
     A period below a peak, from the last session at the peak to the recovery, the first session back there.
 
-    `depth` is negative; `sessions` and `days` (of the calendar) count from peak to recovery, or to the end.
+    `depth` is negative; `sessions` and calendar `days` count from the peak to the recovery, or to the end.
     """
 
     peak: date
@@ -56,7 +56,7 @@ def drawdowns(days: np.ndarray, equity: np.ndarray) -> list[Drawdown]:
     Return every drawdown, in order of time.
 
     Args:
-        days: sessions, datetime64[D], shape (n,); the initial cash bears the first one's date.
+        days: sessions, datetime64[D], shape (n,); the initial cash has the date of the first.
         equity: shape (n + 1,).
     """
     rows, dates = EquityRows.of(equity), np.concatenate([days[:1], days])
@@ -205,7 +205,7 @@ def losing_runs(returns: np.ndarray) -> np.ndarray:
     """
     Return the loss of each unbroken run of negative returns, in order of time, negative.
 
-    Compounded at a hundredth of its size, as PerformanceAnalytics does: all but the sum of its returns.
+    Compounded at a hundredth of its size, as in PerformanceAnalytics, which is nearly the sum of its returns.
     """
     return Rows.of(returns).losing_runs[0]
 

@@ -47,10 +47,10 @@ class Listed:
     A saved run in a list.
 
     Attributes:
-        series: the short spelling of each.
-        seen: what it rested on: see `differences.seen_of`.
-        difference: from the other runs of its strategy in the list.
-        error: why it cannot be read; it has none of the rest then.
+        series: the short spelling of each series.
+        seen: digests of its inputs: see `differences.seen_of`.
+        difference: its difference from the other runs of its strategy in the list.
+        error: why it cannot be read; then it has nothing else.
     """
 
     kept: Kept
@@ -87,8 +87,8 @@ def listed(runs: Iterable[Kept], where: Sequence[str] = (), sort: str = "") -> l
 
     Args:
         where: comparisons of a metric, a parameter, or one of run, strategy, series, tag, note and kept with a value,
-            such as "sharpe>1"; only runs that fulfil all of them are returned. A run that cannot be read is left out by
-            its name or time alone, as nothing else is known of it.
+            such as "sharpe>1"; only runs that match all of them are returned. A run that cannot be read is excluded
+            only by conditions on its name or time, since nothing else is known.
         sort: one of the same names: the highest number first, texts in alphabetical order; "-" in front reverses it.
             Runs without a value come last. If it is empty, the order stays.
 
@@ -118,7 +118,7 @@ def run_summary_of(result: Measured) -> RunSummary:
     Return the summary of a run for lists.
 
     Raises:
-        StrategyError: it has no numbers: see `measure`.
+        StrategyError: its metrics cannot be computed: see `measure`.
     """
     stats = result.stats
     words = {name: getattr(stats, name) for name in WORDS}

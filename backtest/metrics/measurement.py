@@ -1,7 +1,7 @@
 """
 `measure` applies `METRICS` to a run's record; `Stats` are the results, and `Measured` has both.
 
-What is not defined is NaN, never 0 or infinite, and `Stats.reasons` says why.
+An undefined metric is NaN, never 0 or infinite, and `Stats.reasons` says why.
 """
 
 from __future__ import annotations
@@ -319,7 +319,7 @@ def measure(
 
     Raises:
         StrategyError: equity is not a number, or fell below zero.
-        UsageError: `result` is not a run, a session has no risk-free return, or a row of your own cannot be measured.
+        UsageError: `result` is not a run, a session has no risk-free return, or one of your own rows fails.
     """
     rows = rows_with(metrics)
     result = check_result(result, "result")
@@ -346,7 +346,7 @@ def measure(
 
 def with_metrics(result: _Measured, metrics: Iterable[Metric]) -> _Measured:
     """
-    Return a run whose metrics include further rows of the user's own.
+    Return a run whose metrics include the user's own rows.
 
     Raises:
         UsageError: as `measure`.
@@ -487,7 +487,7 @@ _A_CENT = 0.01
 
 
 def _borrowed(result: RunRecord) -> float:
-    """Return the most that an account with rules of its own lent; 0 where cash is bound as the margin of futures."""
+    """Return the largest loan of a cash or margin account; 0 if futures margins tie up cash."""
     futures = any(Series.parse(key).instrument.kind in FUTURE_KINDS for key in result.series)
     if "account" not in result.manifest or futures or not len(result.record):
         return 0.0
@@ -552,7 +552,7 @@ _DOUBTS = 3
 
 
 def _conditions(result: RunRecord) -> str:
-    """Return what was asked of the market, and what the strategy took without asking."""
+    """Return the market settings, and how many orders filled in their own bar by the strategy's own setting."""
     early = result.manifest.get("market", {}).get("filled_in_their_own_bar", 0)
     helped = bool(early) and result.spec.brokerage.fills == "next-bar"
     words = [result.spec.conditions, *_of_currencies(result)]
@@ -595,11 +595,11 @@ def measure_returns(
     Args:
         returns: simple, after costs, one per session, with its date as index; or a frame with one such column. An index
             of periods, such as months, stands for their last days.
-        benchmark: returns to compare with; where given, only the dates that both have are measured: returns between
-            two of them are compounded.
+        benchmark: returns to compare with; then only common dates count, and returns between two of them are
+            compounded.
         risk_free: the annual return of cash, or the return of each session with its date as index.
         periods: sessions per year.
-        nan: "refuse", or "drop", which leaves the sessions without a return out of every number.
+        nan: "refuse", or "drop", which omits sessions without a return from all numbers.
 
     Raises:
         UsageError: a return is NaN, infinite or below -1, or a session has no risk-free return.
@@ -623,7 +623,7 @@ def measured(
     Return the results of `measure_returns` for returns of any periods.
 
     Args:
-        lead: years that the first return took, of those whose first session is not the one of the initial cash.
+        lead: the length of the first return in years, if the initial cash is not of the first session.
     """
     days, own = _dated(returns)
     beside = []
@@ -679,10 +679,10 @@ def check_result(given: Any, name: str) -> Measured:
 
 def check_periods(given: Any) -> float:
     """
-    Return the periods per year; 0 stands for those of the calendar.
+    Return the periods per year; 0 means those of the calendar.
 
     Raises:
-        UsageError: it is not a number, or one below 0.
+        UsageError: it is not a number, or is below 0.
     """
     number = _arguments.number(given, "periods", _PERIODS)
     if not 0 <= number < math.inf:
@@ -708,7 +708,7 @@ def dated_rates(risk_free: Any) -> DatedRates | None:
     Return the risk-free returns per session that a caller passed; None for a single annual rate.
 
     Raises:
-        UsageError: the dates do not rise, or a rate is not a number.
+        UsageError: the dates are not ascending, or a rate is not a number.
     """
     if not hasattr(risk_free, "index") or isinstance(risk_free, str | tuple | list):
         return None
@@ -721,7 +721,7 @@ def with_rates(result: _Run, rates: DatedRates) -> _Run:
     Return a run with the risk-free return of each session in its record.
 
     Raises:
-        UsageError: a session has none.
+        UsageError: a session has no risk-free return.
     """
     sessions = arrays.numbers(result.record["session"]).astype("datetime64[D]")
     days, rows = np.unique(sessions, return_inverse=True)
@@ -818,7 +818,7 @@ def _extent(spec: RunSpec, run: Account, currency: str) -> str:
 
 
 def _rules(run: Account, result: RunRecord) -> str:
-    """Return by which rules sessions are counted of the series whose calendar is not known."""
+    """Return the rules by which sessions are counted for series without a known calendar."""
     if not len(run.days):
         return ""
     first, last = run.days[0].item(), run.days[-1].item()

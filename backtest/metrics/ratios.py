@@ -66,9 +66,9 @@ def sortino(returns: np.ndarray, target: float | np.ndarray = 0.0, periods: floa
     """
     Return the annualised Sortino ratio: mean return above a target over the downside deviation from it.
 
-    mean(r - τ) / √mean(min(r - τ, 0)²)·√periods. The target is an annual return, so that τ of a period is (1 +
-    target)^(1 / periods) - 1; or it is τ itself, one of each period. Undefined for fewer than two returns, or if none
-    is below the target.
+    mean(r - τ) / √mean(min(r - τ, 0)²)·√periods. The target is an annual return, with τ = (1 + target)^(1 / periods) -
+    1 per period; or it is τ itself, one for each period. Undefined for fewer than two returns, or if none is below the
+    target.
 
         >>> sortino(np.array([0.02, -0.01, 0.03, -0.02]), target=1.01**12 - 1, periods=12)
         -0.9607...
@@ -85,10 +85,10 @@ def sortino_by_row(excess: Rows, periods: float = SESSIONS) -> list[float]:
 
 def kappa(returns: np.ndarray, order: int = 3, target: float | np.ndarray = 0.0, periods: float = SESSIONS) -> float:
     """
-    Return the mean return above a target over the root of its lower partial moment, of one period.
+    Return the mean return above a target over the root of its lower partial moment, per period.
 
-    mean(r - τ) / mean(max(τ - r, 0)^order)^(1 / order), with τ as of `sortino`: of the order 2 the Sortino ratio of a
-    period, of the order 1 the omega ratio less 1. Undefined for fewer than two returns or none below the target.
+    mean(r - τ) / mean(max(τ - r, 0)^order)^(1 / order), with τ as in `sortino`. Order 2 gives the Sortino ratio per
+    period, order 1 the omega ratio minus 1. Undefined for fewer than two returns, or if none is below the target.
 
         >>> kappa(np.array([0.02, -0.01, 0.03, -0.02]), order=3, target=1.01**12 - 1, periods=12)
         -0.2426...
@@ -111,7 +111,7 @@ def omega(returns: np.ndarray, target: float | np.ndarray = 0.0, periods: float 
     """
     Return the sum of the returns above a target over the sum of the shortfalls below it.
 
-    Σ max(r - τ, 0) / Σ max(τ - r, 0), with τ as of `sortino`. The target is an annual return, or one return per period.
+    Σ max(r - τ, 0) / Σ max(τ - r, 0), with τ as in `sortino`. The target is an annual return, or one return per period.
 
         >>> round(omega(np.array([0.02, -0.01, 0.03, -0.02]), target=1.01**12 - 1, periods=12), 6)
         0.6
@@ -134,7 +134,7 @@ def upside_potential(returns: np.ndarray, target: float = 0.0, periods: float = 
     """
     Return the mean of the returns above a target over the root mean square of the shortfalls below it.
 
-    Each is over the returns on its side; `target` is an annual return. Undefined where no return is below the target.
+    Each is computed over the returns on its side of the target, an annual return. Undefined if no return is below it.
 
     Source: Sortino, van der Meer and Plantinga (1999), "The Dutch Triangle"; as PerformanceAnalytics.
     """

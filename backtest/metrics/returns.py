@@ -1,9 +1,9 @@
 """
 Metrics of returns and equity, as pure functions of arrays.
 
-Returns are simple, after costs, one a period, shape (n,), 0.01 for +1 %; equity is money at the end of each period
-with the initial cash in front, shape (n + 1,). What is not defined is `Undefined`, a NaN that knows why, never 0 or
-infinite; NaN and impossible values are a ValueError.
+Returns are simple, after costs, one per period, shape (n,), 0.01 for +1 %; equity is money at the end of each period,
+preceded by the initial cash, shape (n + 1,). An undefined result is `Undefined`, a NaN with a reason, never 0 or
+infinite; NaN and impossible values in the input raise a ValueError.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Undefined(float):
     reason: str
 
     def __new__(cls, reason: str) -> Undefined:
-        """Return a NaN that bears a reason."""
+        """Return a NaN with a reason."""
         number = super().__new__(cls, "nan")
         number.reason = reason
         return number
@@ -64,8 +64,8 @@ class Rows:
     """
     Returns of several runs over the same periods, one row each, with shared intermediate results.
 
-    A function that ends in `_by_row` takes these and returns a number for each run. The one for a single run is that
-    of one row, and so the same to the last bit: numpy adds up a row as it adds up an array.
+    A function that ends in `_by_row` takes these and returns a number for each run. The function for a single run calls
+    it with one row, and so gives the same number to the last bit: numpy sums a row as it sums an array.
     """
 
     def __init__(self, values: np.ndarray) -> None:
@@ -117,7 +117,7 @@ class Rows:
 
     @cached_property
     def why_no_deviation(self) -> list[str]:
-        """Why a run has no deviation to divide by, "" where it has one."""
+        """Why a run has no deviation by which to divide, "" if it has one."""
         if self.count < 2:
             return ["too few"] * len(self.values)
         spans, least = self.highs - self.lows, np.maximum(1e-12 * abs(self.means), ROUNDING)
@@ -265,7 +265,7 @@ def cagr_calendar(days: np.ndarray, equity: np.ndarray, lead: float = 0.0) -> fl
 
     Args:
         lead: years from the first equity to the first session's end.
-        days: sessions, datetime64[D], shape (n,); the initial cash bears the first one's date.
+        days: sessions, datetime64[D], shape (n,); the initial cash has the date of the first.
         equity: shape (n + 1,).
     """
     return cagr_calendar_by_row(days, EquityRows.of(equity), lead)[0]
@@ -416,13 +416,13 @@ def autocorrelations_by_row(returns: Rows, lags: int) -> np.ndarray:
 
 def long_run_variance(values: np.ndarray) -> float:
     """
-    Return the variance of the mean of values that may depend on those before them, times n; 0 where none varies.
+    Return n times the variance of the mean of values that may be autocorrelated; 0 if they do not vary.
 
-    It is σ² / (1 - Σφ)² of an autoregression: as many lags up to n^(1/3) as Schwarz's criterion takes, and one at the
-    least, so that a weak autocorrelation that no criterion would see is not left out.
+    It is σ² / (1 - Σφ)² of an autoregression, with the number of lags up to n^(1/3) that Schwarz's criterion chooses,
+    but at least one, so that a weak autocorrelation which no criterion detects is not ignored.
 
-    Source: den Haan and Levin (1997), "A Practitioner's Guide to Robust Covariance Matrix Estimation" (VARHAC); one lag
-    at the least as in Andrews and Monahan (1992), from where the bound of 0.97 on Σφ is too.
+    Source: den Haan and Levin (1997), "A Practitioner's Guide to Robust Covariance Matrix Estimation" (VARHAC); at
+    least one lag as in Andrews and Monahan (1992), which also give the bound of 0.97 on Σφ.
     """
     return float(long_run_variances(np.atleast_2d(values))[0])
 
@@ -434,17 +434,17 @@ def long_run_variances(values: np.ndarray) -> np.ndarray:
 
 def long_run_variance_of_sum(values: np.ndarray, squares: np.ndarray) -> float:
     """
-    Return the long-run variance of values + squares, of which each has an autoregression of its own.
+    Return the long-run variance of values + squares, with a separate autoregression for each.
 
-    In the sum of a return and a small share of its square the return hides that calm and rough times last, which adds
-    up over the years all the same. Squares under GARCH(1,1) depend a little on all those before them: so many lags, up
-    to 12·(n / 100)^(1/4) and a quarter of n, as Akaike's criterion takes, corrected for short samples. What of the two
-    remains unexplained by what was before may be correlated.
+    In the sum of a return and a small fraction of its square, the return hides the persistence of volatility, which
+    still accumulates over years. Under GARCH(1,1) squares depend a little on all earlier ones: so their number of lags,
+    up to 12·(n / 100)^(1/4) and a quarter of n, is the one that Akaike's criterion chooses, corrected for short
+    samples. The residuals of the two may be correlated.
 
-    Source: den Haan and Levin (1997), as `long_run_variance`, where each series of a vector has lags of its own, by
-    either criterion; the bound is that of Schwert (1989), "Tests for Unit Roots: A Monte Carlo Investigation", for
-    moving averages, the correction that of Hurvich and Tsai (1989), "Regression and Time Series Model Selection in
-    Small Samples". Shibata (1980): Akaike's criterion errs least where there are infinitely many lags.
+    Source: den Haan and Levin (1997), as `long_run_variance`, where each series of a vector has its own lags, by either
+    criterion; the bound is that of Schwert (1989), "Tests for Unit Roots: A Monte Carlo Investigation", for moving
+    averages, the correction that of Hurvich and Tsai (1989), "Regression and Time Series Model Selection in Small
+    Samples". Shibata (1980): Akaike's criterion has the smallest error if there are infinitely many lags.
     """
     return float(long_run_variances_of_sums(np.atleast_2d(values), np.atleast_2d(squares))[0])
 
@@ -495,7 +495,7 @@ class _Autoregressions(NamedTuple):
         return cls(away, coefficients, found)
 
     def rest(self, row: int, first: int) -> np.ndarray:
-        """Return what is left of a row by those before it, from the place `first` on, shape (n - first,)."""
+        """Return the residuals of a row's autoregression, from the position `first` on, shape (n - first,)."""
         away = self.away[row]
         left = away[first:].copy()
         for lag, coefficient in enumerate(self.coefficients[row].tolist(), start=1):
@@ -523,12 +523,12 @@ def excess_returns(returns: np.ndarray, rate: float | np.ndarray, periods: float
 
 
 def rate_a_period(rate: float, periods: float) -> float:
-    """Return the rate a period that compounds to a rate a year."""
+    """Return the rate per period that compounds to an annual rate."""
     return math.expm1(math.log1p(rate) / periods)
 
 
 def cagr_of(returns: np.ndarray, periods: float = SESSIONS) -> float:
-    """Return the steady growth a year of returns; undefined without any, or where one is below -1."""
+    """Return the steady annual growth of returns; undefined without returns, or if one is below -1."""
     return cagr_of_by_row(Rows(np.atleast_2d(returns)), periods)[0]
 
 
@@ -542,7 +542,7 @@ def cagr_of_by_row(returns: Rows, periods: float = SESSIONS) -> list[float]:
 
 
 def why_no_deviation(values: np.ndarray) -> str:
-    """Return why values have no deviation to divide by, "" where they have one."""
+    """Return why values have no deviation by which to divide, "" if they have one."""
     return Rows(np.atleast_2d(values)).why_no_deviation[0]
 
 
@@ -551,7 +551,7 @@ def checked_equity(equity: np.ndarray | Sequence[float]) -> np.ndarray:
     Return equity as an array of float64.
 
     Raises:
-        ValueError: it does not begin above 0, or is negative, infinite or NaN somewhere.
+        ValueError: it does not begin above 0, or a value is negative, infinite or NaN.
     """
     equity = np.asarray(equity, dtype=float)
     if not len(equity) or not equity[0] > 0:
@@ -567,7 +567,7 @@ def checked_returns(returns: np.ndarray | Sequence[float]) -> np.ndarray:
     Return returns as an array of float64.
 
     Raises:
-        ValueError: one is below -1, infinite or NaN; `drop_nan` takes the NaN out.
+        ValueError: a return is below -1, infinite or NaN; `drop_nan` removes NaN.
     """
     returns = np.asarray(returns, dtype=float)
     if returns.size and not (returns.min() >= -1 and returns.max() < math.inf):  # false for a NaN

@@ -1,8 +1,8 @@
 """
 How far to trust a Sharpe ratio, as pure functions of a few numbers or of arrays.
 
-A Sharpe ratio here is one of a single period, not annualised, unless it is said to be: divide by √periods. Kurtosis
-is the excess, 0 for the normal distribution. What is not defined is `Undefined`.
+A Sharpe ratio here is per period, not annualised, unless stated otherwise: divide an annual one by √periods. Kurtosis
+is excess kurtosis, 0 for the normal distribution. An undefined result is `Undefined`.
 """
 
 from __future__ import annotations
@@ -122,9 +122,9 @@ def _errors_by_row(excess: Rows) -> list[float]:
 
 def sharpe_influence(excess: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
-    Return how far each excess return moves the Sharpe ratio S of one period, in two parts.
+    Return the influence of each excess return on the Sharpe ratio S of one period, in two parts.
 
-    By the mean z, and by the deviation -S·(z² - 1) / 2, with z the standardised return.
+    Through the mean it is z, and through the deviation -S·(z² - 1) / 2, with z the standardised return.
     """
     scores, squares = sharpe_influence_by_row(Rows(np.atleast_2d(excess)))
     return scores[0], squares[0]
@@ -163,13 +163,13 @@ def sharpe_interval_autocorrelated_by_row(
 
 
 def critical(confidence: float) -> float:
-    """Return how many standard errors an interval reaches to either side, 1.96 for 95 %."""
+    """Return the half-width of an interval in standard errors, 1.96 for 95 %."""
     return _NORMAL.inv_cdf((1 + _checked(confidence)) / 2)
 
 
 def sharpe_scale(correlations: np.ndarray, periods: int) -> float:
     """
-    Return η(q), by which the Sharpe ratio of one period is multiplied for that of q; √q without autocorrelation.
+    Return η(q), the factor from the Sharpe ratio of one period to that of q; √q without autocorrelation.
 
     q / √(q + 2·Σ(q - k)·ρ_k) over the lags k = 1, 2, ...
 
@@ -221,7 +221,7 @@ def sharpe_interval(
     confidence: float = CONFIDENCE,
 ) -> tuple[float, float]:
     """
-    Return the confidence interval of the Sharpe ratio of so many periods, by `sharpe_error`.
+    Return the confidence interval of the Sharpe ratio over a number of periods, by `sharpe_error`.
 
     It assumes independent returns; for autocorrelated ones see `sharpe_interval_autocorrelated`. Undefined for fewer
     than two returns, if all are equal, or for moments that no sample can have.
@@ -241,7 +241,8 @@ def probabilistic_sharpe(
     """
     Return the probability (PSR) that the true Sharpe ratio is above a threshold.
 
-    Φ((S - threshold) / error), with `sharpe_error`. Divide annual ratios by √periods, both of them: by √12 for months.
+    Φ((S - threshold) / error), with `sharpe_error`. Divide annual ratios, and an annual threshold, by √periods: by √12
+    for months.
 
         >>> probabilistic_sharpe(2 / math.sqrt(12), 59, skew=-0.72, kurtosis=5.78 - 3, threshold=1 / math.sqrt(12))
         0.9486...
@@ -258,8 +259,8 @@ def sharpe_difference_error(first: float, second: float, correlation: float, cou
     """
     Return the standard error of the difference of two Sharpe ratios from the same `count` periods.
 
-    It assumes that returns are normal, and independent from period to period. Undefined for fewer than two periods, and
-    for returns that are a multiple of each other, whose ratios are always equal.
+    It assumes normal returns, independent from period to period. Undefined for fewer than two periods, and if one run's
+    returns are a multiple of the other's, since their ratios are then always equal.
 
     Source: Jobson and Korkie (1981), "Performance Hypothesis Testing with the Sharpe and Treynor Measures", as
     corrected by Memmel (2003), "Performance Hypothesis Testing with the Sharpe Ratio".
@@ -282,13 +283,13 @@ def minimum_track_record(
     """
     Return how many returns it takes (MinTRL) to establish at a confidence that a Sharpe ratio is above a threshold.
 
-    1 + (1 - skew·S + (kurtosis + 2) / 4·S²)·(z / (S - threshold))², with z the normal quantile of the confidence. In
-    years it is that divided by the periods per year.
+    1 + (1 - skew·S + (kurtosis + 2) / 4·S²)·(z / (S - threshold))², with z the normal quantile of the confidence.
+    Divide it by the periods per year to get years.
 
         >>> minimum_track_record(0.7079, skew=-0.225, kurtosis=2.957 - 3) / 12
         0.715...
 
-    Undefined where the ratio is not above the threshold (no length would do), or is undefined itself.
+    Undefined if the ratio is not above the threshold (no length suffices), or is undefined itself.
 
     Source: Bailey and López de Prado (2012), "The Sharpe Ratio Efficient Frontier".
     """
@@ -302,8 +303,8 @@ def expected_maximum(trials: int) -> float:
     """
     Return the expected maximum of that many standard normal draws; 0 for one.
 
-    (1 - γ)·z(1 - 1 / N) + γ·z(1 - 1 / (N·e)), with γ = 0.5772... and z the normal quantile. Times the deviation of the
-    Sharpe ratios of N trials, it is what the best of them reaches without skill.
+    (1 - γ)·z(1 - 1 / N) + γ·z(1 - 1 / (N·e)), with γ = 0.5772... and z the normal quantile. Multiplied by the deviation
+    of the Sharpe ratios of N trials, it is the ratio that the best of them is expected to reach without skill.
 
         >>> expected_maximum(100)
         2.5306...
@@ -325,7 +326,7 @@ def minimum_backtest_years(trials: int, ratio: float) -> float:
     """
     Return the years of data (MinBTL) below which the best of N trials without skill is expected to reach a ratio.
 
-    (expected_maximum(N) / ratio)²: a shorter backtest says nothing about the best of so many.
+    (expected_maximum(N) / ratio)²: a shorter backtest is no evidence about the best of N trials.
 
         >>> minimum_backtest_years(45, 1.0)
         4.99...
@@ -349,12 +350,12 @@ def deflated_sharpe(
         0.9003...
 
     Args:
-        ratio: Sharpe ratio of the best trial, of one period.
+        ratio: Sharpe ratio of the best trial, per period.
         count: number of its returns.
         skew: skew of its returns.
         kurtosis: excess kurtosis of its returns.
         trials: the number of all trials.
-        trials_deviation: sample standard deviation (n - 1) of their Sharpe ratios, of one period too.
+        trials_deviation: sample standard deviation (n - 1) of their Sharpe ratios, also per period.
 
     Source: Bailey and López de Prado (2014), "The Deflated Sharpe Ratio".
     """
@@ -366,17 +367,17 @@ def overfitting(returns: np.ndarray, blocks: int = BLOCKS) -> float:
     """
     Return the probability of backtest overfitting (PBO) by combinatorially symmetric cross-validation.
 
-    It is the share of all ways to choose half the blocks in which the trial with the best Sharpe ratio there is not
-    above the median of the trials in the other half. Undefined where a trial does not vary in some half.
+    It is the fraction of all ways to choose half of the blocks, for which the trial with the best Sharpe ratio in that
+    half is not above the median of the trials in the other half. Undefined if a trial does not vary in some half.
 
         >>> noise = np.random.default_rng(1).normal(0, 0.01, 400)
         >>> overfitting(np.column_stack([noise, noise + 0.01]), blocks=8)  # the second is the better one everywhere
         0.0
 
     Args:
-        returns: of every trial, a column per trial, shape (n, trials), in order of time; what is over at the end, when
-            divided into equal blocks, is left out.
-        blocks: an even number.
+        returns: the returns of all trials, a column per trial, shape (n, trials), in order of time; the remainder after
+            division into equal blocks is omitted.
+        blocks: the number of blocks, even.
 
     Source: Bailey, Borwein, López de Prado and Zhu (2017), "The Probability of Backtest Overfitting".
     """
@@ -390,7 +391,7 @@ def overfitting(returns: np.ndarray, blocks: int = BLOCKS) -> float:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Blocks:
-    """What `overfitting` takes of the returns of a trial, in equal blocks: some hundred bytes of however many."""
+    """The statistics of a trial's returns, in equal blocks, that `overfitting` needs: a few hundred bytes."""
 
     count: int  # of returns, with those that are over at the end
     moves: bool  # whether they are not all the same
@@ -459,13 +460,13 @@ def _others(halves: np.ndarray, blocks: int) -> np.ndarray:
 
 
 def _stands_still(trial: Blocks) -> bool:
-    """Return whether a trial has the same return all through some half."""
+    """Return whether all returns of a trial are equal throughout some half."""
     values, counts = np.unique(trial.highs[trial.highs <= trial.lows], return_counts=True)
     return bool(len(values) and counts.max() >= len(trial.highs) // 2)
 
 
 class _Halves(NamedTuple):
-    """Blocks of each trial, and which of them each half has: halves that begin alike stand together."""
+    """The blocks of each trial, and those in each half; halves with the same first blocks are adjacent."""
 
     chosen: np.ndarray  # shape (halves, blocks / 2)
     begins: np.ndarray  # whether the first blocks of a half, one, two, ..., are not those of the half before; as chosen

@@ -1,7 +1,7 @@
 """
 `METRICS`: one row per metric of a run, with its definition.
 
-The functions behind the rows are in the other files of the room.
+The functions behind the rows are in the other files of this folder.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def turnover(traded: float, equity: np.ndarray, periods: float = SESSIONS) -> fl
     """
     Return the annual turnover: half the traded value over mean equity.
 
-    `traded` is the money of all fills, so that a purchase and its sale are one turn. Undefined without sessions.
+    `traded` is the value of all fills, so that a purchase and its sale are one turnover. Undefined without sessions.
     """
     return _share_a_year(traded / 2, equity, periods)
 
@@ -153,7 +153,7 @@ class Metric:
 
 @dataclass(frozen=True, slots=True)
 class _ByRow:
-    """The function of a row of ours: the number of one run is that of one row of several, to the last bit."""
+    """The function of a built-in row: the number of one run equals that of a row of several, to the last bit."""
 
     numbers: Callable[[Accounts], Sequence[float]]
 
@@ -611,34 +611,34 @@ def _shares_a_year(runs: Accounts, money: Sequence[float]) -> list[float]:
 
 
 def _beside(runs: Accounts, numbers: Callable[[Beside], list[float]]) -> list[float]:
-    """Return numbers about both at the sessions that both have, undefined where a price was not above zero."""
+    """Return metrics relative to the benchmark at common sessions, undefined if a price was not above zero."""
     return [Undefined("no benchmark") for _ in runs.trades] if runs.beside is None else numbers(runs.beside)
 
 
 def _dividends(runs: Accounts) -> list[float]:
-    """Return what each run got in dividends; undefined where they were excluded."""
+    """Return the dividends that each run received; undefined if they were excluded."""
     return [Undefined("left out") if one is None else one for one in runs.dividends]
 
 
 def _lengths(drawdowns: Iterable[Drawdown | None], unit: str) -> list[float]:
-    """Return how long drawdowns were, 0 for none."""
+    """Return the lengths of drawdowns, 0 for none."""
     return [getattr(one, unit) if one else 0 for one in drawdowns]
 
 
 def _longest(runs: Accounts, unit: str) -> list[float]:
-    """Return how long the drawdown was that took longest, 0 without any; undefined without sessions."""
+    """Return the length of the longest drawdown, 0 without any; undefined without sessions."""
     if not len(runs.days):
         return [Undefined("too few") for _ in runs.trades]
     return list(map(float, _lengths(runs.longest, unit)))
 
 
 def _leverage(runs: Accounts, what: str) -> list[float]:
-    """Return what the leverage was, by the name of the field; undefined without bars."""
+    """Return a value of the leverage, by the name of the field; undefined without bars."""
     return [float(getattr(one, what)) if one else Undefined("too few") for one in runs.leverage]
 
 
 def _margin(runs: Accounts, what: str) -> list[float]:
-    """Return what positions required, by the name of the field; undefined where the account is not a margin account."""
+    """Return a value of the margin requirements, by the name of the field; undefined without a margin account."""
     known = [getattr(one, what, None) for one in runs.leverage]
     return [
         Undefined("no margin account") if one is None else float(one) if one < math.inf else Undefined("ruined")
@@ -647,7 +647,7 @@ def _margin(runs: Accounts, what: str) -> list[float]:
 
 
 def _of_a_year(runs: Accounts, numbers: list[float]) -> list[float]:
-    """Return numbers a year, each undefined for a run of under a year."""
+    """Return annual numbers, each undefined for a run of under a year."""
     if not runs.under_a_year:
         return numbers
     return [Undefined("under a year") if number == number else number for number in numbers]
@@ -655,13 +655,13 @@ def _of_a_year(runs: Accounts, numbers: list[float]) -> list[float]:
 
 def measure_all(runs: Accounts, names: Iterable[str] = ()) -> dict[str, np.ndarray]:
     """
-    Return metrics of several runs, shape (runs,), the same to the last bit as of each by itself.
+    Return metrics of several runs, shape (runs,), equal to those of each run alone to the last bit.
 
     Args:
-        names: of METRICS; all of them if none is given.
+        names: names in METRICS; all if none is given.
 
     Raises:
-        ValueError: a return or an equity is not a number, or cannot be.
+        ValueError: a return or an equity is not a number, or is impossible.
     """
     asked = tuple(names) or tuple(METRICS)
     rows = {name: METRICS[name] for name in asked if isinstance(METRICS[name].function, _ByRow)}
@@ -681,7 +681,7 @@ _AT_ONCE = 128  # runs whose sessions a processor's cache can hold
 
 
 def metric_named(name: object, rows: Mapping[str, Metric] = METRICS) -> str | None:
-    """Return the name of the metric that is called so, in METRICS or other rows, or by its label ("Sharpe ratio")."""
+    """Return the name of a metric in METRICS or other rows, given its name or its label ("Sharpe ratio")."""
     if not isinstance(name, str):
         return None
     if name in rows:
@@ -691,10 +691,10 @@ def metric_named(name: object, rows: Mapping[str, Metric] = METRICS) -> str | No
 
 def rows_with(metrics: Iterable[Metric]) -> dict[str, Metric]:
     """
-    Return METRICS and further rows by their names.
+    Return METRICS and further rows, by name.
 
     Raises:
-        UsageError: one is not a row, or has a name, a label, a format or a group that cannot be.
+        UsageError: one is not a row, or has an invalid name, label, format or group.
     """
     rows = dict(METRICS)
     for metric in _arguments.several(metrics, "metrics", _ROW):
@@ -705,10 +705,10 @@ def rows_with(metrics: Iterable[Metric]) -> dict[str, Metric]:
 
 def metric_value(metric: Metric, run: Account) -> float:
     """
-    Return what a metric is of a run; an `Undefined` where it is not defined.
+    Return the value of a metric for a run; an `Undefined` if it is not defined.
 
     Raises:
-        UsageError: the function of a row of the user's failed, or returned no number.
+        UsageError: the function of a user's row failed, or did not return a number.
     """
     if METRICS.get(metric.name) is metric:
         return metric.function(run)

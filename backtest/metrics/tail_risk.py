@@ -47,7 +47,7 @@ def quantile(values: np.ndarray, share: float) -> float:
     """
     Return the quantile of a share of the values, linear between observations (type 7).
 
-    Equal to `np.quantile`, the first call of which imports numpy's masked arrays: as long as all other metrics take.
+    Equal to `np.quantile`, whose first call imports numpy's masked arrays, which takes as long as all other metrics.
     """
     return Rows(np.atleast_2d(values)).quantiles(share)[0][0]
 

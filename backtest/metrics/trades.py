@@ -1,8 +1,8 @@
 """
 Metrics of round trips: excursions, results, and positions that are still open.
 
-Net is money of each closed round trip after the costs of both fills, shape (k,), in order of exits; what is not
-defined is `Undefined`.
+Net is the money of each closed round trip after the costs of both fills, shape (k,), in order of exits. An undefined
+result is `Undefined`.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ def trades_of(
     """
     Return the round trips of a run.
 
-    `series` names the columns of the record in order; the excursions are by the lowest and the highest price of each
-    round trip, or where these are not known by the closes that the record keeps.
+    `series` names the columns of the record in order. Excursions use the lowest and highest price of each round trip
+    or, if these are unknown, the closes in the record.
     """
     if extremes is not None:
         prices = (*(_numbers(extremes, name) for name in EXTREMES), *(_numbers(trades_table, one) for one in _ENTERED))
@@ -76,15 +76,16 @@ def excursions(
     """
     Return the maximum adverse and the maximum favourable excursion of each round trip, fractions of its entry price.
 
-    They are the worst and the best that an owner at the entry price saw before costs: adverse is never positive,
-    favourable never negative. Seen are the bars from that of the entry to the last before that of the exit, and the
-    price of the exit; a fill at the open sees all of its bar.
+    They are the worst and best results before costs of an owner at the entry price: adverse is never positive,
+    favourable never negative. They cover the bars from that of the entry to the one before the exit's, and the exit
+    price; an entry at the open includes all of its bar.
 
     Args:
         trades_table: see `round_trips`.
         record: see `RunRecord`.
-        series: what the columns of the record are, in order.
-        lows: for each series a price for each row of the record, NaN where there is none; closes may stand for both.
+        series: the series of the record's columns, in order.
+        lows: for each series a price for each row of the record, NaN if there is none; closes may replace lows and
+            highs.
         highs: the same.
     """
     adverse, favourable = np.full(len(trades_table), np.nan), np.full(len(trades_table), np.nan)
@@ -111,11 +112,11 @@ def open_trades(
     fills: pa.Table, record: pa.Table, series: Sequence[str], points: Sequence[float] | None = None
 ) -> pa.Table:
     """
-    Return what is still open at the end, a row for each fill that is not used up, first in first out.
+    Return the open positions at the end, a row for each fill with an open remainder, first in first out.
 
     Columns: series, entry (time), size (signed), entry_price, last_price (the last close), gross (money so far, before
-    costs), costs (of what is open of the entry), bars (held so far). `points` are what a point of each series is
-    worth, 1 if not given.
+    costs), costs (those of the entry, for the open part), bars (held so far). `points` gives the value of one point of
+    each series, 1 if not given.
     """
     import pyarrow as pa
 
@@ -148,21 +149,21 @@ def open_trades(
 
 
 def open_entries(fills: pa.Table, series: Sequence[str]) -> int:
-    """Return how many fills are not used up at the end: the rows of `open_trades`."""
+    """Return how many fills have an open remainder at the end: the rows of `open_trades`."""
     size = _numbers(fills, "size")
     return sum(entries_left(size[own]) for own in rows_by_place(fills, series).values())
 
 
 def entries_left(size: np.ndarray) -> int:
-    """Return how many fills of a series are not used up at the end."""
+    """Return how many fills of a series have an open remainder at the end."""
     return int(np.count_nonzero(_left_open(size)))
 
 
 def closed_positions(fills: pa.Table) -> int:
     """
-    Return how many positions were closed, whatever fills each had; one that is still open counts if some of it was.
+    Return how many positions were closed, however many fills they had; an open one counts if a part was closed.
 
-    A position goes from none until it is none again, or turns.
+    A position lasts until it is flat again, or reverses.
     """
     size = _numbers(fills, "size")
     return sum(_times_closed(size[own]) for own in arrays.rows_by_text(fills["series"].to_pylist()).values())
@@ -180,8 +181,8 @@ class Lists:
     """
     Numbers of the round trips of several runs, as many as each has.
 
-    A function that ends in `_by_run` takes these and returns a number for each run. The one for a single run is that
-    of a list alone, and so the same to the last bit: numpy adds up a row as it adds up an array.
+    A function that ends in `_by_run` takes these and returns a number for each run. The function for a single run calls
+    it with one list, and so gives the same number to the last bit: numpy sums a row as it sums an array.
     """
 
     def __init__(self, every: Sequence[np.ndarray]) -> None:
@@ -206,7 +207,7 @@ class Lists:
         return Lists([own[own < 0] for own in self.every])
 
     def numbers(self, function: Callable[[np.ndarray], Iterable[float]], empty: float | None = None) -> list[float]:
-        """Return what a function gives of rows; where a run has none it is not defined, unless `empty` is given."""
+        """Return a function's results for rows; for a run without any it is undefined, unless `empty` is given."""
         found = [Undefined("no trades") if empty is None else empty] * len(self.every)
         for places, rows in self.alike:
             for place, number in zip(places, function(rows), strict=True):
@@ -358,7 +359,7 @@ def _times_closed(size: np.ndarray) -> int:
 
 
 def _left_open(size: np.ndarray) -> np.ndarray:
-    """Return what is open of each fill: of the latest in the direction of what is held, as far back as it takes."""
+    """Return the open remainder of each fill: of the latest in the position's direction, as far back as needed."""
     held = math.fsum(size)
     entered = np.where(size * held > 0, abs(size), 0)
     made_up = np.cumsum(entered[::-1])[::-1] - entered  # by the fills after it
