@@ -53,7 +53,7 @@ class UsageError(BacktestError):
     """Invalid command line or arguments."""
 
     exit_code = 2
-    brief = "cannot be asked for"
+    brief = "invalid request"
 
 
 class DataError(BacktestError):
@@ -108,7 +108,7 @@ class NoConnection(SourceError):
     """Nothing is listening at the address, or the handshake failed."""
 
     scope = "all"
-    brief = "gateway out of reach"
+    brief = "gateway unreachable"
 
 
 class LinkLost(SourceError):

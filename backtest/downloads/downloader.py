@@ -388,7 +388,7 @@ def _fill(job: _Job, stop: threading.Event) -> Result:
     filling = job.filling
     try:
         if stop.is_set():
-            raise Stopped("stopped before this series began; run this again to resume")
+            raise Stopped("stopped before the download of this series; run this again to resume")
         filling = filling or job.begin()
         filling.fill()
         if job.filling is None and (wider := job.begin()).span.start < filling.span.start:

@@ -44,7 +44,7 @@ def files_meant(words: Sequence[str]) -> list[Path]:
         elif not path.exists() and _is_pattern(word):
             fitting = sorted(_fitting(word))
             if not fitting:
-                raise UsageError(f"no file fits {word!r}; name files, or a folder")
+                raise UsageError(f"no file matches {word!r}; name files, or a folder")
             found += fitting
         else:
             found.append(path)
@@ -139,7 +139,8 @@ def _symbol_named(path: Path) -> str:
     fits = _SYMBOL.fullmatch(words[0]) is not None
     if not fits or (len(words) > 1 and words[1].lower() not in _MARKETS):
         raise UsageError(
-            f"the name of {path} is that of no series, such as AAPL.csv or AAPL_1day.csv; name the series behind it: "
+            f"the name of {path} does not give a series, as AAPL.csv or AAPL_1day.csv do; name the series after the "
+            "file: "
             f"backtest import {path} AAPL/1day"
         )
     return words[0].upper()

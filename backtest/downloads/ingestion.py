@@ -55,14 +55,14 @@ LEAVABLE = ("bad", "outside")
 FRAME = "FRAME"  # what the instrument is called whose bars are a frame without a name
 _LISTED = 5  # gaps of a note
 _NAMED = 50  # bars that were left out
-_FRAMES = "write a frame of pandas or polars, a table of Arrow, or a dict of such by their series"
+_FRAMES = "write a pandas or polars data frame, a pyarrow table, or a dict of them keyed by series"
 # What options of the command line are called in Python.
 _WORDS = (
     (r"--tz ZONE, such as --tz (\S+), or --tz exchange", r'tz="\1", or tz="exchange"'),
     (r" \(in --source, write csv:FOLDER\?tz=ZONE\)", ""),
     (r"--day-first or --month-first", "day_first=True or day_first=False"),
     (r"--(adjusted|accept-split|accept-revision)\b", lambda found: f"{found[1].replace('-', '_')}=True"),
-    (r"--all-hours, or the series", "write the series"),
+    (r"--all-hours, or name the series", "name the series"),
     (r"run this again with ", "write "),
     (r"--columns ([\w-]+(?:,[\w-]+)+)", lambda found: f"columns={found[1].split(',')}"),
     (
@@ -166,7 +166,7 @@ def ingest(
             plan_intake(table, one, target, own, leave_out=left, accept_revision=revises, accept_split=splits)
             for table, one, own in _asked(frame, series, options, every_extra=extra is None)
         ]
-        worth = _arguments.number(multiplier, "multiplier", "write such as 50, or leave it out")
+        worth = _arguments.number(multiplier, "multiplier", "write a number such as 50, or leave it out")
         contracts = [contract_told(one.series, target, worth) for one in intakes]
         reports = tuple(_stored(target, *pair, revises) for pair in zip(intakes, contracts, strict=True))
     return DownloadReport(reports, len(reports), 0, time.monotonic() - started)
@@ -285,7 +285,9 @@ def contract_told(series: Series, store: Store, multiplier: float) -> ContractDe
         )
     spelled = series.instrument.qualifier("multiplier")
     if spelled and not math.isclose(float(spelled), multiplier):
-        raise UsageError(f"{series.short} names the multiplier {spelled}, and --multiplier {multiplier:g}; name one")
+        raise UsageError(
+            f"{series.short} names the multiplier {spelled}, but --multiplier names {multiplier:g}; give one"
+        )
     known = store.manifest_or_empty(series).contract
     if known and known.con_id and known.multiplier and not math.isclose(float(known.multiplier), multiplier):
         raise UsageError(
@@ -316,7 +318,7 @@ def _asked(
             yield table, wanted, _with_extra(table, wanted, options, every_extra)
         return
     if series is None:
-        _arguments.refuse("series", series, f'write such as "AAPL/1day", or as frame a dict; {_FRAMES}')
+        _arguments.refuse("series", series, f'write, for example, "AAPL/1day", or pass a dict as frame; {_FRAMES}')
     table = read_table(frame)
     if isinstance(series, str) and series.startswith(EVERY):
         pairs = series_in(table, Path(FRAME), series, options)
@@ -352,7 +354,7 @@ def _symbol_alone(table: Table) -> str:
     symbols = symbols_in(table, FileOptions())
     if len(symbols) > 1:
         raise UsageError(
-            f"the frame has bars of {', '.join(symbols)}; write a dict of those to run on, by their series: "
+            f"the frame has bars of {', '.join(symbols)}; pass a dict of frames keyed by series: "
             f'{{"{symbols[0]}/1day": frame, "{symbols[1]}/1day": frame}}'
         )
     return symbols[0] if symbols else ""
@@ -393,7 +395,9 @@ def _without_unfinished(read: ReadBars, series: Series, store: Store) -> ReadBar
     if not late.any():
         return read
     named = tuple(read.where(int(row)) for row in np.flatnonzero(late))
-    return read.without(late, Note(f"{len(named):,} unfinished {series.size.period}s left out", named))
+    return read.without(
+        late, Note(f"left out {len(named):,} unfinished {series.size.period}{'s' * (len(named) > 1)}", named)
+    )
 
 
 def _without_faults(read: ReadBars, what: str, series: Series, hours: Hours, leave_out: set[str]) -> ReadBars:
@@ -410,7 +414,7 @@ def _without_faults(read: ReadBars, what: str, series: Series, hours: Hours, lea
     mask = np.zeros(len(read.bars), bool)
     mask[[fault.row for fault in left]] = True
     named = tuple(f"{read.where(fault.row)} {fault.text}" for fault in left)
-    return read.without(mask, Note(f"{len(left):,} of {len(read.bars):,} bars left out", named, _NAMED))
+    return read.without(mask, Note(f"left out {len(left):,} of {len(read.bars):,} bars", named, _NAMED))
 
 
 def _refusal(wrong: Sequence[ImpossibleBar], read: ReadBars, what: str, series: Series, hours: Hours) -> BadBars:
@@ -427,7 +431,10 @@ def _refusal(wrong: Sequence[ImpossibleBar], read: ReadBars, what: str, series: 
             and not series.size.daily
             and not any(f.outside for f in impossible_bars(read.bars, whole, hours))
         ):
-            cure = f"to store all hours: --all-hours, or the series {whole.short}; only these: --leave-out outside"
+            cure = (
+                f"to store all hours: --all-hours, or name the series {whole.short}; to skip these bars: --leave-out "
+                "outside"
+            )
     return BadBars(f"{what}, {read.where(first.row)} ({stamp}): {first.text}{others}; {cure}")
 
 
@@ -485,7 +492,7 @@ def _gaps(bars: pa.Table, series: Series, hours: Hours) -> list[str]:
     if not spans:
         return []
     shown = ", ".join(_days(span) for span in spans[:_LISTED])
-    more = f" and {len(spans) - _LISTED:,} more times" if len(spans) > _LISTED else ""
+    more = f" and {len(spans) - _LISTED:,} more spans" if len(spans) > _LISTED else ""
     return [f"sessions without a bar: {shown}{more}"]
 
 

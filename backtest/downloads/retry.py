@@ -91,7 +91,7 @@ def ask(
             paced = isinstance(error, PacingViolation)
             stop.wait((persistence.pacing_pause if paced else persistence.pause) * 2 ** (failures - 1))
             if failures == 2 and may_halve and not paced and (halves := source.halve(series, window)) != [window]:
-                _log.info("a window is halved", extra={**_of(series, window), "reason": str(error)})
+                _log.info("splitting a window in two", extra={**_of(series, window), "reason": str(error)})
                 return halves
         else:
             why = _why_not_true(bars, series, hours(bars))

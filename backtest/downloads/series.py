@@ -213,7 +213,8 @@ class Filling:
         self._wanted = self._source.finished(self._series, span, self._now)
         if self._wanted is None:
             raise UsageError(
-                f"{self._series.short} has no finished bar in {span}; at the source it is {self._now:%Y-%m-%d %H:%M}Z"
+                f"{self._series.short} has no finished bar in {span}; the source's clock says "
+                f"{self._now:%Y-%m-%d %H:%M}Z"
             )
 
     def _span_to_the_last_day(self) -> Span:
@@ -844,7 +845,9 @@ class Filling:
                 "without a bar count as holidays"
             )
         if ended:
-            why = "its last trade date" if self._last_day else "no session since has a bar; --recheck asks again"
+            why = (
+                "its last trade date" if self._last_day else "no session since has a bar; --recheck requests them again"
+            )
             yield f"ended on {ended}: {why}"
 
     def _answers(self) -> tuple[Answer, ...]:

@@ -124,7 +124,7 @@ class Desk:
         self._told = now
         _log.warning(
             "no file handle is left for more clients (%s): %d connections are open, and others wait until some have "
-            "ended; let the emulator open more files, such as by: ulimit -n 4096",
+            "ended; raise the limit of open files, for example: ulimit -n 4096",
             error.strerror or error,
             len(self.connections),
         )
@@ -187,7 +187,7 @@ class Connection:
                 self._handle(await protocol.read_fields(self._reader))
                 await self._writer.drain()
         except (NoConnection, LinkLost) as error:
-            _log.warning("a client is disconnected: %s", error)
+            _log.warning("disconnecting a client: %s", error)
         except (asyncio.IncompleteReadError, ConnectionError):
             pass  # the client has hung up
         except OSError as error:  # of the store's files; a client that is disconnected asks again
@@ -241,7 +241,7 @@ class Connection:
         self._excesses += 1
         self.error(-1, 100, f"Max rate of messages per second has been exceeded:max=50 rec=51 ({self._excesses})")
         if self._excesses == 3:
-            raise LinkLost("it sent too many messages a second, three times")
+            raise LinkLost("it exceeded the limit of messages per second three times")
 
     def _client_number(self) -> int:
         return -1 if self.client_id is None else self.client_id

@@ -217,9 +217,9 @@ def _check_names(given: dict[str, Any], needed: tuple[str, ...], place: str) -> 
 def _check_values(do: str, given: dict[str, Any], place: str) -> None:
     for name, value in given.items():
         if isinstance(value, bool) or not isinstance(value, _TYPES[name]):
-            raise UsageError(f"{place} has {name} {value!r}; write {'a text' if _TYPES[name] is str else 'a number'}")
+            raise UsageError(f"{place} has {name} {value!r}; write {'a string' if _TYPES[name] is str else 'a number'}")
         if not isinstance(value, str) and given[name] < 0:
-            raise UsageError(f"{place} has {name} {value!r}; write one that is not negative")
+            raise UsageError(f"{place} has {name} {value!r}; write 0 or more")
     if do in _CODES and given["code"] not in _CODES[do]:
         raise UsageError(f"{place} has code {given['code']}; choose from {', '.join(map(str, _CODES[do]))}")
     for name in ("since", "until"):
@@ -230,7 +230,7 @@ def _check_values(do: str, given: dict[str, Any], place: str) -> None:
             raise UsageError(f"{place} has {name} {given[name]!r}; choose from {', '.join(known)}")
     for name in ("ratio", "bar"):
         if name in given and not given[name]:
-            raise UsageError(f"{place} has {name} 0; write one above it")
+            raise UsageError(f"{place} has {name} 0; write a number above 0")
 
 
 def _moment(text: str) -> datetime | None:
@@ -246,10 +246,11 @@ def _trigger(do: str, when: dict[str, Any], place: str) -> dict[str, Any]:
     allowed = {"connection", "times"} if trigger == "connection" else {"request", "kind", "symbol", "longer", "times"}
     if not set(when) <= allowed:
         raise UsageError(
-            f"{place} has a when of {', '.join(map(repr, when))}; together go {', '.join(sorted(allowed))}"
+            f"{place} has a when of {', '.join(map(repr, when))}; the keys that can be combined are "
+            f"{', '.join(sorted(allowed))}"
         )
     if (trigger == "connection" and do not in _OF_CONNECTIONS) or (trigger == "request" and do == "taken"):
-        raise UsageError(f"{place}: {do} cannot be played on a {trigger}")
+        raise UsageError(f"{place}: {do} cannot be triggered by a {trigger}")
     numbers = [when.get(trigger, 1), when.get("times", 1)]
     kind = when.get("kind", "bars")
     known = isinstance(kind, str) and kind in _KINDS

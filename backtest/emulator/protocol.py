@@ -190,7 +190,7 @@ async def read_fields(reader: asyncio.StreamReader) -> list[str]:
 async def _read_payload(reader: asyncio.StreamReader) -> bytes:
     size = int.from_bytes(await reader.readexactly(4), "big")
     if not 0 < size <= MAX_FRAME:
-        raise LinkLost(f"a frame says that it has {size} bytes; at most {MAX_FRAME} are taken")
+        raise LinkLost(f"a frame says that it has {size} bytes; at most {MAX_FRAME} are accepted")
     return await reader.readexactly(size)
 
 

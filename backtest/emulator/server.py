@@ -57,9 +57,9 @@ class Gateway:
         dividends: Mapping[Instrument, Mapping[date, float]] | None = None,
     ) -> None:
         if pacing not in ("strict", "off"):
-            raise UsageError(f"no pacing {pacing!r}; choose strict or off")
+            raise UsageError(f"unknown pacing {pacing!r}; choose strict or off")
         if not time_scale > 0:
-            raise UsageError(f"no time scale {time_scale}; write a positive number")
+            raise UsageError(f"invalid time scale {time_scale}; write a positive number")
         self.port = port
         limiter = Limiter(time_scale, pacing == "strict")
         self._desk = Desk(Archive(store, shut, dividends), limiter, faults or Faults(), clock, log, handle)

@@ -133,9 +133,9 @@ def of_link(outage: str) -> Check:
 
 
 def of_this_clock(ours: datetime) -> Iterator[Check]:
-    """Yield that this machine's clock is wrong, if that is certain: before this version was made, or far ahead."""
+    """Yield that this machine's clock is wrong, if that is certain: before this version was released, or far ahead."""
     if ours < _MADE or ours > _MADE + _LIFETIME:
-        where = "before this version was made" if ours < _MADE else "far in the future"
+        where = "before this version was released" if ours < _MADE else "far in the future"
         detail = f"this machine's clock says {ours:%Y-%m-%d %H:%M} UTC, which is {where}"
         fix = "set it, and keep it in sync by NTP: it decides which sessions have ended and can be requested"
         yield Check("clock", "problem", detail, fix)
@@ -194,7 +194,7 @@ def _of_clients(installed: Mapping[str, str]) -> Check:
     return Check(
         "IB client",
         "problem",
-        f"{detail} are installed together, and each brought its own eventkit over the other's",
+        f"{detail} are both installed, and each overwrote the other's eventkit",
         "pip uninstall ib_insync ib_async eventkit aeventkit, then pip install ib_insync",
     )
 

@@ -77,7 +77,7 @@ def connect(
     if "@" in address and not (scheme and scheme.names_folder):
         raise UsageError(f"the address of the source holds a login, which a gateway never asks for; write {DEFAULT}")
     if scheme is None or not (rest or name == "ib"):
-        raise UsageError(f"no source {name!r}; {example}")
+        raise UsageError(f"unknown source {name!r}; {example}")
     return scheme.open(rest, _Asked(patience, place, scale, clock))
 
 

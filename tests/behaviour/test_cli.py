@@ -316,7 +316,7 @@ def test_the_emulators_old_name_is_taken_and_not_shown(call):
     code, _, said = call("gateway", "--store", SAMPLE, "--port", "0", "--pacing", "lax")
     _, shown, _ = call("--help")
 
-    assert (code, "no pacing 'lax'" in said) == (2, True)
+    assert (code, "unknown pacing 'lax'" in said) == (2, True)
     assert "emulator" in shown
     assert " gateway " not in shown
 

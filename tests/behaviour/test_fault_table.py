@@ -238,7 +238,7 @@ def unanswered() -> Iterator[Row]:
         yield failed(f"{name}, always", on(times=ALWAYS, **words), requests=HALVED, said=UNANSWERED, patience=IMPATIENT)
     # Twice 0.43 s, and what is left of a second; nobody is asked for contract details before the window's own time.
     brief = replace(IMPATIENT, silence=1.0)
-    given_up = {"said": "AAPL/1day is given up for now: nothing asked of it was answered in 1 s", "patience": brief}
+    given_up = {"said": "AAPL/1day is given up for now: none of its requests was answered in 1 s", "patience": brief}
     yield failed("silence, given up in a stated time", on("silence", times=ALWAYS), requests=3, **given_up)
     late = on("delay", times=ALWAYS, seconds=9)
     yield failed("delay, given up in a stated time", late, requests=3, **given_up)
@@ -251,7 +251,7 @@ def unanswered() -> Iterator[Row]:
     )  # fmt: skip
     yield complete("silence, once in the middle", on("silence", 3), requests=5, patience=IMPATIENT, job=SESSIONS)
     yield from both("empty", 1, do="empty")
-    yield failed("empty, always", on("empty", times=ALWAYS), requests=HALVED, said="no bars and no word")
+    yield failed("empty, always", on("empty", times=ALWAYS), requests=HALVED, said="no bars and no response")
     yield complete("delay longer than the patience", on("delay", seconds=1.5), requests=2, patience=IMPATIENT)
     yield failed(
         "delay longer than the patience, always", on("delay", times=ALWAYS, seconds=9), requests=2,
@@ -349,7 +349,7 @@ def other_requests() -> Iterator[Row]:
         "refuse": {"do": "refuse", "seconds": 0.1},
     }.items():
         yield complete(f"details: {name}", on(kind="details", **words), requests=1, patience=IMPATIENT)
-    silent = {"requests": 0, "said": "no word came for contract details", "patience": IMPATIENT}
+    silent = {"requests": 0, "said": "no response for contract details", "patience": IMPATIENT}
     yield failed("details: silence, always", on("silence", times=ALWAYS, kind="details"), **silent)
     yield failed("details: 200", on(**none), requests=0, said="check symbol")
     yield complete(
@@ -507,7 +507,7 @@ def codes() -> Iterator[Row]:
         script = {"do": "error", "code": code, "text": text}
         yield failed(f"{code} for ever", on(**script), requests=1, said=said, patience=SHORT)
     yield complete("1101, once", on(**BACK_ANEW), requests=2)
-    yield failed("1101, always", on(times=ALWAYS, **BACK_ANEW), requests=HALVED, said="no bars and no word")
+    yield failed("1101, always", on(times=ALWAYS, **BACK_ANEW), requests=HALVED, said="no bars and no response")
     yield complete("162 no data, once", on(**NO_DATA), requests=2)
     yield complete("162 no data, once in the middle", on(nth=2, **NO_DATA), requests=5, job=SESSIONS)
     yield complete("162 no data in German, once", on(**KEIN_DATA), requests=2)

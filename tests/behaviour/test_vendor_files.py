@@ -130,9 +130,9 @@ def test_a_later_file_adds_what_is_new_and_a_correction_is_asked_about(call, tmp
     ("name", "said"),
     [
         ("gap.csv", "sessions without a bar: 2024-03-21 to 2024-03-22"),
-        ("duplicate_dates.csv", "repeat another left out: line 11"),
+        ("duplicate_dates.csv", "left out 1 repeated line: line 11"),
         ("cryptodatadownload.csv", "symbol 'BTCUSDT' taken as BTC-CRYPTO-PAXOS-USD"),
-        ("european_latin1.csv", "commas before decimals"),
+        ("european_latin1.csv", "decimal commas"),
         ("binance_spot_noheader.csv", "no header: columns by their content"),
         ("dukascopy.csv", "times in UTC"),
         ("investing_com.csv", "months first; newest first"),
@@ -159,7 +159,7 @@ def test_bars_that_cannot_be_true_are_kept_out_if_that_is_wanted_and_listed(call
 
     assert (code, out.split(":")[1].split(",")[0]) == (0, f" {bars} new of {bars} bars")
     line = re.findall(r"line \d+", ROWS[name]["note"])[0]
-    assert re.search(rf"1 of {bars + 1} bars left out: {line} ", said)
+    assert re.search(rf"left out 1 of {bars + 1} bars: {line} ", said)
     assert len(stored(tmp_path / "store", name)[1]) == bars
 
 
@@ -202,13 +202,13 @@ def test_each_symbol_of_a_file_is_a_series_of_its_own(call, tmp_path, words):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["{}/*.xlsx"], "no file fits"),
+        (["{}/*.xlsx"], "no file matches"),
         (["{}/none.csv", "AAPL/1day"], "no file"),
         (["{}/AAPL.csv", "AAPL/1dya"], "unknown bar size '1dya'"),
         (["{}/AAPL.csv", "AAPL/1day", "--columns", "time,open"], "--columns names 2 columns"),
         (["{}/AAPL.csv", "AAPL/1day", "--leave-out", "some"], "write bad or outside"),
         (["{}/AAPL.csv", "AAPL/1day", "--stamped", "later"], "write open or close"),
-        (["{}/AAPL.csv", "AAPL/1day", "--decimal", ";"], "no mark before decimals ';'"),
+        (["{}/AAPL.csv", "AAPL/1day", "--decimal", ";"], "unknown decimal separator ';'"),
         (["{}/AAPL.csv", "AAPL/1day", "--symbol", "MSFT"], "no column of symbols to find 'MSFT' in"),
     ],
 )
@@ -235,5 +235,5 @@ def test_left_out_bars_are_all_listed(call, tmp_path):
 
     _, _, said = call("import", tmp_path / "a.csv", "AAPL/1day", "--leave-out", "bad", "--store", tmp_path / "store")
 
-    assert "5 of 10 bars left out: " in said
+    assert "left out 5 of 10 bars: " in said
     assert [f"line {n} high 9 is below" in said for n in range(7, 12)] == [True] * 5

@@ -165,7 +165,7 @@ def test_a_timeout_is_not_an_empty_market(sample, store, tmp_path):
         ({"do": "error", "code": 162, "text": "Query failed"}, Refused, "Query failed"),
         ({"do": "error", "code": 321, "text": "Error validating request"}, BadRequest, "321"),
         ({"do": "error", "code": 354, "text": "not subscribed"}, NoPermission, "subscribe"),
-        ({"do": "empty"}, Unanswered, "no bars and no word"),
+        ({"do": "empty"}, Unanswered, "no bars and no response"),
     ],
 )
 def test_each_kind_of_answer_is_told_apart(sample, tmp_path, fault, error, text):

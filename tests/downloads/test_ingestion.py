@@ -214,12 +214,12 @@ def test_the_size_of_bars_is_seen_in_the_times_and_weekends_say_that_it_trades_a
 MINUTES = frame(pd.date_range("2024-03-28 09:30", periods=len(DAYS), freq="min"))
 WRONG = {
     "times without a zone": (MINUTES, "AAPL/1min", {}, UsageError, r'name it with tz="America/New_York", or tz="exch'),
-    "no frame": (3, "AAPL/1day", {}, UsageError, "int is not a data frame; write a frame of pandas or polars"),
+    "no frame": (3, "AAPL/1day", {}, UsageError, "int is not a data frame; write a pandas or polars data frame"),
     "a list": ([1, 2], "AAPL/1day", {}, UsageError, "list is not a data frame"),
     "one column": (frame()["Close"], "AAPL/1day", {}, UsageError, "a pandas Series has one column"),
     "closes alone": (frame()[["Close"]], "AAPL/1day", {}, UsageError, "no column for open, high, low"),
     "no rows": (frame().iloc[:0], "AAPL/1day", {}, NoBars, "the frame holds no bars of AAPL/1day"),
-    "no series": (frame(), None, {}, UsageError, 'series is None; write such as "AAPL/1day"'),
+    "no series": (frame(), None, {}, UsageError, 'series is None; write, for example, "AAPL/1day"'),
     "a series of a dict": ({"AAPL/1day": frame()}, "AAPL/1day", {}, UsageError, "the keys of the dict are the series"),
     "a high below": (
         frame().assign(High=1.0),
@@ -229,7 +229,7 @@ WRONG = {
         r"row 1 \(2024-01-02\): high 1 is below .* leave_out=\"bad\"",
     ),
     "two values": (pd.concat([frame(), frame().iloc[[3]] * 1.5]), "AAPL/1day", {}, BadBars, "in row 4 and row 34"),
-    "another's": (yahoo("MSFT"), "AAPL/1day", {}, UsageError, r'is of MSFT, not of AAPL .*symbol="MSFT"'),
+    "another's": (yahoo("MSFT"), "AAPL/1day", {}, UsageError, r'has bars of MSFT, not of AAPL .*symbol="MSFT"'),
     "minutes as days": (
         MINUTES.tz_localize(NEW_YORK).iloc[3:],
         "AAPL/1day",
@@ -281,7 +281,7 @@ def test_other_values_are_a_conflict_until_they_are_accepted(tmp_path):
         (MINUTES, {"tz": "Nowhere"}, "Nowhere"),
         (frame(), {"benchmark": "SPY/1day"}, "the benchmark SPY/1day is not among the frames; give its bars too"),
         ({"AAPL/1day": frame()}, {"benchmark": "SPY/1day"}, "the benchmark SPY/1day is not among the frames"),
-        (yahoo("AAPL", "MSFT"), {}, r'of AAPL, MSFT; write a dict .*: \{"AAPL/1day": frame, "MSFT/1day": frame\}'),
+        (yahoo("AAPL", "MSFT"), {}, r'of AAPL, MSFT; pass a dict .*: \{"AAPL/1day": frame, "MSFT/1day": frame\}'),
         (frame(), {"store": "data/bars"}, "leave store out, or import the frame"),
         ("AAPL/1day", {}, "store is None; write a store or its folder, such as data/bars, or a frame"),
         ("AAPL/1day", {"store": "data/bars", "tz": "UTC"}, "tz='UTC' is the time zone of a frame"),
@@ -297,7 +297,7 @@ def test_a_run_says_what_to_write_where_a_frame_is_not_enough(given, options, sa
     [
         (
             {"currency": "EUR"},
-            "rate of exchange from 2023-12-26 to .* is not among the frames; .* of EUR-CASH/1day",
+            "exchange rate from 2023-12-26 to .* is not among the frames; .* of EUR-CASH/1day",
         ),
         ({"dividends": "derived"}, r"AAPL/1day/ADJUSTED_LAST is not among the frames; put .*backtest\.ingest\(frame, "),
         ({"borrow": "stored"}, "AAPL/1day/FEE_RATE is not among the frames; put each frame"),
@@ -318,7 +318,7 @@ def test_a_week_under_way_is_left_out_and_said(tmp_path):
     report = backtest.ingest(frame(mondays), "AAPL/1week", store)
 
     assert [f"{moment:%m-%d}" for moment in store.read("AAPL/1week")["time"].to_pylist()] == ["03-08", "03-15"]
-    assert "1 unfinished weeks left out: row 3" in report.series[0].notes
+    assert "left out 1 unfinished week: row 3" in report.series[0].notes
 
 
 def test_what_takes_series_of_a_store_alone_says_how_a_frame_comes_there(tmp_path):

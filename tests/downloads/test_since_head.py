@@ -231,5 +231,5 @@ def test_a_stop_before_a_series_began_says_that_of_it(store, folder, caplog):
     with caplog.at_level(logging.WARNING):
         report = download(store, source, ["AAPL/1day", "IBM/1day"], start="head", end="2024-01-04", workers=1)
 
-    assert [one.reason for one in report.series] == ["gateway out of reach", "stopped"]
+    assert [one.reason for one in report.series] == ["gateway unreachable", "stopped"]
     assert report.exit_code == 4

@@ -157,7 +157,7 @@ def test_client_ids_in_use_are_named_as_such(sample):
 @pytest.mark.parametrize(
     ("ours", "said"),
     [
-        (datetime(1970, 1, 1, 0, 5, tzinfo=UTC), ["1970-01-01 00:05 UTC, which is before this version was made"]),
+        (datetime(1970, 1, 1, 0, 5, tzinfo=UTC), ["1970-01-01 00:05 UTC, which is before this version was released"]),
         (datetime(2099, 1, 1, tzinfo=UTC), ["2099-01-01 00:00 UTC, which is far in the future"]),
         (datetime(2026, 7, 1, tzinfo=UTC), []),
     ],
@@ -201,7 +201,7 @@ def test_an_unknown_instrument_is_a_problem_and_a_week_without_bars_a_warning(ga
 
 
 def test_words_that_are_no_address_are_a_mistake_and_no_finding(sample):
-    with pytest.raises(UsageError, match="no source"):
+    with pytest.raises(UsageError, match="unknown source"):
         diagnose("tws", sample.root)
 
 

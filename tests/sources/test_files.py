@@ -373,7 +373,7 @@ def test_of_two_rows_that_are_the_same_one_is_left_out_and_others_are_refused(tm
 
 
 def test_a_zone_that_is_none_is_refused(tmp_path):
-    with pytest.raises(UsageError, match="no time zone 'Mars/Base'"):
+    with pytest.raises(UsageError, match="unknown time zone 'Mars/Base'"):
         bars_of(minute_file(tmp_path, "2024-03-08 09:30:00"), MINUTES, "Mars/Base")
 
 

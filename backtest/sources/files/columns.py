@@ -216,7 +216,7 @@ def _best(
         wanted = _SIDES.get(series.prices, "")
         if not plain and wanted not in sides:
             raise UsageError(
-                f"{ours} is there as {' and '.join(sorted(sides))}; name which in the series, such as "
+                f"{ours} is given for {' and '.join(sorted(sides))}; say which in the series, such as "
                 f"{series.instrument}/{series.size}/{sorted(sides)[0].upper()}"
             )
         candidates = plain or [pair for pair in candidates if pair[1].side == wanted]
@@ -365,7 +365,7 @@ def _by_content(table: Table) -> Roles:
     if rest and kinds[rest[0]] not in ("epoch", "zoned"):
         places["volume"] = rest[:1]
     texts = [place for place in range(first) if _is_words(table.columns[place])]
-    how = "no header" if not table.headed else "a header in words that are not known"
+    how = "no header" if not table.headed else "a header with unknown column names"
     return Roles(places, symbol=texts[0] if texts else None, how=(f"{how}: columns by their content",))
 
 

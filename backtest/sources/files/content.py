@@ -31,7 +31,7 @@ _MARKS = (
 # Where a text is not UTF-8, the first of these in which its header has the most known words.
 _ENCODINGS = ("cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "gb18030", "shift_jis", "euc_kr", "big5", "latin-1")
 _UNREADABLE = {
-    b"\xd0\xcf\x11\xe0": "an Excel file of before 2007; save it as .xlsx or CSV",
+    b"\xd0\xcf\x11\xe0": "an Excel file in the old .xls format; save it as .xlsx or CSV",
     b"\x89HDF": "an HDF5 file; write it as Parquet, by frame.to_parquet(...)",
     b"\x80\x04": "a pickle, which is never opened; write it as Parquet, by frame.to_parquet(...)",
     b"\x80\x05": "a pickle, which is never opened; write it as Parquet, by frame.to_parquet(...)",

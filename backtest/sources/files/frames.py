@@ -10,7 +10,7 @@ from backtest.sources.files.content import ColumnsOfFile
 from backtest.sources.files.headings import meanings_of
 from backtest.sources.files.times import kind_of
 
-_EXAMPLE = "write a frame of pandas or polars, or a table of Arrow, with one bar per row"
+_EXAMPLE = "write a pandas or polars data frame, or a pyarrow table, with one bar per row"
 
 
 def columns_of_frame(frame: Any) -> ColumnsOfFile:
@@ -24,7 +24,7 @@ def columns_of_frame(frame: Any) -> ColumnsOfFile:
     import pyarrow as pa
 
     if isinstance(frame, pd.Series):
-        raise UsageError(f"a pandas Series has one column, and a bar takes four; {_EXAMPLE}")
+        raise UsageError(f"a pandas Series has one column, but a bar needs four; {_EXAMPLE}")
     if isinstance(frame, pd.DataFrame):
         return _of_pandas(frame)
     if isinstance(frame, pa.RecordBatch):
@@ -41,7 +41,7 @@ def columns_of_frame(frame: Any) -> ColumnsOfFile:
         try:
             return _of_pandas(pd.DataFrame(dict(frame)))
         except (ValueError, TypeError) as error:
-            raise UsageError(f"the columns make no frame ({error}); {_EXAMPLE}") from error
+            raise UsageError(f"the columns do not form a frame ({error}); {_EXAMPLE}") from error
     if getattr(getattr(frame, "dtype", None), "names", None) or (
         isinstance(frame, list) and frame and all(isinstance(row, Mapping) for row in frame)
     ):

@@ -55,8 +55,8 @@ def decimal_mark(texts: Iterable[tuple[int, str]], hint: str, where: Callable[[i
             if "." in seen and "," in seen:
                 one, other = (f"{seen[mark][1]!r} in {where(seen[mark][0])}" for mark in ".,")
                 raise BadBars(
-                    f"{what} has {one} and {other}, which have other marks before their decimals; write one of them in "
-                    "the way of the other, or say which it is: --decimal . or --decimal ,"
+                    f"{what} has {one} and {other}, which use different decimal separators; write both the "
+                    "same way, or say which one it is: --decimal . or --decimal ,"
                 )
     if found := next((mark for mark in ".," if mark in seen), ""):
         return found
@@ -67,7 +67,7 @@ def decimal_mark(texts: Iterable[tuple[int, str]], hint: str, where: Callable[[i
     row, text = seen["?,"]
     raise UsageError(
         f"{what} has {text!r} in {where(row)}, which is either {text.replace(',', '')} or {text.replace(',', '.')}; "
-        "say whether the comma stands before decimals: --decimal , or --decimal ."
+        "say whether the comma is the decimal separator: --decimal , or --decimal ."
     )
 
 

@@ -75,7 +75,7 @@ class FileOptions:
         if self.stamped not in ("", "open", "close"):
             raise UsageError(f"bars are stamped {self.stamped!r}; write open or close")
         if self.decimal not in ("", ".", ","):
-            raise UsageError(f"no mark before decimals {self.decimal!r}; write . or ,")
+            raise UsageError(f"unknown decimal separator {self.decimal!r}; write . or ,")
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +193,7 @@ def read_bars(table: Table, series: Series, options: FileOptions, hours: Hours |
     times, form, without_zone = _times_of(table, roles, series, zone, options)
     how = [*table.how, *roles.how, *said, *([form] if form else [])]
     if mark == ",":
-        how.append("commas before decimals")
+        how.append("decimal commas")
     if zone_text and without_zone:
         how += [f"times in {zone}"] if not series.size.daily else []
     if len(times) > 1 and (times[1:] <= times[:-1]).all():
@@ -282,7 +282,7 @@ def _no_symbol(table: Table, series: Series, options: FileOptions, every: list[s
     shown = ", ".join(every[:8]) + (f" and {len(every) - 8:,} more" if len(every) > 8 else "")
     wanted = repr(options.symbol) if options.symbol else f"{series.instrument.symbol} as in {series.short}"
     return UsageError(
-        f"{table.what} is of {shown}, not of {wanted}; say whose bars to take, such as --symbol {every[0]}"
+        f"{table.what} has bars of {shown}, not of {wanted}; say whose bars to take, such as --symbol {every[0]}"
     )
 
 
@@ -361,7 +361,8 @@ def _slowly(table: Table, place: int, name: str, mark: str) -> Any:
                 values.append(None)
                 continue
             raise BadBars(
-                f"{table.what} has no plain number as {name} in {table.where(row)}: {str(error)!r}; write such as "
+                f"{table.what} has no plain number as {name} in {table.where(row)}: {str(error)!r}; write, for "
+                "example, "
                 "1234.5, or nothing where there is none"
             ) from error
     return pa.array(values, pa.float64())
@@ -382,7 +383,8 @@ def _counts(values: Any, field: Any, table: Table, place: int) -> Any:
         return values.cast(field.type)
     except pa.ArrowException as error:
         raise BadBars(
-            f"{table.what} has no plain number as {field.name} ({error}); write such as 1234.5, or leave the column out"
+            f"{table.what} has no plain number as {field.name} ({error}); write, for example, 1234.5, or leave the "
+            "column out"
         ) from error
 
 
@@ -401,7 +403,8 @@ def _extra_numbers(table: Table, place: int, name: str, mark: str) -> Any:
         return _without_nan(column.cast(pa.float64()))
     except pa.ArrowException as error:
         raise BadBars(
-            f"{table.what} has values other than numbers in the extra column {name} ({error}); write such as 1.5, or "
+            f"{table.what} has values other than numbers in the extra column {name} ({error}); write, for example, "
+            "1.5, or "
             "nothing where there is none, or do not keep it"
         ) from error
 
@@ -428,7 +431,10 @@ def _with_prices(table: Table, numbers: dict[str, Any], roles: Roles) -> tuple[T
     if not nothing.any() or nothing.all():
         return table, numbers
     empty = np.flatnonzero(nothing)
-    note = Note(f"{len(empty):,} {table.unit}s without a price left out", tuple(table.where(int(row)) for row in empty))
+    note = Note(
+        f"left out {len(empty):,} {table.unit}{'s' * (len(empty) > 1)} without a price",
+        tuple(table.where(int(row)) for row in empty),
+    )
     chosen = pa.array(np.flatnonzero(~nothing))
     return table.taken(~nothing).with_notes(note), {name: column.take(chosen) for name, column in numbers.items()}
 
@@ -474,7 +480,8 @@ def _without_twins(found: ReadBars, what: str) -> ReadBars:
     mask = np.zeros(len(times), bool)
     mask[again] = True
     note = Note(
-        f"{len(again):,} {found.unit}s that repeat another left out", tuple(found.where(int(row)) for row in again)
+        f"left out {len(again):,} repeated {found.unit}{'s' * (len(again) > 1)}",
+        tuple(found.where(int(row)) for row in again),
     )
     return found.without(mask, note)
 
@@ -490,13 +497,13 @@ def _check_size(found: ReadBars, series: Series, what: str) -> None:
         larger = [size for size in BAR_SIZES.values() if not size.daily and size.seconds == usual]
         if larger and usual > series.size.seconds and (steps % usual == 0).all():
             raise UsageError(
-                f"the bars of {what} are {larger[0].label} apart, and those of {series.short} are of "
+                f"the bars of {what} are {larger[0].label} apart, but those of {series.short} are of "
                 f"{series.size.label}; name {replace(series, size=larger[0]).short}"
             )
     elif series.size.period == "session" and np.median(steps) >= 5 * 86_400 and steps.min() >= 3 * 86_400:
         other = "1week" if np.median(steps) < 20 * 86_400 else "1month"
         raise UsageError(
-            f"the bars of {what} are {int(np.median(steps)) // 86_400} days apart, and those of {series.short} are of "
+            f"the bars of {what} are {int(np.median(steps)) // 86_400} days apart, but those of {series.short} are of "
             f"a day; name {replace(series, size=BAR_SIZES[other]).short}"
         )
 
@@ -510,8 +517,8 @@ def _at_last_sessions(found: ReadBars, series: Series, hours: Hours, options: Fi
     known = {session.day for session in _sessions_around(hours, days)}
     if week and not options.stamped and sum(_is_free_sunday(day, known) for day in days) > _HALF * len(days):
         raise UsageError(
-            f"{what} dates its weeks by Sundays, the first {days[0]} in {found.where(0)}, with which a week may begin "
-            "or end; say which: --stamped open or --stamped close"
+            f"{what} dates its weeks by Sundays, the first {days[0]} in {found.where(0)}, but a week may begin "
+            "or end on a Sunday; say which: --stamped open or --stamped close"
         )
     if week and options.stamped == "open":
         days = [day + _DAY if day.weekday() == 6 else day for day in days]
@@ -572,7 +579,8 @@ def _at_openings(
         return found
     if ends and not options.stamped:
         raise UsageError(
-            f"{what} has the times at which bars end, by the name of the column; --stamped close moves them to their "
+            f"{what} has the times at which bars end, according to the column name; --stamped close moves them to "
+            "their "
             "opening, --stamped open reads them as the opening"
         )
     if not options.stamped and (why := _doubt(found.bars, series, hours)):

@@ -305,8 +305,9 @@ def _as_many(names: list[str], columns: list[Any], fields: int, what: str) -> li
         return ["", *names]  # R names no column of row names
     if more:
         raise UsageError(
-            f"{what} has {len(names)} names of columns ({', '.join(names[:8])}) over rows of {fields} fields; give it "
-            "as many, or name the columns with --columns time,open,high,low,close,volume (commas before decimals would "
+            f"{what} has {len(names)} column names ({', '.join(names[:8])}) but rows of {fields} fields; name every "
+            "column in the header, or name the columns with --columns time,open,high,low,close,volume (commas before "
+            "decimals would "
             "need another delimiter)"
         )
     return names

@@ -72,7 +72,7 @@ def zone_named(tz: str | None, series: Series) -> ZoneInfo | None:
     try:
         return ZoneInfo(time_zone(hours_of(series.instrument)) if tz == "exchange" else tz)
     except (KeyError, ValueError, OSError) as error:
-        raise UsageError(f"no time zone {tz!r}; write such as America/New_York, UTC or exchange") from error
+        raise UsageError(f"unknown time zone {tz!r}; write, for example, America/New_York, UTC or exchange") from error
 
 
 def is_text(column: Any) -> bool:
@@ -401,7 +401,9 @@ def _clock(moment: date | datetime) -> time:
 
 def _moment_stamp(moment: date | datetime, zone: tzinfo | None, what: str, where: Where, row: int) -> datetime:
     if not isinstance(moment, datetime):
-        raise BadBars(f"{what} has {moment} without a time of day in {where(row)}; write such as 2024-03-28 09:30:00")
+        raise BadBars(
+            f"{what} has {moment} without a time of day in {where(row)}; write, for example, 2024-03-28 09:30:00"
+        )
     if moment.tzinfo is None and zone is None:
         raise UsageError(
             f"the times in {what} have no time zone (the first is {moment}); name it with --tz ZONE, such as "
@@ -473,7 +475,7 @@ def _read_numbers(texts: list[str], what: str, where: Where) -> Written:
         row = values.index(high if not unit else low)
         raise BadBars(
             f"{what} has {texts[row]} as a time in {where(row)}, which is neither YYYYMMDD nor seconds, milliseconds, "
-            "microseconds or nanoseconds since 1970; write such as 2024-03-28 09:30:00"
+            "microseconds or nanoseconds since 1970; write, for example, 2024-03-28 09:30:00"
         )
     size = _UNITS[unit]
     return Written([_EPOCH + timedelta(microseconds=_micro(value, size)) for value in values], f"{unit} since 1970")
@@ -554,7 +556,8 @@ def _western(text: str) -> str:
 
 def _no_time(text: str, what: str, place: str, why: str = "") -> BadBars:
     return BadBars(
-        f"{what} has {text!r} as a time in {place}{why}; write such as 2024-03-28 09:30:00, for daily bars 2024-03-28"
+        f"{what} has {text!r} as a time in {place}{why}; write, for example, 2024-03-28 09:30:00, for daily bars "
+        "2024-03-28"
     )
 
 

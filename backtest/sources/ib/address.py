@@ -15,7 +15,7 @@ PORTS = {7496: "TWS live", 7497: "TWS paper", 4001: "IB Gateway live", 4002: "IB
 _HOST, _PORT = "127.0.0.1", 7497
 _MOST_CLIENTS = 2**31 - 1  # an id is an int of Java
 _TOLD: set[GatewayAddress] = set()  # whose exposure was told in this process
-_EXAMPLE = "write such as ib://127.0.0.1:4002?client_id=7"
+_EXAMPLE = "write, for example, ib://127.0.0.1:4002?client_id=7"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class GatewayAddress:
             return ""
         return (
             f"the connection to {self} is neither encrypted nor authenticated: whoever can reach that port can use the "
-            "login; keep it in a private network, or make a tunnel: "
+            "login; keep it in a private network, or use a tunnel: "
             f"ssh -L {self.port}:127.0.0.1:{self.port} {self.host}"
         )
 
@@ -183,19 +183,21 @@ def _check_host(host: str) -> None:
         raise UsageError(f"{wrong}; write a name or an IP address, such as 127.0.0.1")
     address = _ip(host)
     if address and address.is_unspecified:
-        raise UsageError(f"{wrong}: programs listen on it, but cannot be reached at it; write such as 127.0.0.1")
+        raise UsageError(f"{wrong}: programs listen on it, but cannot be reached at it; write, for example, 127.0.0.1")
     if address:
         return
     if re.fullmatch(r"[0-9.]+", host):
-        raise UsageError(f"{wrong}: an IP address has four numbers from 0 to 255; write such as ib://127.0.0.1:4002")
+        raise UsageError(
+            f"{wrong}: an IP address has four numbers from 0 to 255; write, for example, ib://127.0.0.1:4002"
+        )
     if ":" in host:
-        raise UsageError(f"{wrong} and no IPv6 address; write such as ib://127.0.0.1:4002 or ib://[::1]:4002")
+        raise UsageError(f"{wrong} nor an IPv6 address; write, for example, ib://127.0.0.1:4002 or ib://[::1]:4002")
     try:
         host.encode("idna")
     except UnicodeError as error:
         raise UsageError(f"{wrong} ({error}); write a name such as ib-gateway, or an IP address") from error
     if not re.fullmatch(r"[\w.-]+", host):
-        raise UsageError(f"{wrong}: a name has letters, digits, hyphens and dots; write such as ib-gateway")
+        raise UsageError(f"{wrong}: a name has letters, digits, hyphens and dots; write, for example, ib-gateway")
 
 
 def _ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

@@ -103,7 +103,8 @@ def _stamp(stamp: date | datetime) -> datetime:
     if isinstance(stamp, datetime):
         if stamp.tzinfo is None:
             raise BadBars(
-                f"a bar is stamped {stamp:%Y%m%d %H:%M:%S} without a time zone, and may be of any; update TWS or IB "
+                f"a bar is stamped {stamp:%Y%m%d %H:%M:%S} without a time zone, so its time is ambiguous; update TWS "
+                "or IB "
                 "Gateway, which should send seconds since 1970"
             )
         return stamp.astimezone(UTC)

@@ -83,7 +83,7 @@ _ADVICE: dict[type[SourceError], str] = {
     NoPermission: "this login may not see these prices; subscribe to the market data in IB's Client Portal, "
     "then run this again",
     OtherSession: "another session of the same user has the market data; log out there, then run this again",
-    BadRequest: "the request can never be served as it is; ask for another kind of price, bar size or time",
+    BadRequest: "the request can never be served as it is; request another kind of price, bar size or time",
     AmbiguousContract: "several instruments fit; name one by a qualifier, such as +primary=NASDAQ, +multiplier=5000 or "
     "+conid=265598",
     UnknownContract: "IB has no such instrument; check symbol, kind, exchange and currency",

@@ -87,9 +87,9 @@ class ContractLookup:
                     near = await self._did_you_mean(instrument) if isinstance(error, UnknownContract) else ""
                     raise type(error)(f"{error}{near}", error.code) from error
                 words = {"instrument": str(instrument), "code": error.code, "seconds": seconds}
-                _log.info("no such instrument: not believed yet", extra=words)
+                _log.info("no such instrument; requesting it again before believing this", extra=words)
             doubted = True
-            await self._session.pause(seconds, f"the gateway may not know {instrument} for a moment only")
+            await self._session.pause(seconds, f"the gateway does not know {instrument}, perhaps only for a moment")
 
     async def near(self, text: str) -> list[str]:
         """Return the instruments that IB finds by a symbol or a name, best first; none if it finds none."""
@@ -201,7 +201,9 @@ def _check_identity(instrument: Instrument, contract: Any) -> None:
     words = (instrument.symbol, instrument.kind, instrument.currency)
     if named and (contract.symbol, contract.secType, contract.currency) != words:
         found = _spelled(contract, instrument.exchange, dict(instrument.qualifiers))
-        raise UsageError(f"{' and '.join(named)} is {found}, not {instrument}; write that, or leave out the qualifier")
+        raise UsageError(
+            f"{' and '.join(named)} is {found}, not {instrument}; write {found}, or leave out the qualifier"
+        )
 
 
 def _details_of(found: Any) -> ContractDetails:

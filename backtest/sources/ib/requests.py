@@ -62,7 +62,9 @@ def refuse_impossible(series: Series, span: Span, now: datetime) -> None:
             "name a later expiry"
         )
     if series.prices in NEVER_SHOWN.get(kind, ()):
-        raise UsageError(f"IB has no {series.prices} for {kind}: {series.short} cannot be had; use another price")
+        raise UsageError(
+            f"IB has no {series.prices} for {kind}: {series.short} is not available; use another price type"
+        )
     if series.prices in OPEN_ENDED and series.size.seconds > 86_400:
         raise UsageError(f"IB serves {series.prices} up to daily bars, not {series.size.label}; use 1day")
 

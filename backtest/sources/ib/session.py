@@ -365,7 +365,7 @@ class GatewaySession:
             raise Unanswered(f"the answer to {what} cannot be read ({failure}); run this again") from failure
         if why := self.link.why_not(kind):
             raise self._out_of_patience(why)
-        raise Unanswered(f"no word came for {what}")
+        raise Unanswered(f"no response for {what}")
 
     def _check_stopped(self) -> None:
         if self._stopped:
@@ -472,7 +472,7 @@ class GatewaySession:
             return why_no_connection(self._address, error, self.patience.connect)
         said = f" It said: {'; '.join(socket.words)}." if socket.words else ""
         late = f"did not finish the handshake within {self.patience.connect:g} s"
-        how = late if isinstance(error, TimeoutError) else "hung up during the handshake"
+        how = late if isinstance(error, TimeoutError) else "closed the connection during the handshake"
         return (
             f"{self._where} accepts connections but {how}.{said} Is it a TWS or IB Gateway, is a window waiting there "
             f"for a click, is client id {self._client_id} "
@@ -482,7 +482,7 @@ class GatewaySession:
 
     def _out_of_patience(self, why: str) -> NoConnection:
         return NoConnection(
-            f"{why}, and that for {self.patience.outage:g} s; look at TWS or IB Gateway, then run this again: "
+            f"{why}; this has lasted {self.patience.outage:g} s; check TWS or IB Gateway, then run this again: "
             "stored bars are kept"
         )
 

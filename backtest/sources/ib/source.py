@@ -337,7 +337,7 @@ class IbSource(Source):
                     _send_bars(contract, series, duration, end), what, seconds, cancel=_cancel
                 )
             if not bars:
-                raise Unanswered(f"no bars and no word came for {what}")
+                raise Unanswered(f"no bars and no response for {what}")
         except Unanswered as error:
             waited = self._session.time() - began
             reason = await self._unanswered(error, number, paced, waited)
@@ -359,7 +359,7 @@ class IbSource(Source):
         while True:
             await self._session.ready()
             if not self._flow.may(ask is not None):
-                await self._session.news(self._patience.outage, "as many requests are under way as the gateway bears")
+                await self._session.news(self._patience.outage, "as many requests are open as the gateway accepts")
             elif ask and (seconds := self._state.book(ask, time.time())):
                 level = logging.WARNING if self._is_to_be_told(seconds) else logging.INFO
                 _log.log(level, "waiting for the request budget", extra={"seconds": round(seconds, 3)})
@@ -401,7 +401,7 @@ class IbSource(Source):
         silent, most = self._silent.pop(series, 0.0) + seconds, self._patience.silence
         if silent >= most - _ROUNDING:
             raise GivenUp(
-                f"{error} {series.short} is given up for now: nothing asked of it was answered in {most:.0f} s"
+                f"{error} {series.short} is given up for now: none of its requests was answered in {most:.0f} s"
             ) from error
         self._silent[series] = silent
         _log.warning("%s: no answer for %.0f s; given up after %.0f s", series.short, silent, most)
@@ -596,7 +596,7 @@ async def _connected(address: GatewayAddress, client_id: int, patience: Patience
 
 def _steps(limits: str) -> Mapping[str, str]:
     if limits not in LIMITS:
-        raise UsageError(f"no limits {limits!r}; {there_are(limits, LIMITS)}")
+        raise UsageError(f"unknown limits {limits!r}; {there_are(limits, LIMITS)}")
     return LIMITS[limits]
 
 

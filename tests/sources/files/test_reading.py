@@ -422,12 +422,12 @@ ASKED = {
     "the end by its name": (
         lines("close_time,open,high,low,close", [(1711584060000 + 60000 * n, *r[:4]) for n, r in enumerate(ROWS)]),
         COIN,
-        "at which bars end, by the name of the column; --stamped close",
+        "at which bars end, according to the column name; --stamped close",
     ),
     "weeks from or to a Sunday": (
         lines(HEAD, [(f"2024-02-{d:02}", *r) for d, r in zip((4, 11, 18), ROWS, strict=False)]),
         "AAPL/1week",
-        "2024-02-04 in line 2, with which a week may begin or end.*--stamped",
+        "2024-02-04 in line 2, but a week may begin or end on a Sunday.*--stamped",
     ),
     "another order without names": (lines("", [(d, o, c, h, lo, v) for d, o, h, lo, c, v in DAILY]), AAPL, "--columns"),
     "larger bars": (
@@ -451,12 +451,12 @@ ASKED = {
     "somebody else's": (
         lines("symbol,date,open,high,low,close", [("MSFT", *r[:5]) for r in DAILY]),
         AAPL,
-        "is of MSFT, not of AAPL",
+        "has bars of MSFT, not of AAPL",
     ),
     "columns of others": (
         "Price,Close,High,Low,Open\nTicker,MSFT,MSFT,MSFT,MSFT\nDate,,,,\n" + lines("", [r[:5] for r in DAILY]),
         AAPL,
-        "is of MSFT, not of AAPL",
+        "has bars of MSFT, not of AAPL",
     ),
     "a row that is cut off": (lines(HEAD, DAILY) + "2024-03-28,17", AAPL, "2 fields in line 10"),
     "no number": (lines(HEAD, [*DAILY[:5], ("2024-03-25", "17x", 2, 1, 1, 1)]), AAPL, "open in line 7: '17x'"),
@@ -498,10 +498,14 @@ ASKED = {
     "bid or ask": (
         lines("time,bid.o,bid.h,bid.lo,bid.c,ask.o,ask.h,ask.lo,ask.c", BID_ASK),
         EURO,
-        "open is there as ask and bid",
+        "open is given for ask and bid",
     ),
     "a page": ("<!DOCTYPE html><html><body><table></table></body></html>", AAPL, "a page of HTML"),
-    "an old Excel file": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 600, AAPL, "an Excel file of before 2007"),
+    "an old Excel file": (
+        b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 600,
+        AAPL,
+        "an Excel file in the old .xls format",
+    ),
     "a pickle": (b"\x80\x04\x95" + b"\0" * 60, AAPL, "a pickle, which is never opened"),
     "a column of times as prices": (times_as_prices(), AAPL, "no plain number as close: its column holds timestamp"),
     "a broken archive": (zipped(lines(HEAD, DAILY))[:60], AAPL, "cannot be unpacked as zip"),
@@ -716,4 +720,4 @@ def test_rows_without_a_price_are_left_out_and_counted(tmp_path):
     found = read(tmp_path, text, AAPL, {})
 
     assert len(found.bars) == 3
-    assert [str(note) for note in found.notes] == ["2 lines without a price left out: line 5, line 6"]
+    assert [str(note) for note in found.notes] == ["left out 2 lines without a price: line 5, line 6"]
