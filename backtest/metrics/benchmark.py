@@ -131,7 +131,7 @@ class Beside:
 
 
 def beta(returns: np.ndarray, benchmark: np.ndarray, risk_free: _Rate = 0.0, periods: float = SESSIONS) -> float:
-    """Return the covariance of excess returns over the benchmark's variance; undefined where that variance is 0."""
+    """Return the covariance of excess returns over the benchmark's variance; undefined if that variance is 0."""
     return beta_by_row(Beside.of(returns, benchmark, risk_free, periods))[0]
 
 
@@ -148,7 +148,7 @@ def alpha(returns: np.ndarray, benchmark: np.ndarray, risk_free: _Rate = 0.0, pe
     """
     Return Jensen's annual alpha: the mean of r - f - beta·(b - f), times the periods per year, not compounded.
 
-    Undefined where the benchmark does not vary.
+    Undefined if the benchmark does not vary.
 
     Source: Jensen (1968), "The Performance of Mutual Funds in the Period 1945-1964".
     """
@@ -239,7 +239,7 @@ def appraisal_ratio(
     """
     Return annual alpha over the annual deviation that the benchmark does not explain: the skill per unit of risk.
 
-    Undefined where `alpha_test` is.
+    Undefined if `alpha_test` is.
 
         >>> market, own = np.random.default_rng(1).normal(0, 0.01, (2, 2500))
         >>> math.isclose(appraisal_ratio(2 * market + own, market), appraisal_ratio(own, market))
@@ -251,7 +251,7 @@ def appraisal_ratio(
 
 
 def correlation(returns: np.ndarray, benchmark: np.ndarray) -> float:
-    """Return the correlation of both returns; undefined where either does not vary."""
+    """Return the correlation of both returns; undefined if either does not vary."""
     return correlation_by_row(Beside.of(returns, benchmark))[0]
 
 
@@ -278,7 +278,7 @@ def tracking_error_by_row(both: Beside) -> list[float]:
 
 def information_ratio(returns: np.ndarray, benchmark: np.ndarray, periods: float = SESSIONS) -> float:
     """
-    Return the mean of r - b over its sample deviation, times √periods; undefined where r - b does not vary.
+    Return the mean of r - b over its sample deviation, times √periods; undefined if r - b does not vary.
 
     Source: Goodwin (1998), "The Information Ratio", the arithmetic one.
     """
@@ -308,7 +308,7 @@ def up_capture(returns: np.ndarray, benchmark: np.ndarray) -> float:
     """
     Return the mean compound return divided by the benchmark's, over the periods in which the benchmark rose.
 
-    Undefined where the benchmark never rose.
+    Undefined if the benchmark never rose.
     """
     return up_capture_by_row(Beside.of(returns, benchmark))[0]
 
@@ -322,7 +322,7 @@ def down_capture(returns: np.ndarray, benchmark: np.ndarray) -> float:
     """
     Return the mean compound return divided by the benchmark's, over the periods in which the benchmark fell.
 
-    Undefined where the benchmark never fell.
+    Undefined if the benchmark never fell.
     """
     return down_capture_by_row(Beside.of(returns, benchmark))[0]
 
@@ -336,7 +336,7 @@ def active_drawdown(returns: np.ndarray, benchmark: np.ndarray) -> float:
     """
     Return the deepest drawdown of wealth relative to the benchmark's, from 1 at the start: never positive.
 
-    Undefined without returns, and where the benchmark lost everything.
+    Undefined without returns, and if the benchmark lost everything.
     """
     return active_drawdown_by_row(Beside.of(returns, benchmark))[0]
 
@@ -354,7 +354,7 @@ def active_drawdown_by_row(both: Beside) -> list[float]:
 
 def treynor(returns: np.ndarray, benchmark: np.ndarray, risk_free: _Rate = 0.0, periods: float = SESSIONS) -> float:
     """
-    Return the steady annual growth of excess returns over beta; undefined where beta is undefined or 0.
+    Return the steady annual growth of excess returns over beta; undefined if beta is undefined or 0.
 
     Source: Treynor (1965), "How to Rate Management of Investment Funds"; compounded as PerformanceAnalytics.
     """

@@ -46,7 +46,7 @@ def sharpe_geometric(returns: np.ndarray, risk_free: float | np.ndarray = 0.0, p
     """
     Return the steady annual growth of excess returns over their volatility.
 
-    Undefined as `sharpe` is, and where an excess return is below -1.
+    Undefined as `sharpe` is, and if an excess return is below -1.
 
     Source: Bacon (2008), "Practical Portfolio Performance Measurement and Attribution"; as PerformanceAnalytics.
     """
@@ -116,7 +116,7 @@ def omega(returns: np.ndarray, target: float | np.ndarray = 0.0, periods: float 
         >>> round(omega(np.array([0.02, -0.01, 0.03, -0.02]), target=1.01**12 - 1, periods=12), 6)
         0.6
 
-    Undefined where no return is below the target.
+    Undefined if no return is below the target.
 
     Source: Keating and Shadwick (2002), "A Universal Performance Measure".
     """
@@ -134,7 +134,8 @@ def upside_potential(returns: np.ndarray, target: float = 0.0, periods: float = 
     """
     Return the mean of the returns above a target over the root mean square of the shortfalls below it.
 
-    Each is computed over the returns on its side of the target, an annual return. Undefined if no return is below it.
+    Each is computed over the returns on its side of the target, an annual return. Undefined if no return is below the
+    target.
 
     Source: Sortino, van der Meer and Plantinga (1999), "The Dutch Triangle"; as PerformanceAnalytics.
     """

@@ -261,7 +261,7 @@ def cagr_by_row(equity: EquityRows, periods: float = SESSIONS) -> list[float]:
 
 def cagr_calendar(days: np.ndarray, equity: np.ndarray, lead: float = 0.0) -> float:
     """
-    Return the steady growth per 365.25 calendar days; undefined where no time has passed.
+    Return the steady growth per 365.25 calendar days; undefined if no time has passed.
 
     Args:
         lead: years from the first equity to the first session's end.
@@ -350,7 +350,7 @@ def volatility_by_row(returns: Rows, periods: float = SESSIONS) -> list[float]:
 
 def downside_deviation(returns: np.ndarray, target: float = 0.0, periods: float = SESSIONS) -> float:
     """
-    Return the annualised root mean square of the shortfalls of returns below a target; 0 where none is below it.
+    Return the annualised root mean square of the shortfalls of returns below a target; 0 if none is below it.
 
     `target` is an annual return. The mean is over all n returns, as in empyrical; undefined for fewer than two returns.
     """

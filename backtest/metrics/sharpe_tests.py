@@ -331,7 +331,7 @@ def minimum_backtest_years(trials: int, ratio: float) -> float:
         >>> minimum_backtest_years(45, 1.0)
         4.99...
 
-    `ratio` is an annual Sharpe ratio; undefined where it is not above 0.
+    `ratio` is an annual Sharpe ratio; undefined if it is not above 0.
 
     Source: Bailey, Borwein, López de Prado and Zhu (2014), "Pseudo-Mathematics and Financial Charlatanism".
     """

@@ -127,7 +127,7 @@ class Metric:
     """
     A metric of a run: its name, label and format, its definition, and the function.
 
-    Pass your own row to `measure` or a report; its function returns NaN or None where the metric is undefined.
+    Pass your own row to `measure` or a report; its function returns NaN or None if the metric is undefined.
     """
 
     name: str  # a word that Python takes as a name

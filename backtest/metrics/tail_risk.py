@@ -16,7 +16,7 @@ def tail_ratio(returns: np.ndarray, tail: float = TAIL) -> float:
     """
     Return the size of the 95 % quantile over that of the 5 % quantile.
 
-    Undefined without returns, and where the 5 % quantile is 0.
+    Undefined without returns, and if the 5 % quantile is 0.
     """
     return tail_ratio_by_row(Rows.of(returns), tail)[0]
 
@@ -113,8 +113,8 @@ def expected_shortfall_cornish_fisher(returns: np.ndarray, tail: float = TAIL, d
     """
     Return the mean below the Cornish-Fisher quantile g of the density φ·(1 + S/6·H3 + K/24·H4 + S²/72·H6).
 
-    Undefined for fewer than two returns, or if all are equal; where the corrected quantiles do not increase from
-    that of the tail to its opposite, so that they are not quantiles; and where it is a smaller loss than the quantile.
+    Undefined for fewer than two returns, or if all are equal; if the corrected quantiles do not increase from
+    that of the tail to its opposite, so that they are not quantiles; and if it is a smaller loss than the quantile.
 
     Source: Boudt, Peterson and Croux (2008), "Estimation and Decomposition of Downside Risk for Portfolios with
     Non-Normal Returns"; there in powers, here with x·H_n·φ integrated to -φ(g)·(g·H_(n-1)(g) + H_(n-2)(g)).

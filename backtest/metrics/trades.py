@@ -231,7 +231,7 @@ def win_rate_by_run(nets: Lists) -> list[float]:
 
 
 def average_win(net: np.ndarray) -> float:
-    """Return the mean net money of the round trips that made money; undefined where no trade made money."""
+    """Return the mean net money of the round trips that made money; undefined if no trade made money."""
     return average_win_by_run(Lists([net]))[0]
 
 
@@ -241,7 +241,7 @@ def average_win_by_run(nets: Lists) -> list[float]:
 
 
 def average_loss(net: np.ndarray) -> float:
-    """Return the mean net money, negative, of the round trips that lost money; undefined where no trade lost money."""
+    """Return the mean net money, negative, of the round trips that lost money; undefined if no trade lost money."""
     return average_loss_by_run(Lists([net]))[0]
 
 
