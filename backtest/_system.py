@@ -294,7 +294,7 @@ COPIES = hasattr(os, "fork")  # whether a process can be copied
 
 
 def copied() -> int:
-    """Return 0 in a copy of this process, and its number in this one; only on systems with `COPIES`."""
+    """Fork this process: return 0 in the fork, and its process id in this one; only on systems with `COPIES`."""
     if sys.platform == "win32":
         raise OSError("Windows copies no process")
     return os.fork()

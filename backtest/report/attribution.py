@@ -28,11 +28,11 @@ class Share:
     The contribution of one side of a series, or of `REST`.
 
     Attributes:
-        series: its place in the run's series; None for the rest.
+        series: its position in the run's series; None for the rest.
         side: "long", "short", or REST.
-        cents: money of each year, in hundredths.
-        weight: what the positions were worth at the closes of all bars over equity, in the mean; negative if short.
-        held: the share of the bars with such a position.
+        cents: the contribution in each year, in hundredths of the currency.
+        weight: the mean of the positions' value over equity, at the closes of all bars; negative if short.
+        held: the fraction of bars with such a position.
     """
 
     series: int | None
@@ -70,7 +70,7 @@ def attribution(result: Measured) -> Attribution:
     Return where the money of a run came from: what positions gained from close to close, fills after their costs, and
     dividends.
 
-    A fill that turns a position around is two, which share its costs. The rest is what the account earned or paid
+    A fill that reverses a position counts as two, which share its costs. The rest is what the account earned or paid
     otherwise.
     """
     seen, starts = _years(result)
@@ -98,7 +98,7 @@ def _years(result: Measured) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _changes(result: Measured, starts: np.ndarray) -> np.ndarray:
-    """Return how many cents equity changed in each year: of its rounded ends, so that they add up."""
+    """Return the change of equity in each year in cents, from rounded values, so that the years add up."""
     equity, flows = column(result.record, "equity"), flows_of(result.record)
     earned = equity - (0.0 if flows is None else np.cumsum(flows))
     ends = earned[np.append(starts[1:], len(earned)) - 1]
@@ -227,10 +227,10 @@ def _fills(result: Measured) -> _Fills:
 
 
 def _converted(table: pa.Table, price: str, rate: str) -> np.ndarray:
-    """Return prices in the currency of the account, at the rates that the run kept where they are in another."""
+    """Return prices in the account's currency, at the rates that the run saved if they are in another."""
     return column(table, price) * (column(table, rate) if arrays.has_column(table, rate) else 1.0)
 
 
 def _cents(money: np.ndarray) -> np.ndarray:
-    """Return money in hundredths, as Python's whole numbers, which any account fits in."""
+    """Return money in hundredths, as Python integers, which hold any amount."""
     return np.array([int(cents) for cents in np.rint(100 * money)], dtype=object)

@@ -33,7 +33,7 @@ def write_comparison(found: Comparison, folder: str | Path, *, force: bool = Fal
     Write the page of runs side by side into a folder as index.html, and return its path.
 
     Args:
-        force: whether the page of a run that the folder holds is replaced.
+        force: whether to replace the page of a run in the folder.
 
     Raises:
         UsageError: the folder holds a run, or cannot be written.
@@ -81,7 +81,7 @@ def _comparison(found: Comparison) -> dict[str, Any]:
 
 
 def _asked(found: Comparison) -> list[tuple[str, list[str]]]:
-    """Return strategy and series of each run, and what each was asked that others were not, a row each."""
+    """Return a row per run: its strategy and series, and the settings in which it differs from others."""
     described = [["strategy", "series"], *(words[:2] for words in found.descriptions)]
     rows = [(head, list(words)) for head, *words in zip(*described, strict=True)]
     params = [{name: in_words(one) for name, one in told.params.items()} for told in found.told_apart]
@@ -130,7 +130,7 @@ def _interval(low: float, middle: float, high: float, least: float, most: float)
 
 
 def _curves(found: Comparison) -> Curves:
-    """Return what 100 became in each run, how far each is below its peak, and each over the first, on one axis."""
+    """Return the growth of 100 in each run, its drawdown, and its lead over the first run, on one axis."""
     growth = _FROM * np.cumprod(1 + found.returns, axis=1)
     looks = [look_of(place) for place in range(len(found.runs))]
     named = list(zip(found.runs, growth, looks, strict=True))

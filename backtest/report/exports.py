@@ -1,8 +1,8 @@
 """
 A run's tables for other programs: CSV files, or the sheets of an Excel workbook.
 
-Times are in one zone, which is named: in a CSV file behind each of them, in a workbook, whose times have none, at the
-head of their column. Of runs on daily or longer bars they are the dates of sessions.
+Times are in one zone, which is named: in a CSV file by the offset after each time, in a workbook, whose times have no
+zone, in the column heading. For runs on daily or longer bars they are the dates of sessions.
 """
 
 from __future__ import annotations
@@ -58,14 +58,14 @@ def write_csv(result: Measured, folder: str | Path, tz: str = "UTC", overwrite: 
     Write a run as CSV files into a folder, and return their paths.
 
     They are trades.csv, orders.csv, fills.csv, equity.csv (a row per bar), returns.csv (a row per session), metrics.csv
-    and run.csv, which says what was asked.
+    and run.csv, which has the settings.
 
     Args:
         tz: the zone of the times: "UTC", "exchange" for that of the first series, or an IANA name.
-        overwrite: whether files of these names are replaced.
+        overwrite: whether to replace existing files.
 
     Raises:
-        UsageError: the folder cannot be written, a file is there and may not be replaced, or there is no such zone.
+        UsageError: the folder cannot be written, a file exists and may not be replaced, or there is no such zone.
     """
     result, folder = check_result(result, "result"), _arguments.path(folder, "folder")
     zone = _zone(result, tz)
@@ -91,11 +91,11 @@ def write_excel(result: Measured, file: str | Path, tz: str = "UTC", overwrite: 
     """
     Write a run as an Excel workbook and return its path; it has a sheet for each file of `write_csv`.
 
-    Excel's times have no zone: they are those of `tz`, which stands at the head of their columns.
+    Excel's times have no zone: they are those of `tz`, which the column headings name.
 
     Raises:
-        UsageError: the file cannot be written, is there and may not be replaced, does not end in .xlsx, or a table has
-            more rows than a sheet; there is no such zone; or openpyxl is not installed.
+        UsageError: the file cannot be written, exists and may not be replaced, or does not end in .xlsx; a table has
+            more rows than a sheet can hold; there is no such zone; or openpyxl is not installed.
     """
     result, file = check_result(result, "result"), _arguments.path(file, "file", "write the path of a file")
     zone = _zone(result, tz)
@@ -122,7 +122,7 @@ def write_excel(result: Measured, file: str | Path, tz: str = "UTC", overwrite: 
 
 
 def _refuse_long(tables: Mapping[str, pa.Table]) -> None:
-    """Raise UsageError for a table that is longer than a sheet; those that are made of these are no longer."""
+    """Raise UsageError for a table that is longer than a sheet; tables computed from these are not longer."""
     for name, table in tables.items():
         if len(table) >= _ROWS:
             raise UsageError(
@@ -132,7 +132,7 @@ def _refuse_long(tables: Mapping[str, pa.Table]) -> None:
 
 
 def _workbook() -> tuple[Any, Any]:
-    """Return an empty workbook, and a function that makes cells of its sheets."""
+    """Return an empty workbook, and a function that creates cells of its sheets."""
     try:
         from openpyxl import Workbook
         from openpyxl.cell import WriteOnlyCell
@@ -215,7 +215,7 @@ def _metrics(result: Measured) -> pa.Table:
 
 
 def _asked(result: Measured) -> pa.Table:
-    """Return what the run was asked, name by name, and what its numbers rest on."""
+    """Return the settings of the run by name, and the basis of its metrics."""
     import pyarrow as pa
 
     spec = result.spec
@@ -246,7 +246,7 @@ def _zone(result: Measured, name: str) -> tzinfo:
 
 
 def _dated(result: Measured, table: pa.Table) -> list[bool]:
-    """Return of each column of a table whether its times are the dates of sessions."""
+    """Return for each column of a table whether its times are the dates of sessions."""
     daily, size = all(Series.parse(key).size.daily for key in result.spec.series), result.spec.brokerage.fill_bars
     timed = {"small_bar"} if size and not BarSize.parse(size).daily else set()
     return [daily and name not in timed for name in table.column_names]

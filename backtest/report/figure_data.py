@@ -33,7 +33,7 @@ def calendar_returns(result: Measured) -> tuple[np.ndarray, np.ndarray, np.ndarr
 
 
 def years_beside_hold(result: Measured) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the years, the return of each, and that of buy and hold, NaN where there is none."""
+    """Return the years, the return of each, and that of buy and hold, NaN if there is none."""
     account = result.account
     years = account.days.astype("datetime64[Y]").astype(int) + 1970
     starts = np.flatnonzero(np.diff(years, prepend=-1))
@@ -62,7 +62,7 @@ def rolling(result: Measured) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """
     Return sessions, and the rolling annualised Sharpe ratio and volatility: over half a year, or half of the run.
 
-    The first value is that of the first whole window; a ratio is NaN where nothing varies.
+    The first value is that of the first full window; a ratio is NaN if its returns do not vary.
     """
     account = result.account
     window, rate = rolling_sessions(account), account.risk_free
@@ -81,9 +81,9 @@ def rolling(result: Measured) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def rolling_beta(result: Measured) -> np.ndarray:
     """
-    Return the beta of the sessions of `rolling`; NaN where the benchmark does not vary.
+    Return the rolling beta at the sessions of `rolling`; NaN where the benchmark does not vary.
 
-    Empty where the benchmark lacks a session, or has a price that is not above zero.
+    Empty if the benchmark lacks a session, or has a price that is not above zero.
     """
     account = result.account
     window, other = rolling_sessions(account), account.benchmark

@@ -1,8 +1,8 @@
 """
 Figures of a run: `FIGURES`, and `svg`, which renders one for a page.
 
-A figure is transparent and drawn in COLOURS, mid-tones that read on light and on dark; in an SVG each of them is a
-CSS variable such as --figure-ink, so that a page can do better.
+A figure is transparent and drawn in COLOURS, mid-tones that are readable on light and dark backgrounds; in an SVG each
+is a CSS variable such as --figure-ink, so that a page can set better ones.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def shown_figures(result: Measured, figures: Iterable[Figure] = ()) -> list[Figu
     Return the figures for which a run has enough data: ours, then the user's own.
 
     Raises:
-        UsageError: one of these is not a figure, or has the name of another one, or fails.
+        UsageError: one of the user's is not a figure, has the name of another one, or fails.
     """
     every = dict(FIGURES)
     for figure in _arguments.several(figures, "figures", _ROW):
@@ -118,7 +118,7 @@ def _check_row(figure: Figure, known: Mapping[str, Figure]) -> None:
 
 
 def _guarded(figure: Figure) -> Figure:
-    """Return a figure of the user's whose failures are reported with its name, and whose drawing is one."""
+    """Wrap a user's figure: its errors name it, and its drawing has to be a figure."""
 
     def draw(result: Measured, width: float = WIDE) -> Canvas:
         canvas: Canvas = _called(figure, "draw", result, width)
@@ -148,7 +148,7 @@ def _called(figure: Figure, what: str, *given: Any) -> Any:
 
 
 def svg(canvas: Canvas) -> str:
-    """Return a figure as an SVG element as wide as its place; equal figures give equal bytes."""
+    """Return a figure as an SVG element that fills its container; equal figures give equal bytes."""
     from matplotlib import rc_context
 
     _lay_out(canvas)
@@ -161,7 +161,7 @@ def svg(canvas: Canvas) -> str:
 
 
 def _lay_out(canvas: Canvas) -> None:
-    """Place the axes now: else Matplotlib rehearses the whole drawing for it, which takes a third of the time."""
+    """Lay out the axes now: otherwise Matplotlib first draws everything for the layout, a third of the time."""
     if engine := canvas.get_layout_engine():
         engine.execute(canvas)
         canvas.set_layout_engine(None)
@@ -265,7 +265,7 @@ def draw_distribution(result: Measured, width: float = WIDE) -> Canvas:
     """
     Draw a histogram of session returns, and a normal distribution with the same mean and deviation.
 
-    Sessions that changed nothing, such as those without a position, are left out: they would dwarf everything else.
+    Sessions without a change, such as those without a position, are omitted: they would dwarf everything else.
     """
     canvas = _canvas("distribution", width, 0.3 * width if width > 6 else 0.65 * width)
     axes = canvas.subplots()
@@ -356,7 +356,7 @@ def _canvas(name: str, width: float, height: float) -> Canvas:
 
 
 def _cut(name: str) -> str:
-    """Return a name that fits a legend: of a long one the beginning and the end, which tell it from others."""
+    """Return a name that fits a legend: of a long one the beginning and the end, which distinguish it."""
     return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 16]} … {name[-12:]}"
 
 

@@ -46,10 +46,10 @@ class GalleryRow:
 
     Attributes:
         kind: "run", "sweep" or "walk-forward".
-        folder: whose index.html is its page.
-        texts: of each metric in the table.
-        line: of its equity, as an SVG element.
-        error: why it cannot be read; it has no more than its name then.
+        folder: the folder whose index.html is its page.
+        texts: the text of each metric in the table.
+        line: the line of its equity, as an SVG element.
+        error: why it cannot be read; then it has only its name.
     """
 
     name: str
@@ -152,10 +152,10 @@ def write_gallery(root: str | Path, folder: str | Path = "") -> Path:
     Write a page that lists everything saved in a folder and below it, newest first, and return its path.
 
     Args:
-        folder: of the page, as index.html; `root` itself if not given.
+        folder: the folder for the page, index.html; by default `root`.
 
     Raises:
-        UsageError: nothing is kept there, or the page cannot be written.
+        UsageError: nothing is saved there, or the page cannot be written.
     """
     root = _arguments.path(root, "root")
     page = (root if folder == "" else _arguments.path(folder, "folder")) / "index.html"
@@ -179,8 +179,8 @@ def gallery_page(root: Path, rows: list[GalleryRow], links: Mapping[str, str], s
     Return the page that lists these rows, HTML.
 
     Args:
-        links: from each name to its page, "" where there is none.
-        served: whether it is to look now and then whether something changed, and lets runs be compared.
+        links: the link from each name to its page, "" if there is none.
+        served: whether the page checks for changes from time to time, and can compare runs.
     """
     content = {
         "place": root.name or root.resolve().name,
@@ -203,7 +203,7 @@ def _version(folder: Path) -> tuple[object, ...]:
 
 
 def _trials(folder: Path) -> int:
-    """Return how many trials the sweep in a folder has; 0 where there is no sweep, or none that can be read."""
+    """Return how many trials the sweep in a folder has; 0 if there is none that can be read."""
     try:
         return len(read_document(folder / SWEEP, _SWEEP_SHAPE)["keys"])
     except (OSError, DamagedStore):

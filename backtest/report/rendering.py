@@ -55,7 +55,7 @@ def write_page_beside(text: str, folder: Path, whose: str) -> Path:
     Write a page, HTML, as index.html into a folder that holds no run, and return its path.
 
     Args:
-        whose: page it is, in an error: "that of the sweep".
+        whose: the owner of the page in an error: "that of the sweep".
 
     Raises:
         UsageError: the folder cannot be written, or holds a run.

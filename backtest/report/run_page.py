@@ -63,17 +63,17 @@ def write_report(
     """
     Write index.html and metrics.json into a folder, save the run there too, and return the path of the page.
 
-    A folder that keeps this very run gets the page alone.
+    If the folder already holds this run, only the page is written.
 
     Args:
-        validity: what `validate` found of the run; with its defaults if not given.
-        figures: rows of your own, as those of FIGURES; they follow ours.
+        validity: the result of `validate` for the run; by default computed with its defaults.
+        figures: your own rows, like those of FIGURES; they follow the built-in ones.
         metrics: your own rows, like those of METRICS; they follow the built-in ones.
         store: where the chart finds the bars that the run saw; if not given, where the run read them.
         force: whether another run that the folder holds is replaced.
 
     Raises:
-        UsageError: the folder holds another run, or cannot be written, or an argument is not what it should be.
+        UsageError: the folder holds another run or cannot be written, or an argument is invalid.
     """
     result, folder = check_result(result, "result"), _arguments.path(folder, "folder")
     gone = refuse_another(folder, result, _arguments.truth(force, "force"))
@@ -143,7 +143,7 @@ def page(result: Measured, validity: Validity | None = None, kept_as: str = "") 
     Return the page of a run, HTML; the same run gives the same page.
 
     Args:
-        kept_as: the name that its user gave to the run's folder, if any.
+        kept_as: the user's name for the run's folder, if any.
     """
     figures, chart = shown_figures(result), chart_of(result, result.bars_from)
     return rendered("report.html", _content(result, validity or validate(result), kept_as, figures, chart))
@@ -151,7 +151,7 @@ def page(result: Measured, validity: Validity | None = None, kept_as: str = "") 
 
 def chart_view(result: Measured, store: Reader | str | Path | None = None) -> ChartView:
     """
-    Return the interactive chart of a run alone; if it cannot be drawn, its static figures, and why.
+    Return a page with only the interactive chart of a run or, if it cannot be drawn, static figures and the reason.
 
     Args:
         store: where the chart finds the bars that the run saw; if not given, where the run read them.
@@ -307,7 +307,7 @@ def _month_rows(result: Measured, day: date) -> tuple[int, int, int]:
 
 
 def _contents(result: Measured, figures: Sequence[Figure], chart: Chart) -> list[tuple[str, str]]:
-    """Return the places of the page, with the titles that lead there."""
+    """Return the anchors of the page, with the titles of their links."""
     drawn = [(figure.name, figure.title) for figure in figures if chart.why_not or figure.name not in _REPLACED]
     refused = [("refused", "Rejected orders")] if next(_refused(result), None) else []
     combined = [("combination", "Combined runs")] if result.combination else []
@@ -399,7 +399,7 @@ def _order_row(row: Mapping[str, Any], daily: bool) -> dict[str, str]:
 
 
 def _called(result: Measured) -> Iterator[dict[str, str]]:
-    """Yield the orders that the account gave itself in margin calls."""
+    """Yield the orders that the account submitted itself in margin calls."""
     table = result.orders_table
     if "reason" not in table.column_names:
         return
@@ -445,7 +445,7 @@ def _trades_shown(count: int) -> str:
 
 
 def _weightiest(result: Measured) -> np.ndarray:
-    """Return the places of the trades that are shown, in their order: those that moved the most money."""
+    """Return the positions of the shown trades, in order: those with the largest results."""
     moved = np.abs(column(result.trades_table, "net"))
     return np.sort(np.argsort(-moved, kind="stable")[:_SHOWN])
 
@@ -458,7 +458,7 @@ def _open_positions(result: Measured) -> Iterator[str]:
 
 
 def _sums(result: Measured) -> list[tuple[str, str]]:
-    """Return how closed trades and what is open add up to the change of equity."""
+    """Return how closed trades and open positions add up to the change of equity."""
     closed = round(column(result.trades_table, "net").sum(), 2)
     change = round(growth_of_cash(result)[-1] - result.spec.cash, 2)
     left = change - closed
@@ -523,7 +523,7 @@ def _asked(result: Measured) -> dict[str, Any]:
 
 
 def _tables(manifest: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield a table for each part of a manifest, and one for what is only a word; sorted, as a saved run is."""
+    """Yield a table for each section of a manifest, and one for single values; sorted, as in a saved run."""
     for title, part in sorted(manifest.items()):
         if isinstance(part, dict) and part and all(isinstance(row, dict) for row in part.values()):
             head = sorted({key for row in part.values() for key in row})

@@ -53,8 +53,8 @@ class ShownTrial:
 
     Attributes:
         params: the values of the parameters that vary.
-        metrics: NaN where one is not defined; empty where it failed.
-        returns: of the sessions of the sweep; empty where they are not known.
+        metrics: its metrics, NaN if undefined; empty if it failed.
+        returns: its returns in the sessions of the sweep; empty if unknown.
     """
 
     params: Mapping[str, Any]
@@ -69,15 +69,16 @@ class ShownSweep:
     A sweep as a page shows it.
 
     Attributes:
-        trials: all of them; a place is one among these.
-        order: the places of those that have a rank, the best first.
+        trials: all trials; a position refers to this list.
+        order: the positions of those that have a rank, the best first.
         rank: a name in METRICS; with "-" in front the lowest is the best.
         best_run: the run of the best trial.
-        best_page: the way to its page from that of the sweep; "" where there is none.
-        recorded: how many trials count against the best one: all that were ever made.
-        luck: the Sharpe ratio of a year that the best of so many is expected to have by luck alone; NaN for one trial.
+        best_page: the relative link to its page; "" if there is none.
+        recorded: how many trials count against the best one: all ever run in the folder.
+        luck: the annual Sharpe ratio that the best of so many trials is expected to have by luck alone; NaN for one
+            trial.
         picture: a figure for print, and for pages without scripts.
-        asked: what was asked, as rows of a label and a text.
+        asked: the settings, as rows of a label and a text.
     """
 
     trials: Sequence[ShownTrial]
@@ -190,7 +191,7 @@ def sweep_page(sweep: ShownSweep) -> str:
 
 
 def stability(sweep: ShownSweep) -> str:
-    """Return how the neighbours of the best trial did, in a sentence."""
+    """Return a sentence about the results of the best trial's neighbours."""
     metric, near = METRICS[sweep.rank_metric], sweep.neighbours(sweep.best)
     if not near:
         return "No neighbour of the best trial was tried: no other trial has each parameter at most one step away."
@@ -257,7 +258,7 @@ def _why(value: float) -> str:
 
 
 def _shown_places(sweep: ShownSweep) -> list[int]:
-    """Return the trials on the page: all, or of too many the best."""
+    """Return the trials on the page: all, or the best if there are too many."""
     if len(sweep.trials) <= _MOST:
         return list(range(len(sweep.trials)))
     return sorted(sweep.order[:_MOST])
@@ -333,7 +334,7 @@ def _held(sweep: ShownSweep) -> bool:
 
 
 def _equity(sweep: ShownSweep) -> tuple[Curves, int]:
-    """Return what 100 became in each trial, at every n-th session, and that n; the last session is always there."""
+    """Return the growth of 100 in each trial, at every n-th session, and n; the last session is always included."""
     run = sweep.best_run
     days, count = run.account.days, len(run.account.days)
     most = max(_MOST_POINTS // max(len(sweep.order), 1), _FEWEST_POINTS)

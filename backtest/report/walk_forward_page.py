@@ -36,9 +36,9 @@ class ShownStep:
     A step as a page shows it; windows are their first and last session.
 
     Attributes:
-        params: None each where the test is in cash.
-        inside: the metrics of the chosen parameters where they were chosen.
-        outside: of the same ones in the test.
+        params: the chosen parameters; each is None if the test is in cash.
+        inside: the in-sample metrics of the chosen parameters.
+        outside: their out-of-sample metrics.
     """
 
     train: tuple[date, date]
@@ -57,12 +57,12 @@ class ShownWalkForward:
     A walk-forward as a page shows it.
 
     Attributes:
-        name: the strategy's own.
-        values: that each parameter was chosen from.
-        rank: of the metric by which parameters were chosen; with "-" in front the lowest is the best.
-        stats: of the returns out of sample, one test after the other.
-        efficiency: NaN where it is not defined.
-        drift: how far each parameter moves a step, as a share of its values.
+        name: the strategy's own name.
+        values: the values from which each parameter was chosen.
+        rank: the metric by which parameters were chosen; with "-" in front the lowest is the best.
+        stats: the metrics of the out-of-sample returns, one test after the other.
+        efficiency: the walk-forward efficiency, NaN if undefined.
+        drift: the mean move of each parameter per step, as a fraction of the range of its values.
     """
 
     name: str

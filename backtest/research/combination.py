@@ -1,9 +1,9 @@
 """
 `combine`: several saved runs as one account, rebalanced to its weights on a schedule, with costs.
 
-The account holds so many units of the account of each run. Between two rebalancings the units stay as they are; at a
-rebalancing each run gets its weight of all money, what its positions change by is bought or sold at the close, and what
-that costs is taken off the cash.
+The account holds a number of units of each run's account. Between two rebalancings the units do not change. At a
+rebalancing each run gets its weight of the total; the account trades the change in its positions at the close, and pays
+the costs from cash.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def _run_of(given: Any) -> Measured:
 
 
 def _names_of(given: Any, run: Measured, label: str) -> set[str]:
-    """Return what a run may be called where weights are given."""
+    """Return the names by which weights may refer to a run."""
     return {label, run.label, run.name, *([] if isinstance(given, RunRecord) else [str(given)])}
 
 
@@ -208,7 +208,7 @@ _Charge = Callable[[float, float, float, int], float]  # of size, price, rate an
 
 
 def _charges(run: Measured, label: str, costs: Any) -> list[_Charge]:
-    """Return for each series of a run what a trade at a rebalancing costs."""
+    """Return for each series of a run the costs of a trade at a rebalancing."""
     as_run = isinstance(costs, str) and costs == AS_RUN
     if as_run and run.spec.strategy == COMBINED:
         raise UsageError(f"{label} is a combination itself, of runs with costs of their own; combine these runs, or "
@@ -237,9 +237,9 @@ def _charge(
     Return what a trade costs, in money of the account.
 
     Args:
-        share: of a unit of money in a unit of price, 0.01 for pence.
+        share: the fraction of a unit of money in a unit of price, 0.01 for pence.
         rate: money of the account per unit of price.
-        day: as `date.toordinal` counts.
+        day: the day, counted as by `date.toordinal`.
     """
     feed.datetime[0] = float(day)
     commission = float(model.getcommission(size, price * share)) * rate / share
@@ -252,7 +252,7 @@ def _charge(
 
 @dataclass(frozen=True, eq=False)
 class _Source:
-    """A run at the common sessions: a column for where all begin, and one for the end of each session."""
+    """A run at the common sessions: a column for the common start, and one for the end of each session."""
 
     rows: np.ndarray  # of its record; -1 before the first
     worth: np.ndarray  # of its account, shape (n + 1,)
@@ -285,7 +285,7 @@ def _at(values: np.ndarray, rows: np.ndarray, before: float) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class _Account:
-    """The combined account: a column for where all begin, and one for the end of each session."""
+    """The combined account: a column for the common start, and one for the end of each session."""
 
     units: np.ndarray  # of each run's account, from each of these ends on, shape (runs, n + 1)
     costs: list[np.ndarray]  # of each run and its series, shape (series, n + 1)
@@ -328,7 +328,7 @@ _EPOCH = 719_163  # the ordinal of 1970-01-01
 
 
 def _ends(days: np.ndarray, rebalance: str) -> np.ndarray:
-    """Return of each session but the last whether the next one lies in another week, month, quarter or year."""
+    """Return for each session but the last whether the next one is in another week, month, quarter or year."""
     months = days.astype("datetime64[M]").astype(np.int64)
     counted = {
         "never": np.zeros(len(days)),
@@ -417,7 +417,7 @@ def _points(specs: Sequence[RunSpec], keys: Sequence[str]) -> tuple[float, ...]:
 
 
 def _brokerage(runs: Sequence[Measured], keys: Sequence[str]) -> Brokerage:
-    """Return what is the same in all runs; of the rest each run's own conditions tell."""
+    """Return the settings that all runs share; each run's conditions give the others."""
     every = [run.spec.brokerage for run in runs]
     known, currency = every[0], runs[0].spec.base_currency
     if any(one != known for one in every):
@@ -576,7 +576,7 @@ def _joined(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 
 def _scaled(run: Measured, source: _Source, units: np.ndarray, ends: np.ndarray) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the orders and the fills of a run between the first and the last common session, in its units."""
+    """Return the orders and fills of a run between the first and the last common session, in its units."""
     orders, fills = run.orders_table.to_pandas(), run.fills_table.to_pandas()
     times, rows = arrays.numbers(run.record["time"]), source.rows
     filled = np.searchsorted(times, arrays.numbers(run.fills_table["time"]))
@@ -608,7 +608,7 @@ def _scaled(run: Measured, source: _Source, units: np.ndarray, ends: np.ndarray)
 def _of_rebalancings(
     run: Measured, source: _Source, units: np.ndarray, costs: np.ndarray, ends: np.ndarray
 ) -> pd.DataFrame:
-    """Return the fills of a run's positions when all begin, and when its units change."""
+    """Return the fills of a run's positions at the common start, and when its units change."""
     import pandas as pd
 
     before = arrays.numbers(run.record["time"])[max(source.rows[0], 0)].astype("datetime64[us]")

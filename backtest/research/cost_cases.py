@@ -44,18 +44,18 @@ def run_at_costs(
     """
     Return a run with the table of its results at multiples of its costs, and of the break-even multiple.
 
-    Commissions, slippage and fees of borrowed shares are multiplied, and the strategy is run again: sizes, orders that
-    the cash cannot pay, and what the strategy makes of them follow. What the run's table has already is not run again.
+    Commissions, slippage and borrow fees are multiplied, and the strategy is run again, with all consequences for
+    sizes, rejected orders and decisions. Multiples that are already in the run's table are not run again.
 
     Args:
         factors: 0 for no costs, 2 for twice the costs.
         store: where its bars are.
-        strategy: its strategy, as `run` takes it; if not given that of the file it was loaded from.
-        engine: of the runs, as in `run`.
+        strategy: its strategy, as in `run`; by default loaded from its file.
+        engine: the engine of the runs, as in `run`.
 
     Raises:
-        UsageError: a factor is not a number, the run's strategy or costs cannot be had again, or it comes to something
-            else today.
+        UsageError: a factor is not a number, the run's strategy or costs are not available, or the run now gives
+            another result.
         NoBars: the store lacks the bars.
         StrategyError: the strategy fails at other costs.
     """
@@ -98,11 +98,11 @@ def brokerage_at(brokerage: Brokerage, factor: float) -> Brokerage:
     """
     Return a brokerage that charges a multiple: of commissions, slippage and borrow fees.
 
-    It is what a user would write of a single run: twice "5bp" is "10bp". Fees that are stored are what IB asked; they
-    are left out at 0, and else as they are.
+    It has the form that a user would write for a single run: twice "5bp" is "10bp". Stored borrow fees are IB's: at 0
+    they are omitted, otherwise unchanged.
 
     Raises:
-        UsageError: the costs are those of an object that the run does not have any more.
+        UsageError: the costs are an object that the run no longer has.
     """
     return replace(
         brokerage,
@@ -113,7 +113,7 @@ def brokerage_at(brokerage: Brokerage, factor: float) -> Brokerage:
 
 
 class _Again:
-    """A run that is made again at other costs."""
+    """A run to repeat at other costs."""
 
     def __init__(
         self, result: Measured, store: Reader | str | Path, strategy: str | Path | type[Any], engine: str
@@ -160,7 +160,7 @@ def _check_same(result: Measured, now: CostCase) -> None:
 
 
 def _break_even(result: Measured, total_at: Callable[[float], float]) -> tuple[float, str]:
-    """Return the multiple at which nothing is gained, between two runs close to each other, or why there is none."""
+    """Return the break-even multiple, between two runs close to each other, or why there is none."""
     if not _costs_anything(result):
         return math.nan, "no costs"
     low, high = (0.0, total_at(0.0)), (math.inf, 0.0)
@@ -204,5 +204,5 @@ def _slippage_at(text: str, factor: float) -> str:
 
 
 def _times(number: str, factor: float) -> str:
-    """Return a number that a user wrote, multiplied as he would: 3 times 0.1 is 0.3."""
+    """Return a multiple of a number in decimal arithmetic, as a user expects: 3 times 0.1 is 0.3."""
     return f"{(Decimal(number) * Decimal(repr(factor))).normalize():f}"

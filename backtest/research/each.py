@@ -50,7 +50,7 @@ class SeriesRun:
         series: its short spelling.
         folder: where the run is saved; None if it failed.
         error: why it failed, "" if it did not.
-        exit_code: of the error.
+        exit_code: the exit code of the error.
     """
 
     series: str
@@ -176,10 +176,10 @@ def run_each(
         params: the strategy's parameters; the others keep their defaults.
         pins: a file that `backtest pin` made: the run refuses other bars.
         lines: whether to save what Backtrader would plot of indicators and observers.
-        warm_up: bars before the first session that indicators see: "auto", or how many.
-        engine: of each run, as in `run`.
+        warm_up: bars before the first session that only warm up indicators: "auto", or a number.
+        engine: the engine of each run, as in `run`.
         tell: called with a `SweepProgress` after each run.
-        tz: this and all that follows is as in `run`; frames instead of series and store also work.
+        tz: this and all following arguments are as in `run`; frames instead of series and store also work.
 
     Raises:
         UsageError: an argument is invalid.
@@ -227,7 +227,7 @@ def run_each(
 
 
 def _words(made_by: Mapping[str, int]) -> str:
-    """Return which engines made the runs, from their lines and how many have each; "" for the event engine alone."""
+    """Return a line on the engines of the runs, with the number of runs for each; "" if all used the event engine."""
     if not any(made_by):
         return ""
     return "; ".join(f"{words or 'event engine'}: {count:,} runs" for words, count in sorted(made_by.items()))
@@ -260,7 +260,7 @@ class _Made:
 
 
 def _made_on(common: _Common, series: Sequence[Series]) -> list[_Made]:
-    """Return what comes of the first series: of as many as half a second allows, and of one at least."""
+    """Return the outcomes of the first series: as many as half a second allows, but at least one."""
     began, found, strategy = time.monotonic(), list[_Made](), _loaded(common)
     for one in series:
         found.append(_run_on(common, strategy, one))
@@ -286,7 +286,7 @@ def _run_on(common: _Common, strategy: Strategy, series: Series) -> _Made:
 
 
 def _kept(made: _Made, folder: Path | None, force: bool) -> SeriesRun:
-    """Return the run on a series, kept: in a folder of its series, or in runs/ under its name."""
+    """Save the run on a series, in a folder named after the series, or in runs/ under its name, and return it."""
     if made.result is None:
         return SeriesRun(made.series, error=made.error, exit_code=made.exit_code)
     label = re.sub(r"[^A-Za-z0-9]+", "-", Series.parse(made.result.spec.series[0]).short_key)

@@ -28,10 +28,10 @@ def fresh_processes(work: Work[_Item, _Result]) -> Iterator[Callable[[_Item], _R
     """
     Yield a function that does the work of one item in its own process.
 
-    One process is spawned, which imports the libraries and nothing of the work, and stays. A copy of it loads what the
-    work needs and does none of it: its copies do. So caches in modules, of functions and of classes begin empty each
-    time. Where a process has no copies (on Windows) each is spawned. What cannot be sent to another process, or not be
-    imported there, is done in copies of this one.
+    A server process is spawned that imports the libraries, but nothing of the work, and stays. A fork of it loads what
+    the work needs, and its own forks do the items. So caches of modules, functions and classes are empty for each item.
+    Without fork (on Windows) each process is spawned. Work that cannot be sent to another process, or imported there,
+    is done in forks of this one.
 
     Raises (the function):
         BacktestError: the work raised it.
@@ -63,7 +63,7 @@ _NO_MORE = ()
 
 
 class _Server:
-    """The process whose copies do the work of one after the other."""
+    """The process whose forks do the work, one item after the other."""
 
     def __init__(self) -> None:
         from multiprocessing import Pipe
@@ -77,11 +77,11 @@ class _Server:
 
     @property
     def usable(self) -> bool:
-        """Whether it belongs to this process, is alive, and owes no answer."""
+        """Whether it belongs to this process, is alive, and has no pending answer."""
         return self.owner == os.getpid() and not self.waits and self.process.is_alive()
 
     def ask(self, *questions: Any) -> Any:
-        """Return the answer to what is sent; a StrategyError instead if a process died of it."""
+        """Send a message and return the answer; a StrategyError if a process died of it."""
         self.waits = True
         try:
             for question in questions:
@@ -104,7 +104,7 @@ _kept: list[_Server] = []
 
 @contextmanager
 def _server() -> Iterator[_Server]:
-    """Yield a server that is nobody else's meanwhile: the one that is kept, or one more."""
+    """Yield a server for exclusive use: the permanent one, or an additional one."""
     server = _kept[0] if _kept else None
     if server is None or not server.usable or not server.lock.acquire(blocking=False):
         busy = server is not None and server.owner == os.getpid() and server.lock.locked()
@@ -124,7 +124,7 @@ def _server() -> Iterator[_Server]:
 
 
 class _Surroundings:
-    """What a spawned process would have from this one, as it is now."""
+    """What a spawned process would inherit from this one at the moment."""
 
     def __init__(self) -> None:
         self.folder = str(Path.cwd())
@@ -142,7 +142,7 @@ class _Surroundings:
 
 
 def _serve(connection: Any) -> None:
-    """Give each work that comes to a copy of this process, until none can come any more."""
+    """Give each incoming work to a fork of this process, until the connection ends."""
     _load_libraries()
     with contextlib.suppress(OSError):
         while (said := _said_by_a_copy(connection)) != _CLOSED:
@@ -154,7 +154,7 @@ _DONE, _CLOSED = b"d", b"c"
 
 
 def _said_by_a_copy(connection: Any) -> bytes:
-    """Let a copy of this process do the work that comes; return whether it came to its end, and there may be more."""
+    """Let a fork of this process do the incoming work; return whether it finished, so that more may come."""
     if sys.platform == "win32":
         raise OSError("Windows copies no process")
     connection.poll(None)  # what came is for the copy to read
@@ -186,7 +186,7 @@ def _load_libraries() -> None:
 
 
 def _serve_one(connection: Any) -> None:
-    """Load a work, then do each item that comes in a copy of this process, until there is no more."""
+    """Load a work, then do each incoming item in a fork of this process, until there are no more."""
     surroundings = connection.recv()
     if surroundings == _NO_MORE:
         return  # of a work that could not be loaded
@@ -203,7 +203,7 @@ def _serve_one(connection: Any) -> None:
 
 
 def _in_a_copy(function: Callable[..., Any], content: Any, item: Any) -> Any:
-    """Return the answer of a copy of this process."""
+    """Return the answer of a fork of this process."""
     from multiprocessing import Pipe
 
     reading, writing = Pipe(duplex=False)

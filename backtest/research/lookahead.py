@@ -1,7 +1,7 @@
 """
 `look_ahead`: detect look-ahead bias by running a strategy on truncated bars, and on bars with another future.
 
-What it decided up to the cut must stay the same. `warm_up` runs it again from a later start.
+Its decisions up to the cut must stay the same. `warm_up` runs it again from a later start.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class Leak:
 
 @dataclass(frozen=True, slots=True)
 class WarmUp:
-    """How a later start of a run decides, compared with the first: times and sides, as sizes follow the cash."""
+    """The decisions of a run with a later start, compared with the first: times and sides, as sizes follow the cash."""
 
     start: datetime  # the later start, its first bar
     settled: datetime | None  # from this bar on all decisions are the same; None if to the end they are not
@@ -223,10 +223,10 @@ def warm_up(
     """
     Return the time from which a run that starts later makes the same decisions.
 
-    Late is normal for what has a long memory; never means that results hang on the day one begins.
+    A late time is normal for a strategy with a long memory; never means that results depend on the start date.
 
     Args:
-        skipped: the share of the bars that the later run does not see.
+        skipped: the fraction of bars that the later run does not see.
     """
     trial = _trial(strategy, series, store, params, pins, asked)
     share = _arguments.number(skipped, "skipped", "write the share of the bars to skip, such as 0.25")
@@ -257,7 +257,7 @@ def _trial(strategy: Any, series: Any, store: Any, params: Any, pins: Any, asked
 
 @dataclass(frozen=True, slots=True)
 class _Trial:
-    """One strategy with all that stays as it is while the bars change."""
+    """One strategy with everything that stays constant while the bars change."""
 
     given: Any  # the strategy as it can be sent to another process
     root: str  # the folder whose packages it may import
@@ -291,7 +291,7 @@ class _Trial:
         return self._decided(_Tables(bars, self.store), None)
 
     def _decided(self, store: Reader, span: Any) -> list[Decision]:
-        """Return what is decided by a run of which nothing else is asked, and so no manifest made."""
+        """Return the decisions of a run whose other results, including the manifest, are not needed."""
         decisions: list[Decision] = []
         strategy = _watched(self.strategy, decisions, self.moment)
         asked = {name: value for name, value in self.asked.items() if name not in ("risk_free", "lines")}
@@ -309,7 +309,7 @@ class _Trial:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Future:
-    """What a run is made on: the true bars of a span, or bars that are others after a cut."""
+    """The bars of a run: the true ones of a span, or ones that differ after a cut."""
 
     span: Any = None
     again: bool = False  # whether nothing but decisions is asked of the true bars
@@ -324,7 +324,7 @@ class _Future:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Observed:
-    """What a run of a strategy decided; on the true bars also what they are, and what else it did."""
+    """The decisions of a run; for the true bars also the bars themselves, and what else the run did."""
 
     decisions: list[Decision]
     bars: dict[Series, pa.Table] = field(default_factory=dict)
@@ -333,7 +333,7 @@ class _Observed:
 
 
 def _observed(trial: _Trial, futures: Sequence[_Future]) -> list[_Observed]:
-    """Return what comes of the first future; in a process that ends with it, since all of it is changed for that."""
+    """Return the outcome of the first future, in a process that ends afterwards, since it changes global state."""
     future = futures[0]
     fix_chance()
     if future.bars:
@@ -351,10 +351,10 @@ def _observed(trial: _Trial, futures: Sequence[_Future]) -> list[_Observed]:
 
 def _imported_again(trial: _Trial) -> _Trial:
     """
-    Return the trial with the modules of its class imported again, so that what they read as they are imported counts.
+    Return the trial with the modules of its class imported again, to detect what they read at import.
 
-    A file is loaded again anyway. Modules stay as they are where a parameter is of them, which would be of another
-    class then, and where they cannot be imported twice.
+    Strategy files are always loaded again. Modules are not imported again if a parameter is an object of one of their
+    classes, which would no longer match, or if they cannot be imported twice.
     """
     cls = trial.given
     if isinstance(cls, str) or "<locals>" in cls.__qualname__ or cls.__module__ not in sys.modules:
@@ -379,7 +379,7 @@ def _imported_again(trial: _Trial) -> _Trial:
 
 @contextmanager
 def _bars_growing() -> Iterator[None]:
-    """Let runs go bar by bar, as Backtrader does where bars come from a market: what is to come is not there yet."""
+    """Make runs go bar by bar, as with live data in Backtrader: future bars do not exist yet."""
     run = bt.Cerebro.run
 
     def bar_by_bar(self: Any, **kwargs: Any) -> Any:
@@ -400,7 +400,7 @@ def _files_of(loaded: Strategy) -> set[str]:
 
 
 def _changed(series: Series, table: pa.Table, future: _Future) -> pa.Table:
-    """Return the bars of a series of a store in another future: those of the run, or others of the same kind."""
+    """Return a store series' bars in another future: those of the run, or others changed in the same way."""
     known = table.filter(pa.array(close_stamps(table, series.size) <= future.cut))
     if series in future.bars:
         own = future.bars[series]
@@ -413,7 +413,7 @@ def _changed(series: Series, table: pa.Table, future: _Future) -> pa.Table:
 
 
 class _Kept(CachedReader):
-    """A reader that keeps the bars that were read through it."""
+    """A reader that caches the bars read through it."""
 
     def __init__(self, behind: Reader) -> None:
         super().__init__(behind)
@@ -435,9 +435,9 @@ class _Kept(CachedReader):
 
 class _Tables:
     """
-    Tables that stand for the bars of a store, which has no more series than these; what else it knows, it knows.
+    Tables that replace the bars of a store, whose only series they are; everything else comes from the store.
 
-    But for pairs of currencies: money is converted by those of the store.
+    Currency pairs are an exception: conversion uses those of the store.
     """
 
     def __init__(self, tables: Mapping[Series, pa.Table], behind: Reader) -> None:
@@ -500,7 +500,7 @@ def _is_pair(series: Series) -> bool:
 
 
 def _watched(loaded: Strategy, decisions: list[Decision], moment: Callable[[float], datetime]) -> Strategy:
-    """Return the strategy with its orders noted as they come to its broker, by whatever way."""
+    """Return the strategy with its orders recorded when they reach its broker, in whatever way."""
     strategy: Any = loaded.cls
 
     def start(self: Any) -> None:
@@ -552,7 +552,7 @@ def _decision(time: datetime, side: str, order: Any, oco: Any) -> Decision:
 
 
 def _terms(order: Any, oco: Any) -> Iterator[str]:
-    """Yield what an order says beside its size and its prices; another order is named by how long before it came."""
+    """Yield an order's terms besides size and prices; it refers to another order by the distance between both."""
     if order.valid is not None:
         yield f"valid until {bt.num2date(order.valid):%Y-%m-%d %H:%M}".removesuffix(" 00:00")
     for words, other in (("OCO with", oco), ("child of", order.parent)):
@@ -561,7 +561,7 @@ def _terms(order: Any, oco: Any) -> Iterator[str]:
 
 
 def _filled_too_early(result: RunResult) -> Iterator[Leak]:
-    """Yield the orders that were filled in the bar at whose close they were given."""
+    """Yield the orders that filled in the bar at whose close they were submitted."""
     for row in result.orders_table.to_pylist():
         if row["closed"] is not None and row["closed"] <= row["created"] and not _is_of_the_end(row, result):
             order = Decision(row["created"], row["series"], row["side"], row["kind"], row["size"], ())
@@ -576,7 +576,7 @@ def _is_of_the_end(row: Mapping[str, Any], result: RunResult) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Cut:
-    """A bar after which the future changes, and whether by all ways or by one."""
+    """A bar after which the future changes, and whether in all ways or in one."""
 
     stamp: float
     whole: bool
@@ -588,11 +588,11 @@ def _cuts(
     """
     Return the bars after which the future changes: spread over those with orders, and drawn from all.
 
-    As many more of those with orders are tried by one way, so that what knows the future rarely is found, too.
+    As many more bars with orders are tested with one kind of change each, to find look-ahead that occurs rarely.
 
     Args:
-        suspect: where the strategy decides otherwise if it is shown no bar before its time: that may have its good
-            reason, such as vectors of all bars of which each value knows the past alone, and so is tried.
+        suspect: where the strategy decides otherwise if bars appear one by one. There may be a good reason, such as
+            arrays over all bars whose values depend only on the past; so these bars are tested.
     """
     stamps = _clock(truth.bars)[:-1]  # nothing comes after the last
     decided = {one.time for one in truth.decisions}
@@ -633,7 +633,7 @@ _PAUSE = 35  # days after a cut, in which there is no bar in a future, so that i
 
 
 def _later(table: pa.Table, kept: int, series: Series) -> pa.Table:
-    """Return bars without those of the days after the first ones, where more follow."""
+    """Return bars without those of the days after the first ones, if more follow."""
     stamps = close_stamps(table, series.size)
     since = int(np.searchsorted(stamps, stamps[max(kept - 1, 0)] + _PAUSE))
     if len(table) - since < _LAST:
@@ -659,10 +659,10 @@ def _with_noise(table: pa.Table, kept: int, steps: np.ndarray) -> pa.Table:
 
 def _with_other_extra(noisy: pa.Table, table: pa.Table, drawn: np.ndarray, sign: int) -> pa.Table:
     """
-    Return bars with noise at their end, there with numbers of their own in the extra columns, too.
+    Return bars with noise at their end, including the extra columns.
 
-    They are drawn from the column, so that what can be computed with its numbers can be with these; mirrored, the
-    largest stands for the smallest. What is null is as frequent as it was.
+    Their numbers are drawn from the column itself, so that they are valid wherever its numbers are; mirrored, the
+    largest replaces the smallest. Nulls stay as frequent as before.
     """
     for name, places in zip(extra_of(table), drawn, strict=True):
         ordered = np.sort(arrays.numbers(table[name]))  # NaN, for null, is last
@@ -679,10 +679,10 @@ def _first_change(
     truth: list[Decision], other: list[Decision], last: datetime, change: str, same: datetime | None = None
 ) -> Iterator[Leak]:
     """
-    Yield the first bar up to the last at which decisions differ; what differs later may only follow from it.
+    Yield the first bar, up to the last one, at which decisions differ; later differences may only follow from it.
 
     Args:
-        same: when the strategy begins to decide otherwise on the same bars; None if it never does.
+        same: when the strategy begins to decide differently on equal bars; None if it never does.
     """
     true, instead = (_by_time(decisions, last) for decisions in (truth, other))
     for time in sorted({*true, *instead}):
@@ -694,13 +694,13 @@ def _first_change(
 
 
 def _same_until(truth: list[Decision], again: list[Decision]) -> datetime | None:
-    """Return when a strategy begins to decide otherwise on the same bars; None if it never does."""
+    """Return when a strategy begins to decide differently on equal bars; None if it never does."""
     last = max((one.time for one in (*truth, *again)), default=datetime.max.replace(tzinfo=UTC))
     return next((leak.time for leak in _first_change(truth, again, last, "")), None)
 
 
 def _files_read(truth: _Observed) -> Iterator[Leak]:
-    """Yield what the strategy read from files by itself, where that may know more than the bars so far."""
+    """Yield the files that the strategy read by itself, if they may contain later data than the bars so far."""
     first = min(one["time"][0].as_py() for one in truth.bars.values())
     for file in truth.files:
         if knows_more(file, first.date()):

@@ -148,7 +148,7 @@ def next_orders(
     timer or of `next_open`, are not known yet and not included.
 
     Args:
-        strategy: this and all that follows is as in `run`.
+        strategy: this and all following arguments are as in `run`.
 
     Raises:
         UsageError, NoBars, StrategyError: as `run` does.
@@ -196,7 +196,7 @@ def _next_bar(series: Series, hours: Hours, last: datetime) -> datetime | None:
 
 
 def _still_belonging(positions: Sequence[AssumedPosition], result: RunResult) -> tuple[AssumedPosition, ...]:
-    """Return the positions without names that do not belong to the universe of the run any more: no bars are missed."""
+    """Return the positions without names that have left the run's universe: their bars are not missing."""
     newest = max(one.last for one in positions).date()
     rows = [(Series.parse(key).short, last) for key, _, last, _ in result.manifest.get("universe", {}).get("rows", ())]
     kept = {name for name, last in rows if not last or date.fromisoformat(last) >= newest}
@@ -205,7 +205,7 @@ def _still_belonging(positions: Sequence[AssumedPosition], result: RunResult) ->
 
 
 def _of_laggards(positions: tuple[AssumedPosition, ...]) -> list[str]:
-    """Return which series end before the others: an order for one of them is given at an old price."""
+    """Return which series end before the others: an order for one of them would use an old price."""
     newest = max(one.last for one in positions)
     return [
         f"{one.series} ends with {one.last:%Y-%m-%d}, before the others; update it first."

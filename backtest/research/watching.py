@@ -38,7 +38,7 @@ _DATE = re.compile(r"(?<!\d)(\d{4})[-/.]?[01]\d[-/.]?[0-3]\d(?!\d)|(?<!\d)[0-3]?
 
 @contextmanager
 def stores_changed(change: Callable[[Series, pa.Table], pa.Table]) -> Iterator[None]:
-    """Let code that reads a store see other bars than it has."""
+    """Make code that reads a store see other bars than the stored ones."""
     kinds: list[Any] = [Store, RemoteStore]
     methods = [(kind.read, kind._column) for kind in kinds]
 
@@ -79,8 +79,8 @@ def files_noted(code: set[str]) -> Iterator[list[str]]:
     """
     Yield a list of the files that code opens for reading, itself or through a library other than this one.
 
-    Python tells who listens of each file that it opens, and of none that Arrow does: its functions are stood in for. Of
-    another program that is started, files are those that its command names.
+    Python's audit hooks report each file that Python opens, but not those that Arrow opens: so Arrow's functions are
+    wrapped. For another program that is started, the files are those in its command.
 
     Args:
         code: the files of the strategy's own code.
@@ -178,7 +178,7 @@ def _writes(arguments: tuple[Any, ...]) -> bool:
 
 
 def _asked_by(code: set[str], frame: FrameType | None) -> bool:
-    """Return whether code of these files is what asks, and asks neither this package nor for a module."""
+    """Return whether code of these files opens a file itself, neither through this package nor by an import."""
     while frame is not None:
         name = frame.f_code.co_filename
         if name in code:

@@ -52,11 +52,11 @@ class Chart:
     The interactive chart of a run.
 
     Attributes:
-        about: what is shown and how, as JSON.
+        about: the content and settings, as JSON.
         columns: the numbers: see `packing.pack`.
-        words: what the chart shows, as a sentence.
+        words: a description of the chart, in a sentence.
         notes: what it does not show, and why.
-        why_not: why a page can have no such chart; "" where it can.
+        why_not: why a page cannot have this chart; "" if it can.
     """
 
     about: dict[str, Any]
@@ -82,7 +82,7 @@ def chart_of(result: Measured, reader: Reader | None = None) -> Chart:
     Return the chart of a run.
 
     Args:
-        reader: where its bars may be; they are looked for in the bundled sample, too.
+        reader: a reader that may have its bars; the bundled sample is searched, too.
     """
     if why_not := library().why_not:
         return Chart({}, "", "", why_not=why_not)
@@ -99,19 +99,19 @@ def chart_of(result: Measured, reader: Reader | None = None) -> Chart:
 
 
 def _room(tables: int) -> int:
-    """Return how many letters the columns may take; where trades and orders leave none, some are for the bars."""
+    """Return how many characters the columns may take; a minimum is reserved for the bars."""
     return max(_MOST_LETTERS, tables + _MOST_LETTERS // 4)
 
 
 def _first_step(result: Measured, bars: list[SeriesBars], step: int, tables: int) -> int:
     """
-    Return of how many bars each on the chart is made, as far as a part of the series tells: packing takes time.
+    Return how many bars to merge into one on the chart, estimated from a part of the series: packing takes time.
 
-    A little more than there is room for may still fit, and is left to the packing of all.
+    A slightly too small number is allowed, since the data may still fit; packing everything decides.
 
     Args:
-        step: the least that it may be.
-        tables: letters of trades and orders, which are nearly as many for any step.
+        step: the minimum.
+        tables: the number of characters of trades and orders, which hardly depends on the step.
     """
     every = len(bars) // _SAMPLED
     if step == 1 or every <= 1:
@@ -188,7 +188,7 @@ def _lines(plots: Sequence[ShownPlot]) -> dict[str, Column]:
 
 
 def _some_digits(values: np.ndarray) -> Column:
-    """Return a column as it is where that takes few decimals, else with eight significant digits."""
+    """Return a column unchanged if it has few decimals, otherwise with eight significant digits."""
     known = values[np.isfinite(values)]
     return rounded(values, _FEW) if (np.round(known, _FEW) == known).all() else rounded(values)
 
@@ -228,14 +228,14 @@ def _orders(result: Measured, step: int) -> dict[str, Column]:
 
 
 def _rows(result: Measured, table: pa.Table, name: str) -> np.ndarray:
-    """Return the rows of the record at some times, the next where it has no such; -1 for no time."""
+    """Return the rows of the record at some times, or the next row if it has none then; -1 for no time."""
     times = np.asarray(table[name].to_numpy(), "datetime64[us]")
     rows, _ = rows_at(times_of(result), times)
     return np.where(np.isnat(times), -1, rows)
 
 
 def _places(result: Measured, table: pa.Table) -> np.ndarray:
-    """Return the place of the series of each row; -1 for what the strategy made itself, as by resampling."""
+    """Return the position of the series of each row; -1 for a feed that the strategy created, as by resampling."""
     names, known = table["series"].to_pylist(), {name: place for place, name in enumerate(result.series)}
     places = {name: known.get(Series.parse(name).short, -1) for name in set(names)}
     return np.array([places[name] for name in names], float)

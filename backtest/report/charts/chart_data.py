@@ -38,7 +38,7 @@ class SeriesBars:
 
     Attributes:
         columns: open, high, low, close and volume; or close alone.
-        why_closes: why there is nothing but closes; "" where there is all.
+        why_closes: why there are only closes; "" if there are all columns.
         step: how many rows each price stands for; volume has a value per row, since its sums depend on their order.
     """
 
@@ -127,7 +127,7 @@ def _placed(values: np.ndarray, rows: np.ndarray, there: np.ndarray, count: int)
 
 
 def _closed(times: pa.ChunkedArray, series: Series, result: RunRecord) -> np.ndarray:
-    """Return when each bar is complete, as a record has it: by dates where all series of the run are daily."""
+    """Return when each bar is complete, as a record has it: by dates if all series of the run are daily."""
     opened = arrays.numbers(times).view("datetime64[us]")
     if not series.size.daily:
         return opened + series.size.seconds * _SECOND
@@ -181,7 +181,7 @@ def offsets(times: np.ndarray, zone: str) -> list[tuple[int, int]]:
 
 def coarser(values: np.ndarray, step: int, choose: str) -> np.ndarray:
     """
-    Return one value per `step` rows, of which the last group may be shorter; NaN for a group without values.
+    Return one value per group of `step` rows; the last group may be shorter; NaN for a group without values.
 
     Args:
         choose: "first", "last", "lowest", "highest" or "sum".
@@ -230,11 +230,12 @@ class ShownPlot:
     An indicator or observer on the chart.
 
     Attributes:
-        number: its place among the plots of the run.
-        label: Backtrader's.
-        series: the place of the series with which it is shown; None for one that is always shown.
-        pane: -1 on the prices; else the number of the plot in whose pane it is, its own if it has one.
-        levels: where Backtrader draws a horizontal line.
+        number: its position among the plots of the run.
+        label: Backtrader's label.
+        series: the position of the series with which it is shown; None if it is always shown.
+        pane: -1 on the prices, otherwise the number of the plot whose pane it shares, its own number for a separate
+            pane.
+        levels: the values at which Backtrader draws a horizontal line.
     """
 
     number: int
@@ -294,7 +295,7 @@ def _look(line: Line) -> tuple[str, str, int, int]:
 
 
 def _colour(word: Any) -> str:
-    """Return a colour of Matplotlib as CSS writes it; "" where it is none."""
+    """Return a Matplotlib colour in CSS; "" if it is not a colour."""
     if not isinstance(word, str):
         return ""
     from matplotlib.colors import to_hex

@@ -1,8 +1,8 @@
 """
 TradingView's Lightweight Charts, which draws the interactive charts: the script from the package `litecharts`.
 
-The package is never imported, and its script is taken only where it is, byte for byte, one that npm has: no other
-release of the package can bring another script into a page.
+The package is never imported, and its script is used only if it is byte for byte a release on npm: so no version of the
+package can put another script into a page.
 """
 
 from __future__ import annotations

@@ -24,8 +24,8 @@ class Curve:
     A line: one value per session, NaN where there is none.
 
     Attributes:
-        colour: of the page's variables, --figure-NAME.
-        dash: 0 for a whole line, up to 3 for other dashes.
+        colour: NAME of the page's CSS variable --figure-NAME.
+        dash: 0 for a solid line, 1 to 3 for dashed ones.
         is_step: whether a value stays until the next one.
     """
 
@@ -54,8 +54,8 @@ class Pane:
     Lines with one axis of values, or bands.
 
     Attributes:
-        kind: of the values: "money", "percent" (a fraction), "number"; or "choice", a place in `choices`.
-        height: pixels.
+        kind: the kind of values: "money", "percent" (a fraction), "number"; or "choice", a position in `choices`.
+        height: the height in pixels.
     """
 
     title: str
@@ -72,9 +72,9 @@ class Curves:
     Panes over the same sessions.
 
     Attributes:
-        words: what they show, as a sentence.
-        days: datetime64[D], rising.
-        more: further columns of numbers by their names, for a script of the page.
+        words: a description, in a sentence.
+        days: datetime64[D], ascending.
+        more: further columns of numbers by name, for a script of the page.
     """
 
     words: str

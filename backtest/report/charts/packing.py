@@ -21,7 +21,7 @@ class Column:
     A column of numbers, NaN where there is none.
 
     Attributes:
-        digits: decimals that are kept; may be negative. None keeps the numbers as they are.
+        digits: the decimals to keep; may be negative. None keeps the numbers unchanged.
     """
 
     values: np.ndarray
@@ -50,8 +50,8 @@ def pack(columns: Mapping[str, Column]) -> tuple[list[dict[str, Any]], str]:
     """
     Return a description of each column, in order, and the columns as one text: compressed, in base64.
 
-    A column is kept as whole numbers, each as its difference from the one before; the first bytes of all of them, then
-    the second ones and so on, so that they compress well.
+    A column is stored as whole numbers, each as its difference from the previous one: first the first bytes of all,
+    then the second bytes and so on, so that they compress well.
     """
     about, parts = [], []
     for name, column in columns.items():
@@ -76,7 +76,7 @@ def _packed(column: Column) -> tuple[dict[str, Any], bytes]:
 
 
 def _digits_of(values: np.ndarray) -> int | None:
-    """Return the decimals that numbers have; None where they are not decimals, or too large."""
+    """Return the decimals that numbers have; None if they are not decimal, or too large."""
     for digits in range(_MOST_DIGITS + 1):
         whole = np.rint(values * 10.0**digits)
         if np.abs(whole).max(initial=0) > _LARGEST:

@@ -155,7 +155,7 @@ def cross_validate(
 
     With one group tested it is purged k-fold. Every point runs in every group separately; the choice is made by the
     rank of its returns in the in-sample sessions, which may come after the test: this shows how far a method of
-    choosing can be trusted, while `walk_forward` shows what it would have earned.
+    choosing parameters can be trusted, while `walk_forward` shows what it would have earned.
 
     Args:
         groups: N, of about equal length.

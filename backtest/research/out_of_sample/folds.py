@@ -1,4 +1,4 @@
-"""Which sessions to choose on and which to test on, so that no test session is known beforehand."""
+"""Folds: which sessions to choose on and which to test on, so that no test session influences the choice."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def session_count(given: Any, name: str, periods: float = 252.0) -> int:
     Return a number of sessions, given as such or as "3y", "6m" or "2w": 252, 21 and 5 sessions each.
 
     Args:
-        periods: a year has so many, of which a month has a twelfth and a week a 52nd, rounded.
+        periods: sessions per year; a month is a twelfth of them and a week a 52nd, rounded.
 
     Raises:
-        UsageError: it is neither, or a bar is longer than that.
+        UsageError: it is neither, or is shorter than a bar.
     """
     example = "write a number of sessions such as 504, or 2y, 6m, 3w"
     found = re.fullmatch(r"(\d{1,9})([ymw])", given) if isinstance(given, str) else None
@@ -52,10 +52,11 @@ def walk_forward_folds(count: int, train: int, test: int, *, anchored: bool = Fa
     Return folds whose test rows follow one another, each right after its training rows; the last may be shorter.
 
     Args:
-        count: how many rows there are.
-        train: how many to learn from: so many rows before the test, or, anchored, at least so many from the first on.
-        test: how many to test on.
-        purge: rows between the two that neither has.
+        count: the number of rows.
+        train: the number of training rows: those before the test or, if anchored, at least this many from the first row
+            on.
+        test: the number of test rows.
+        purge: the number of rows dropped between the two.
 
     Raises:
         UsageError: a number is invalid, or there are too few rows for one test.
@@ -89,14 +90,14 @@ def purged_folds(sizes: Sequence[int], tested: int = 1, purge: int = 0, embargo:
     """
     Return a fold for each way to choose `tested` of the groups for the test; the others are for training.
 
-    Of that, what is near a test row is left out: `purge` rows before and after it, whose outcome may reach into the
-    test or the test's into theirs, and `embargo` rows more after it, which still feel what happened in the test.
+    Training rows near a test row are dropped: `purge` rows before and after it, whose outcomes may overlap with those
+    of the test, and `embargo` further rows after it, which events of the test may still affect.
 
     Args:
-        sizes: how many rows each group has, in order of time.
+        sizes: the number of rows of each group, in order of time.
 
     Raises:
-        UsageError: a number is invalid, or nothing is left to learn from.
+        UsageError: a number is invalid, or no training rows are left.
 
     Source: López de Prado (2018), "Advances in Financial Machine Learning", chapters 7 and 12.
     """

@@ -21,7 +21,7 @@ class Step:
     """
     An in-sample window, the parameters chosen there, and the outcome in the window after it.
 
-    If no parameters traded in the in-sample window, there is nothing to choose by: the next one stays in cash.
+    If no parameters traded in the in-sample window, none can be chosen, and the next one stays in cash.
     """
 
     train: Window
@@ -54,7 +54,7 @@ def read_steps(kept: Sequence[Mapping[str, Any]], trials: Trials) -> list[Step]:
     Return steps from the form of `kept_step`, with their trials.
 
     Raises:
-        ValueError: a trial is gone, or the parameters are not in the form they are kept in.
+        ValueError: a trial is missing, or the parameters are not in their stored form.
         DamagedStore: a file of trials is not what was written.
     """
     keys = {step[name] for step in kept for name in ("inside", "outside") if name in step}

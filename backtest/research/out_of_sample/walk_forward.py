@@ -1,7 +1,7 @@
 """
 `walk_forward`: choose parameters on some sessions, and test them on later ones that the choice did not see.
 
-Each window is a run of its own: it begins with cash alone, with the bars before it as warm-up of its indicators.
+Each window is a separate run: it begins with cash alone, and the bars before it only warm up its indicators.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class WalkForward:
         Return the walk-forward saved in a folder.
 
         Raises:
-            BadStore: there is none, or it is not what was written.
+            BadStore: there is none, or it was changed after it was written.
         """
         folder = _arguments.path(folder, "folder")
         path = folder / DOCUMENT
@@ -143,7 +143,7 @@ class WalkForward:
 
     def _keep(self) -> None:
         """
-        Write it into its folder, with what a list of all that is kept shows of it.
+        Write it into its folder, with the summary that lists show.
 
         Raises:
             UsageError: the folder cannot be written.
@@ -337,7 +337,7 @@ def walk_forward(
         train: in-sample sessions: 504, or "2y", "6m", "3w" of 252, 21 and 5 sessions each in New York.
         test: out-of-sample sessions.
         anchored: start every in-sample window at the first session, instead of `train` sessions before its end.
-        purge: sessions between the two.
+        purge: the number of sessions dropped between the two.
         folder: for the trials, which count as in `sweep`; the walk-forward itself is saved in a subfolder.
 
     The other arguments and the errors are those of `sweep`.
@@ -381,8 +381,9 @@ def walk_forward_again(
     Return the walk-forward of a sweep's points, by its rank, or of a saved run's strategy.
 
     Args:
-        grid: to choose from, if it is not empty; else the points of the sweep, or the run's parameters alone.
-        more: what else `walk_forward` takes.
+        grid: the grid to choose from, if it is not empty; otherwise the points of the sweep, or the run's parameters
+            alone.
+        more: further arguments of `walk_forward`.
     """
     asked = request_of(tried, grid, where)
     return walk_forward(train=train, test=test, **asked, **more)
@@ -463,7 +464,7 @@ def window_of(days: np.ndarray, rows: np.ndarray) -> Window:
 def _best(
     job: Job, points: Sequence[dict[str, Any]], window: Window, kept: Mapping[str, Trial], rank: str
 ) -> dict[str, Any] | None:
-    """Return the best point in a window; None where none traded, so that there is nothing to choose by."""
+    """Return the best point in a window; None if none traded, so that none can be chosen."""
     known = {job.key(Point(point, window)): point for point in points}
     if not any(kept[key].error or _traded(kept[key]) for key in known):
         return None

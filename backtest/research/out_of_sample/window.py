@@ -2,7 +2,7 @@
 A run within a window of sessions; the bars before it only warm up the indicators.
 
 Until the window begins the strategy is not called, so that it can neither trade nor decide; its indicators see the bars
-before as they would in life, and nothing sees a bar after the window.
+before as in live trading, and nothing sees a bar after the window.
 """
 
 from __future__ import annotations
@@ -53,16 +53,16 @@ def run_window(
     """
     Return a run that trades and is measured only in the window.
 
-    It begins with cash alone and decides for the first time at the close of the window's first bar. What is open at
-    the end is valued at the last close.
+    It begins with cash alone and decides for the first time at the close of the window's first bar. Positions that are
+    open at the end are valued at the last close.
 
     Args:
-        since: the first session of the warm-up; all that the store has if not given.
-        asked: what else `run` takes.
+        since: the first session of the warm-up; by default all stored bars.
+        asked: further arguments of `run`.
 
     Raises:
         UsageError: no session is in the window.
-        StrategyError: it ordered before the window all the same, or failed.
+        StrategyError: it submitted orders before the window all the same, or failed.
     """
     wanted = list(series)
     start = measured_from(wanted, store, window.first, window.last)

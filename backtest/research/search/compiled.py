@@ -1,9 +1,9 @@
 """
 `compiled`: trials that the compiled engine runs at once, checked against the event engine.
 
-The event engine makes the first trial, the last, two that are drawn, and the best of each thousand, too; of trials in
-windows also the first of each window. Where one of them differs in anything, no trial of the compiled engine counts,
-and all are left to the event engine.
+The event engine also runs the first trial, the last, two at random, and the best of each thousand; with windows also
+the first of each window. If one of them differs in anything, all trials of the compiled engine are discarded, and the
+event engine runs them.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _BARS_OF_NUMBA = 25_000_000  # of all trials of a block, a second or two of work
 
 @dataclass(frozen=True, slots=True)
 class Engines:
-    """Which engine runs trials, and how the choice turned out."""
+    """Which engine runs trials, and the outcome of that choice."""
 
     asked: str = ""  # one of ENGINES; "" for the compiled one where it can, and where it pays
     rank: str = "sharpe"  # by which the best of the trials is known, which both engines make
@@ -85,13 +85,13 @@ class Block:
     The outcome of some points.
 
     Attributes:
-        trials: those that were made.
-        left: those that the event engine is to make.
-        why_not: why it is to make all that are left; "" where it is about single ones.
-        over: whether that is so of all other points, too.
-        differs: whether the reason is that the engines do not agree, so that no trial of a block before counts.
-        backend: that made the trials.
-        points: of the trials, in their order.
+        trials: the trials that were made.
+        left: the points that are left to the event engine.
+        why_not: why all of these are left; "" if only single ones are.
+        over: whether that applies to all other points, too.
+        differs: whether the reason is that the engines disagree, so that no trial of an earlier block counts.
+        backend: the backend that made the trials.
+        points: the points of the trials, in their order.
     """
 
     trials: list[Trial]
@@ -108,7 +108,7 @@ def backend_for(bars: int, points: int, numba: bool) -> str:
     Return the faster backend for this many trials: numba compiles each new strategy for 5 to 20 seconds.
 
     Args:
-        numba: whether it is installed.
+        numba: whether numba is installed.
     """
     many = bars * points >= _MANY_BARS or (bars >= _LONG and bars * points >= _MANY_BARS // 20)
     return "numba" if numba and many else "numpy"
@@ -121,10 +121,10 @@ def compiled(
     Yield the outcomes of points, block by block; each point is among the trials or the rest.
 
     Args:
-        points: those in a window follow each other.
+        points: the points; those of a window are consecutive.
         rank: a metric, by which the best of a block is checked; "-NAME" for the lowest.
-        fewest: so many points are worth it, on the same bars; `FEWEST`, or `FEWEST_IN_WINDOW`, for 0.
-        trusted: whether the engines agreed about points before, so that one drawn is checked beside the best.
+        fewest: the minimum number of points on the same bars; 0 for `FEWEST`, or `FEWEST_IN_WINDOW`.
+        trusted: whether the engines agreed on earlier points, so that one random trial is checked besides the best.
     """
     points, known, unchecked, settled = list(points), dict[str, Trial](), list[Block](), set[str]()
     blocks, since, stopped = _blocks(job, points, fewest, trusted, known), time.process_time(), False
@@ -159,7 +159,7 @@ def compiled(
 
 
 def _with_best(job: Job, blocks: Sequence[Block], rank: str, known: dict[str, Trial]) -> Block | None:
-    """Return the block of the best trial of some where the engines differ in it; None where they do not."""
+    """Return a block for the best of some trials if the engines differ in it; None if they agree."""
     made = [(trial, point) for block in blocks for trial, point in zip(block.trials, block.points, strict=True)]
     best = _best([trial for trial, _ in made], rank)
     if best is None or made[best][0].key in known:
@@ -177,10 +177,10 @@ def _differing(point: Point) -> str:
 
 def _blocks(job: Job, points: Sequence[Point], fewest: int, trusted: bool, known: dict[str, Trial]) -> Iterator[Block]:
     """
-    Yield what comes of points, whose best is yet to be checked; of one that is over all that follows is left.
+    Yield the outcomes of points, whose best is not checked yet; after a block that is `over`, the rest is left.
 
     Args:
-        known: takes the trials that the event engine makes.
+        known: collects the trials of the event engine.
     """
     if not points:
         return
@@ -208,11 +208,11 @@ def _on_same_bars(
     job: Job, points: Sequence[Point], sure: set[int], counts: tuple[int, int], known: dict[str, Trial]
 ) -> Iterator[Block]:
     """
-    Yield what comes of points on all bars, or in one window.
+    Yield the outcomes of points on all bars, or in one window.
 
     Args:
         sure: places of trials that the event engine makes, too.
-        counts: how many points are worth it, and how many there are on other bars, too.
+        counts: the minimum number of points, and their number including those on other bars.
         known: as of `_blocks`.
     """
     fewest, every = counts
@@ -245,7 +245,7 @@ def _on_same_bars(
 
 
 def _first_made(job: Job, points: Sequence[Point]) -> tuple[Trial | None, int, str]:
-    """Return the first trial that does not fail, by the event engine, with its place; or what the first one says."""
+    """Return the first trial, by the event engine, that does not fail, with its position; or the first one's error."""
     said = ""
     for place, point in enumerate(points[:_TRIED]):
         (trial,) = trials_of(job, [point])
@@ -300,12 +300,12 @@ def _block(
     job: Job, points: Sequence[Point], sure: Sequence[int], known: dict[str, Trial], backend: str, size: int
 ) -> Block:
     """
-    Return what comes of a block.
+    Return the outcome of a block.
 
     Args:
         sure: places of trials that the event engine makes, too.
         known: as of `_blocks`.
-        size: trials whose accounts find room at once.
+        size: the number of trials whose accounts fit into memory at once.
     """
     made, why_not = trials_at_once(job, points, backend, size)
     places = [] if why_not else [place for place in sure if made[place] is not None]
@@ -332,7 +332,7 @@ def _made_alone(job: Job, points: Sequence[Point], known: dict[str, Trial]) -> d
 
 
 def _best(trials: Sequence[Trial], rank: str) -> int | None:
-    """Return the place of the best of trials; None where none has a rank."""
+    """Return the position of the best trial; None if none has a rank."""
     name, sign = rank.lstrip("-"), -1.0 if rank.startswith("-") else 1.0
     ranks = np.array([sign * trial.metrics.get(name, float("nan")) for trial in trials])
     return None if np.isnan(ranks).all() else int(np.nanargmax(ranks))

@@ -1,8 +1,8 @@
 """
 Work on any `concurrent.futures.Executor`: in this process, in a pool of processes, on a Dask cluster.
 
-A worker is sent a function of ours, a parcel with what all items have in common, and some items. It opens the store by
-its address and reads each series once. Equal items give equal results wherever they run.
+A worker receives a function of this package, a parcel with what all items have in common, and some items. It opens the
+store by its address and reads each series once. Equal items give equal results wherever they run.
 """
 
 from __future__ import annotations
@@ -34,12 +34,11 @@ class Work(Generic[_Item, _Result]):
     The work to do on each of some items.
 
     Attributes:
-        function: returns the results of the first items that it is given, of one at least; it stands at the top of a
-            module of ours.
+        function: returns the results of the first items passed to it, of at least one; a top-level function of this
+            package.
         content: what all items have in common, the first argument of the function.
-        modules: names of loaded modules of the strategy's project, which go along where other processes could lack
-            them.
-        words: says what an item is.
+        modules: names of loaded modules of the strategy's project, to send along if other processes could lack them.
+        words: describes an item.
     """
 
     function: Callable[[Any, Sequence[_Item]], list[_Result]]
@@ -59,12 +58,12 @@ def each(
     Yield the results of items as they finish, some at a time, in no order.
 
     Args:
-        executor: where they are made; a pool of `jobs` processes if not given, or this process for one job.
-        least: items that an executor is given with a task at least, while there are as many.
+        executor: where they run; by default a pool of `jobs` processes, or this process for one job.
+        least: the minimum number of items per task, while enough are left.
 
     Raises:
         UsageError: the work cannot be sent to other processes.
-        StrategyError: it kills each process that does it.
+        StrategyError: it kills every process that does it.
     """
     left = deque(items)
     if executor is None and jobs == 1:
@@ -121,7 +120,7 @@ def _taken(left: deque[_Item], results: list[_Result]) -> list[_Result]:
 def _through_pools(
     task: _Task[_Item, _Result], left: deque[_Item], jobs: int, words: Callable[[_Item], str]
 ) -> Iterator[list[_Result]]:
-    """Yield results out of pools of processes: one that lost a worker cannot go on, and its successor repeats."""
+    """Yield results from process pools: a pool that lost a worker is replaced by one that repeats its work."""
     losses, size = 0, _size_of_tasks(len(left), jobs)
     while left:
         try:
@@ -140,7 +139,7 @@ def _through_pools(
 
 
 def _through(executor: Executor, task: _Task[_Item, _Result], left: deque[_Item], size: int) -> Iterator[list[_Result]]:
-    """Yield results out of an executor; what it did not do when it breaks, or when nobody wants more, is left."""
+    """Yield results from an executor; work that it has not done when it breaks, or when the caller stops, is left."""
     under_way: dict[Future[list[_Result]], list[_Item]] = {}
     try:
         while left or under_way:

@@ -31,14 +31,14 @@ def grid_of(words: Sequence[str], texts: Container[str] = ()) -> dict[str, list[
     """
     Return the grid that words spell: "fast=5:20:5" is 5, 10, 15, 20, and "kind=ema,sma" these two.
 
-    Numbers are read as such, whole ones as int; steps are decimal, so that 0.1:0.3:0.1 ends at 0.3. A comma inside of
-    brackets divides nothing.
+    Numbers are read as such, whole ones as int; steps are decimal, so that 0.1:0.3:0.1 ends at 0.3. A comma inside
+    brackets does not separate values.
 
     Args:
-        texts: names whose values are left as they are written, such as dates and times.
+        texts: names whose values stay text, such as dates and times.
 
     Raises:
-        UsageError: a word is no such thing, or names a parameter a second time.
+        UsageError: a word has another form, or repeats a parameter.
     """
     grid: dict[str, list[Any]] = {}
     for word in words:
@@ -69,11 +69,11 @@ def grid_given(given: Any, texts: Container[str] = ()) -> dict[str, list[Any]]:
     """
     Return the grid that a caller passed: values by name, or the words of the command line.
 
-    Of a name, one value is a list of one, and a text is read as on the command line: "5:20:5", or "ema,sma". Values of
-    `texts` are left as they are written.
+    A single value counts as a list of one, and a text is read as on the command line: "5:20:5", or "ema,sma". Values of
+    `texts` stay text.
 
     Raises:
-        UsageError: it is neither, or a name has something else than values.
+        UsageError: it is neither, or the value of a name is not a list of values.
     """
     if isinstance(given, str):
         return grid_of([given], texts)
@@ -122,10 +122,10 @@ def points(grid: Grid, where: Condition | None = None, draws: int = 0, seed: int
 
     Args:
         draws: how many different points to draw at random; 0 for all there are, in order.
-        seed: of the draw; the same gives the same points in the same order.
+        seed: the random seed; an equal seed gives the same points in the same order.
 
     Raises:
-        UsageError: the grid is empty or too large, or the condition leaves nothing.
+        UsageError: the grid is empty or too large, or no point meets the condition.
     """
     _check(grid, draws)
     total = prod(map(len, grid.values()))

@@ -22,12 +22,12 @@ def draw_heat_map(rows: Sequence[_Row], names: Sequence[str], label: str, best: 
     """
     Return the figure of a metric over one or two parameters; a cross marks the best trial.
 
-    Where more parameters vary, a place shows the median of its trials, so that a lucky one does not stand out.
+    If more parameters vary, a cell shows the median of its trials, so that a lucky one does not stand out.
 
     Args:
-        rows: of each trial its parameters and the metric, NaN where it is not defined.
-        names: one parameter or two: across, and upwards.
-        label: of the metric, with its unit.
+        rows: the parameters and the metric of each trial, NaN if undefined.
+        names: one or two parameters: on the x-axis, and on the y-axis.
+        label: the label of the metric, with its unit.
         best: the parameters of the best trial.
     """
     from matplotlib.figure import Figure

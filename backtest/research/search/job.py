@@ -132,11 +132,11 @@ def job_of(
     Return the job of a sweep: the settings of each run, and the identities of strategy and bars.
 
     Args:
-        swept: the names of the parameters that points set, or their values by name, whose code then counts, too; the
-            rest is as in `params`, or by default.
+        swept: the names of the parameters that points set, or their values by name, whose code then counts, too; other
+            parameters are as in `params`, or have their defaults.
 
     Raises:
-        UsageError: a name is invalid, or nothing stands for the strategy.
+        UsageError: a name is invalid, or the strategy cannot be identified.
         NoBars: the store lacks the bars.
     """
     found, wanted = load_strategy(strategy), several_series(series)
@@ -212,7 +212,7 @@ def _rates_of(
     bars: Mapping[Series, pa.Table],
     brokerage: Brokerage,
 ) -> dict[str, Any]:
-    """Return what stands for the rates of exchange of all trials; nothing where no money is converted."""
+    """Return what identifies the exchange rates of all trials; nothing if no money is converted."""
     compared = next(((one, bars[one]) for one in benchmark), None)
     spec = RunSpec("", tuple(one.key for one in series), brokerage=brokerage)
     exchange = exchange_of(spec, store, {one: bars[one] for one in series}, compared)
@@ -225,7 +225,7 @@ _made_here: set[str] = set()  # cases of jobs that this process made
 
 
 def sendable(strategy: Strategy) -> str | type[Any]:
-    """Return what a worker loads a strategy by: its file with the whole path, or the class itself."""
+    """Return what a worker needs to load a strategy: its file with the absolute path, or the class itself."""
     return f"{_whole_path(strategy)}:{strategy.cls.__name__}" if strategy.in_file else strategy.cls
 
 
@@ -284,13 +284,13 @@ def trials_at_once(
     job: Job, points: Sequence[Point], backend: str = "numpy", size: int = 1000
 ) -> tuple[list[Trial | None], str]:
     """
-    Return the trials of points by the compiled engine, None for one that it left out; and why there is none.
+    Return the trials of points by the compiled engine, None for one that it left out; and why there are none.
 
-    Some trial of the job must have been made by the event engine, in this process, on the same bars.
+    Before that, the event engine must have made a trial of the job in this process, on the same bars.
 
     Args:
-        points: all of them on all bars, or all in the same window.
-        size: trials that numba makes before what they left is measured.
+        points: the points, all on all bars or all in the same window.
+        size: the number of trials that numba makes before their outcomes are measured.
     """
     window = points[0].window
     common = _common(job, job.name, window)
@@ -348,7 +348,7 @@ def bars_in_job(job: Job, window: Window | None) -> int:
 
 
 def _account_of(job: Job, point: Point) -> Account:
-    """Return the account of a point's run, which keeps nothing else of it."""
+    """Return the account of a point's run, and keep nothing else of the run."""
     common = _common(job, job.name, point.window)
     strategy = common.request.strategy
     params = parameters(strategy, {**job.params, **point.params})
@@ -361,7 +361,7 @@ def _account_of(job: Job, point: Point) -> Account:
 
 
 def _measured(made: Sequence[_Made]) -> list[Trial]:
-    """Return the trials with their numbers, which are computed at once for all that have the same sessions."""
+    """Return the trials with their metrics, which are computed at once for all that have the same sessions."""
     found, alike = [trial for trial, _ in made], dict[Any, list[tuple[int, Account]]]()
     for place, (_, account) in enumerate(made):
         if account is not None:
@@ -380,7 +380,7 @@ def _with_numbers(trial: Trial, sessions: np.ndarray, returns: np.ndarray, numbe
 
 
 def _numbers(every: Accounts) -> list[dict[str, float] | str]:
-    """Return the metrics of accounts; of one that cannot be measured, why."""
+    """Return the metrics of accounts; the error for an account that cannot be measured."""
     count = len(every.trades)
     try:
         columns = measure_all(every)
@@ -411,7 +411,7 @@ class _Common:
 
 @lru_cache(maxsize=2)  # of a walk forward, whose points come window by window
 def _common(job: Job, name: str, window: Window | None) -> _Common:
-    """Return what runs have in common whose strategy is called by a name."""
+    """Return what the runs of a strategy with a given name have in common."""
     strategy, store = _bench(job)
     strategy = replace(strategy, name=name)  # an equal job before may have called it otherwise
     account = {name: job.asked[name] for name in _ACCOUNT if name in job.asked}
@@ -425,7 +425,7 @@ def _common(job: Job, name: str, window: Window | None) -> _Common:
 
 @lru_cache(maxsize=1)  # loading and reading cost a trial of ten years of days a quarter of its time
 def _bench(job: Job) -> tuple[Strategy, Reader]:
-    """Return the strategy and the bars of a job, as this process has them ready."""
+    """Return the strategy and the bars of a job, as cached in this process."""
     strategy = replace(load_strategy(job.strategy, job.root), typed=job.typed)
     if isinstance(job.strategy, type) and (job.case in _made_here or sent_by_value(job.strategy)):
         return strategy, _AtHand(job)  # it is that very class, whatever runs have changed of its state
@@ -442,14 +442,14 @@ def _bench(job: Job) -> tuple[Strategy, Reader]:
 
 
 def _hash_beside(strategy: Strategy, name: str, known: str) -> str:
-    """Return the hash of a module that only some points name; what was typed in this process is what it is."""
+    """Return the hash of a module that only some points name; code typed in this process needs none."""
     if ":" in name or strategy.space is None:
         return known
     return "".join(source_digest(file.read_bytes()) for file, _ in strategy.space.located(name).values())
 
 
 class _AtHand(CachedReader):
-    """The bars of a job: each series is read once, and parts of it are given."""
+    """The bars of a job: each series is read once, and parts of it are returned."""
 
     def __init__(self, job: Job) -> None:
         super().__init__(job.store)
@@ -462,7 +462,7 @@ class _AtHand(CachedReader):
         Return bars of a series, of the job's dates.
 
         Raises:
-            BrokenPin: they are not those that the sweep began with.
+            BrokenPin: they are not the bars with which the sweep began.
             NoBars: there is no such series or revision, or no bar in the span.
         """
         wanted = self.named(series)
@@ -495,10 +495,10 @@ def _part(table: pa.Table, series: Series, span: Span) -> pa.Table:
 
 def _asked(account: dict[str, Any], brokerage: Brokerage, options: Mapping[str, Any]) -> dict[str, Any]:
     """
-    Return all that a run is asked, what is left out by its default: that it was given makes no other trial.
+    Return all settings of a run, with defaults for omitted ones: writing out a default does not make another trial.
 
-    It is described in texts and numbers, which the key of a trial is a hash of. Version 0.1.0 hashed a number as it was
-    given, a whole one as a whole one; its trials count, so these stay as they are.
+    They are texts and numbers, whose hash is the key of a trial. Version 0.1.0 hashed numbers as they were given,
+    integers as integers; its trials still count, so these are unchanged.
     """
     costs = check_asked(account["cash"], account["risk_free"], brokerage, account["periods"])
     check_told_apart(costs)

@@ -23,15 +23,15 @@ def guided_points(
     """
     Return this many different points in the order of their suggestion, or fewer if there are no more.
 
-    Proposals are those of a Tree-structured Parzen Estimator; a round of them is rated at once, and learnt from.
+    A Tree-structured Parzen Estimator suggests the points; they are rated in rounds, and each round informs the next.
 
     Args:
-        where: a function of a point; those that it refuses are not rated.
-        rate: returns how good points are, NaN for one that failed.
+        where: a condition on a point; points that do not meet it are not rated.
+        rate: returns the rating of points, NaN for one that failed.
         lowest: whether the lowest is the best.
 
     Raises:
-        UsageError: Optuna is not installed, or the condition refuses every point.
+        UsageError: Optuna is not installed, or no point meets the condition.
     """
     search, found = _Search(grid, where, count, seed, lowest), list[_Params]()
     while points := search.propose(min(ROUND, count - len(found))):
@@ -84,7 +84,7 @@ class _Search:
 
 
 def _distribution(optuna: Any, values: Sequence[Any]) -> Any:
-    """Return the distribution of places: those of numbers have an order that can be learnt from."""
+    """Return the distribution of positions: those of numbers have an order from which the sampler can learn."""
     if all(isinstance(plain_number(value), int | float) for value in values):
         return optuna.distributions.IntDistribution(0, len(values) - 1)
     return optuna.distributions.CategoricalDistribution(range(len(values)))

@@ -121,11 +121,11 @@ def sweep(
             the command line, "fast=5:20:5".
         executor: where trials run: any executor of `concurrent.futures`, or a Dask cluster's `client.get_executor()`.
         jobs: number of processes if there is no executor; 1 is this process.
-        where: a function of a point's parameters, or "fast<slow", or several such; other points are left out.
+        where: a function of a point's parameters, or "fast<slow", or several such conditions; other points are omitted.
         random: number of grid points to sample at random; 0 for all.
         optuna: number of points for Optuna to suggest, in rounds of 16: the same ones for any number of workers.
         seed: random seed of the sample or of Optuna.
-        rank: a name in METRICS, of which the highest is the best; with "-NAME" the lowest is.
+        rank: a name in METRICS, whose highest value is the best; with "-NAME" the lowest is.
         folder: for the trials. Default: runs/STRATEGY-SERIES-sweep.
         resume: refuse to start a different sweep than the one in the folder.
         span: first and last session, both included.
@@ -143,7 +143,7 @@ def sweep(
         NoBars: the store lacks the bars.
         StrategyError: no trial finished.
 
-    A process pool of `jobs` that loses a worker is replaced; an executor of yours that breaks raises its own error.
+    If a process pool of `jobs` loses a worker, it is replaced; an executor of yours that breaks raises its own error.
     Finished trials are saved in either case.
     """
     rank, jobs, seed = rank_of(rank), _arguments.whole(jobs, "jobs"), _arguments.seed_of(seed)
@@ -325,7 +325,7 @@ class Sweep:
 
     def report(self, folder: str | Path = "", *, store: Reader | str | Path | None = None) -> Path:
         """
-        Write the page of the sweep, and that of its best trial's run, and return the path of the former.
+        Write the page of the sweep and that of its best trial's run, and return the path of the sweep's page.
 
         Args:
             folder: for the page. Default: that of the sweep.
@@ -466,7 +466,7 @@ def complete(
 
 
 class _Making:
-    """The trials of points, as they are made, kept and reported."""
+    """Runs the trials of points, saves them and reports the progress."""
 
     def __init__(self, job: Job, points: Sequence[Point], trials: Trials, tell: Tell | None) -> None:
         self.known, self._trials, self._tell, self._job = trials.read(), trials, tell, job
@@ -552,7 +552,7 @@ class _Making:
         return left
 
     def _distrust(self, why: str, engines: Engines, points: Sequence[Point]) -> list[Point]:
-        """Let no trial of the compiled engine count, and return the points of those that were kept."""
+        """Discard all trials of the compiled engine, and return the points of those that were saved."""
         _log.warning("%s: all trials are made by the event engine", why)
         left = self._forget(engines.files, points)
         engines.files.clear()
@@ -560,7 +560,7 @@ class _Making:
         return left
 
     def _forget(self, files: Iterable[Path], points: Iterable[Point]) -> list[Point]:
-        """Remove files of trials that are not to be trusted, and return their points."""
+        """Remove files of discarded trials, and return their points."""
         keys = {key for file in files for key in self._trials.forget(file)}
         self.known = {key: trial for key, trial in self.known.items() if key not in keys}
         self._made -= sum(self._job.key(point) in keys for point in points)
@@ -568,7 +568,7 @@ class _Making:
 
 
 class _Waiting:
-    """Trials of blocks that the compiled engine made, until they are kept: those of windows are few each."""
+    """Trials of compiled blocks that wait to be saved together: blocks of windows have few trials each."""
 
     def __init__(self, making: _Making, engines: Engines) -> None:
         self._making, self._engines, self._trials, self._since = making, engines, list[Trial](), time.monotonic()
@@ -597,7 +597,7 @@ def _rates(
     tell: Tell | None,
     params: list[dict[str, Any]],
 ) -> list[float]:
-    """Return the rank of each set of parameters, NaN for none, having made the trials that are not kept."""
+    """Return the rank of each set of parameters, NaN for none; run the trials that are not saved yet."""
     points = [Point(one) for one in params]
     kept = complete(job, points, trials, executor=executor, jobs=jobs, tell=tell, engines=engines)
     return [kept[job.key(point)].metrics.get(engines.rank.lstrip("-"), math.nan) for point in points]
@@ -611,7 +611,7 @@ def ranked(trials: Iterable[Trial], rank: str) -> list[Trial]:
 
 
 def default_folder(job: Job) -> Path:
-    """Return the folder for the trials of a strategy on some series, of every version and grid, so that all count."""
+    """Return the folder for all trials of a strategy on some series, of any version and grid, so that all count."""
     strategy, first = job.name.rpartition(":")[2], job.series[0].short_key
     more = f"-and-{len(job.series) - 1}-more" if len(job.series) > 1 else ""
     return Path("runs") / (re.sub(r"[^A-Za-z0-9]+", "-", f"{strategy}-{first}") + f"{more}-sweep")
@@ -684,7 +684,7 @@ def _document(
 
 
 def _seen_from(folder: Path, job: Job) -> str:
-    """Return the strategy's file as the way to it from a folder, so that no name of a user gets into it."""
+    """Return the path of the strategy's file relative to a folder, so that it contains no user name."""
     if isinstance(job.strategy, type):
         return job.name
     file, _, name = job.strategy.rpartition(":")
@@ -695,7 +695,7 @@ def _seen_from(folder: Path, job: Job) -> str:
 
 
 def _refuse_known_by_its_text(folder: Path, now: Mapping[str, Any]) -> None:
-    """Raise UsageError where version 0.1.0 saved trials of a class from Python: only its own text stood for them."""
+    """Raise UsageError if version 0.1.0 saved trials of a class from Python: their keys cover only its own text."""
     before = _asked_in(folder) if os.path.lexists(folder / DOCUMENT) else {}
     if "modules" in before or before.get("strategy") != now["strategy"] or now["file"] != now["strategy"]:
         return
@@ -707,7 +707,7 @@ def _refuse_known_by_its_text(folder: Path, now: Mapping[str, Any]) -> None:
 
 
 def _check_same(before: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
-    """Raise UsageError where the sweep in a folder asked for other trials."""
+    """Raise UsageError if the sweep in a folder has other settings."""
     if before.get("keys") == now["keys"]:
         return
     said = {"source": "the strategy's source", "modules": "what it imports", "bars": "the bars"}
@@ -746,10 +746,10 @@ _SHAPE = keyed(
 
 def _asked_in(folder: Path) -> dict[str, Any]:
     """
-    Return what a sweep in a folder was asked.
+    Return the settings of the sweep in a folder.
 
     Raises:
-        BadStore: there is none, or its document is not what was written; the text names the key.
+        BadStore: there is none, or its document was changed after it was written; the text names the key.
     """
     path = folder / DOCUMENT
     try:
@@ -792,7 +792,7 @@ def _write(folder: Path, document: dict[str, Any]) -> None:
 
 
 def _best(done: Sequence[Trial], rank: str) -> Trial:
-    """Return the best trial; raise StrategyError where none has a rank."""
+    """Return the best trial; raise StrategyError if none has a rank."""
     order = ranked(done, rank)
     if not order:
         reason = done[0].error or "it is not defined"
@@ -803,7 +803,7 @@ def _best(done: Sequence[Trial], rank: str) -> Trial:
 
 
 def _ratios(trials: Iterable[Trial]) -> np.ndarray:
-    """Return the Sharpe ratios of trials on all bars; those in a window are parts of a walk forward."""
+    """Return the Sharpe ratios of trials on all bars; those in a window are parts of a walk-forward."""
     ratios = np.array([trial.metrics.get("sharpe", math.nan) for trial in trials if not trial.window])
     return np.asarray(ratios[np.isfinite(ratios)])
 

@@ -1,9 +1,9 @@
 """
 `Trials`: every trial in a folder, saved as Parquet: parameters, metrics, returns.
 
-A file holds the trials of a batch and never changes; it is whole and on the disk before its trials count as kept, so
-that a kill loses only what was under way. A trial that is there twice counts once. Sessions that are those of the trial
-before are not repeated: a trial with returns and without sessions has the sessions of the last one that has some.
+A file holds the trials of a batch and never changes; its trials count as saved only when it is complete and on disk, so
+that a kill loses only unfinished work. A duplicate trial counts once. Sessions equal to those of the previous trial are
+not repeated: a trial with returns but without sessions has the sessions of the last one that has some.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Trials:
     The trials in a folder; several processes may add to it at once.
 
     Attributes:
-        blocks: what the probability of overfitting takes of trials on all bars that were added here, by their keys.
+        blocks: the statistics for the probability of overfitting, by key, of trials on all bars that were added here.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -90,7 +90,7 @@ class Trials:
 
     def add(self, trials: Sequence[Trial]) -> Path:
         """
-        Save trials, and return their file, which is then on the disk.
+        Save trials, and return their file, which is on disk by then.
 
         Raises:
             UsageError: the folder cannot be written.
@@ -119,10 +119,10 @@ class Trials:
 
     def blocks_of(self, keys: Iterable[str]) -> dict[str, Blocks]:
         """
-        Return what the probability of overfitting needs of trials: from their returns if they were not added here.
+        Return the statistics for the probability of overfitting: computed from the returns of trials not added here.
 
         Raises:
-            DamagedStore: a trial is not there any more.
+            DamagedStore: a trial is missing.
         """
         wanted = list(keys)
         if not self.blocks.keys() >= set(wanted):
@@ -140,7 +140,7 @@ class Trials:
         Return trials by their keys: all, or those whose keys exist; without returns unless requested.
 
         Raises:
-            DamagedStore: a file is not what was written.
+            DamagedStore: a file was changed after it was written.
         """
         wanted = None if keys is None else set(keys)
         found: dict[str, Trial] = {}
@@ -192,7 +192,7 @@ def _blocks_of(returns: Mapping[str, np.ndarray]) -> dict[str, Blocks]:
 
 
 def _not_repeated(sessions: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
-    """Yield the sessions of each trial, none where they are those of the last trial that has some."""
+    """Yield the sessions of each trial, or none if they equal those of the last trial that has some."""
     last = nothing = np.zeros(0, "datetime64[D]")
     for own in sessions:
         same = np.array_equal(own, last)
@@ -202,10 +202,10 @@ def _not_repeated(sessions: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
 
 def _repeated(sessions: Sequence[np.ndarray], returns: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
     """
-    Yield the sessions of each trial where the same ones were not repeated.
+    Yield the sessions of each trial, including those that are not repeated in the file.
 
     Raises:
-        ValueError: there are not as many as returns.
+        ValueError: their number differs from that of the returns.
     """
     last = np.zeros(0, "datetime64[D]")
     for own, made in zip(sessions, returns, strict=True):
