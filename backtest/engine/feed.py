@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 SESSION_END = time(23, 59, 59, 999990)  # Backtrader's own end of a day
 _DAY = 86_400_000_000  # microseconds
 _BLOCK = 2**15  # bars whose stamps are reckoned at once: what fits the processor's cache
+_RELEASED = 2**17  # bars of feeds of one length after which freed memory is released: it takes as long as to fill 2,000
 _EPOCH = 719_163  # 1970-01-01 as Backtrader counts days
 _MILLISECOND = 1 / 86_400_000  # more than stamps are rounded by
 _PREFIX = "ArrowFeed["  # of the name of a class with extra lines, then these
@@ -55,6 +56,7 @@ class ArrowFeed(bt.feed.DataBase):
     _at_small: int = -1  # the place of the small bar that it has for now, -1 for its own: see `markets.small_bars`
     _belongs: list[float] | None = None  # to the universe of the run, if there is one: see `markets.membership`
     _known_times: SessionTimes | None = None
+    _id: int = 1  # Backtrader's number of a feed of a Cerebro, from 1
     _ready: dict[str, Any] | None = None  # the values of lines by name, where many runs read the same bars
 
     def start(self) -> None:
@@ -82,7 +84,7 @@ class ArrowFeed(bt.feed.DataBase):
                 bars = bars.drop_columns(["time" if name == "datetime" else name])
                 arrays.release_memory()
         del bars
-        if self.p.single:
+        if self.p.single and self._id * count // _RELEASED > (self._id - 1) * count // _RELEASED:
             arrays.release_memory()
         self._next_row = every  # a load() after this finds nothing more
         self.forward_to_end(count)

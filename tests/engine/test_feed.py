@@ -7,6 +7,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from backtest.engine import feed as feed_module
 from backtest.engine.feed import ArrowFeed, close_stamps, replay
 from backtest.errors import NoBars, UsageError
 from backtest.market import arrays
@@ -199,6 +200,19 @@ def test_a_feed_for_a_single_run_lets_go_of_its_table():
     cerebro.run()
 
     assert kept() is None
+
+
+def test_feeds_for_a_single_run_release_memory_by_their_bars_and_not_each(monkeypatch):
+    released, cerebro = [], bt.Cerebro(stdstats=False)
+    monkeypatch.setattr(feed_module, "_RELEASED", 100)
+    monkeypatch.setattr(arrays, "release_memory", lambda: released.append(len(cerebro.datas)))
+    for number in range(5):
+        cerebro.adddata(replay(bars(DAILY, 60), DAILY, single=True), name=str(number))
+    cerebro.addstrategy(bt.Strategy)
+
+    cerebro.run()
+
+    assert len(released) == 3  # at 120, 240 and 300 bars
 
 
 def test_a_long_feed_for_a_single_run_has_no_column_beside_the_line_of_its_values(monkeypatch):

@@ -17,7 +17,7 @@ from backtrader.lineroot import LineRoot
 
 from backtest.engine.compiled.indicators import MomentLine, OwnLine, ValidLine, moment_number
 from backtest.engine.compiled.refusals import NotCompiled
-from backtest.engine.compiled.translation.methods import clock_feed, feed_numbers
+from backtest.engine.compiled.translation.methods import clock_feed
 from backtest.engine.compiled.translation.program import (
     LISTED,
     TIMES,
@@ -502,9 +502,8 @@ class Expressions(KeptState):
     def feed_of_line(self, objs: tuple[Any, ...]) -> int:
         if all(one is trial.lines.datetime for one, trial in zip(objs, self.trials, strict=False)):
             return len(self.datas)
-        numbers = feed_numbers(self.datas)
         known: dict[int, int | None] = {}
-        found = {clock_feed(one, numbers, self.owners, known) for one in objs}
+        found = {clock_feed(one, self.lines_of_feeds, self.owners, known) for one in objs}
         if len(found) > 1 or None in found:
             raise NotCompiled("a line that follows no feed, or several", self.at)
         feed = found.pop()

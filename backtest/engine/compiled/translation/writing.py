@@ -16,7 +16,15 @@ import numpy as np
 from backtrader.lineroot import LineRoot
 
 from backtest.engine.compiled.refusals import NotCompiled
-from backtest.engine.compiled.translation.methods import ASKS, PURE, PURE_METHODS, TEXT_METHODS, Method, written_in
+from backtest.engine.compiled.translation.methods import (
+    ASKS,
+    PURE,
+    PURE_METHODS,
+    TEXT_METHODS,
+    Method,
+    feed_numbers,
+    written_in,
+)
 from backtest.engine.compiled.translation.program import (
     DTYPES,
     PREFIX,
@@ -50,7 +58,7 @@ class Writing:
         self.made = Program()
         self.datas = list(trials[0].datas)
         self.feed_numbers = {id(data): number for number, data in enumerate(self.datas)}
-        self.lines_of_feeds = {id(line) for data in self.datas for line in (data, *data.lines.lines)}
+        self.lines_of_feeds = feed_numbers(self.datas)
         self.texts: list[str] = [""]
         self.done: dict[Any, tuple[str, Val, bool]] = {}
         self.slot_of: dict[Any, int] = {}
