@@ -20,6 +20,7 @@ from backtest.metrics.returns import (
 )
 from backtest.metrics.sharpe_tests import CONFIDENCE, sharpe_influence_by_row
 from backtest.metrics.table import METRICS, measure_all
+from backtest.metrics.trades import Trades
 
 SAMPLES = 1000
 # The headline numbers that resampled sessions, or resampled trades, have too. Days of the calendar, turnover and the
@@ -220,13 +221,14 @@ def _resampled(
     run: Account, samples: int, block: float, random: np.random.Generator
 ) -> Iterator[tuple[np.ndarray, Account]]:
     sessions, trades = len(run.returns), len(run.net)
+    nothing = Trades.none()  # OF_TRADES are metrics of the net results alone: the rest is not drawn
     for _ in range(samples):
         rows = block_rows(sessions, block, random) if sessions else np.array([], dtype=int)
         returns = run.returns[rows]
         rates = run.risk_free[rows] if isinstance(run.risk_free, np.ndarray) else run.risk_free
         yield rows, replace(
             run, returns=returns, equity=equity_of(returns, run.equity[0]), held=run.held[rows], risk_free=rates,
-            trades=run.trades.take(random.integers(0, max(trades, 1), trades)),
+            trades=replace(nothing, net=run.net.take(random.integers(0, max(trades, 1), trades))),
         )  # fmt: skip
 
 
