@@ -7,8 +7,8 @@ Backtrader tries orders as a bar begins: one that fills at the close of the bar 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -79,8 +79,11 @@ def _booked(
         rates = arrays.numbers(record[f"rate.{n}"])
         closes, price, rate = closes * rates, price * arrays.numbers(fills["rate"]), float(rates[0])
     first = np.searchsorted(times, stamps)
-    for fill in _booked_late(at_close, first, filled - held, size):
-        rows = _rows_until_booked(late, held, int(first[fill]))
+    booked = _booked_late(at_close, first, filled - held, size)
+    each: Iterable[tuple[Any, Any]] = ((fill, _rows_until_booked(late, held, int(first[fill]))) for fill in booked)
+    if _are_booked_next(late, held, first[booked]):
+        each = [(booked, first[booked])]  # all at once
+    for fill, rows in each:
         close = closes[rows]
         gained = size[fill] * (close - price[fill]) * terms.point - paid[fill]
         equity[rows] += gained
@@ -89,7 +92,7 @@ def _booked(
     return {"equity": equity, "cash": cash, "position": np.where(late, filled, held)}
 
 
-def _booked_late(at_close: np.ndarray, first: np.ndarray, missing: np.ndarray, size: np.ndarray) -> list[int]:
+def _booked_late(at_close: np.ndarray, first: np.ndarray, missing: np.ndarray, size: np.ndarray) -> np.ndarray:
     """
     Return which fills at a close Backtrader booked after their row: of several in a row the last, as many as it lacks.
 
@@ -97,13 +100,25 @@ def _booked_late(at_close: np.ndarray, first: np.ndarray, missing: np.ndarray, s
         first: the row of each fill.
         missing: what the position of each row lacks.
     """
-    found, left = list[int](), {int(row): missing[row] for row in first[at_close] if row < len(missing)}
+    fills = np.flatnonzero(at_close & (first < len(missing)))
+    if len(np.unique(first[fills])) == len(fills):
+        return np.asarray(fills[np.abs(missing[first[fills]]) > 1e-9 * np.abs(size[fills])])
+    found, left = list[int](), {int(row): missing[row] for row in first[fills]}
     for fill in np.flatnonzero(at_close)[::-1].tolist():
         row = int(first[fill])
         if abs(left.get(row, 0.0)) > 1e-9 * abs(size[fill]):
             left[row] -= size[fill]
             found.append(fill)
-    return found[::-1]
+    return np.array(found[::-1], np.int64)
+
+
+def _are_booked_next(late: np.ndarray, held: np.ndarray, rows: np.ndarray) -> bool:
+    """Return whether each fill is alone in its row, and booked in the next."""
+    if len(np.unique(rows)) < len(rows):
+        return False
+    after = np.minimum(rows + 1, len(late) - 1)
+    again = (after > rows) & late[after] & (held[after] == held[rows])
+    return bool((late[rows] & ~again).all())
 
 
 def _rows_until_booked(late: np.ndarray, held: np.ndarray, row: int) -> slice:
@@ -122,11 +137,11 @@ class _Terms(NamedTuple):
     margin: float | None
 
 
-def _worth(terms: _Terms, size: float, price: np.ndarray, rate: float) -> np.ndarray:
+def _worth(terms: _Terms, size: np.ndarray, price: np.ndarray, rate: float) -> np.ndarray:
     """Return what of equity is not cash while a position is held: its worth, or of contracts the margin at a rate."""
     if terms.margin is not None:
-        return np.full(len(price), abs(size) * terms.margin * rate)
-    return size * price * (terms.point if terms.counted else 1.0)
+        return np.broadcast_to(abs(size) * terms.margin * rate, price.shape)
+    return np.asarray(size * price * (terms.point if terms.counted else 1.0))
 
 
 def _margins(spec: RunSpec) -> list[float | None]:
