@@ -395,8 +395,8 @@ def simulate_together(
 
 
 _ROOM_FOR_LINES = 80_000_000  # bytes, of all runs that are made at once
-_COMPILED = ("costs", "align")  # options of which the compiled engine can do what it can
-_COMPILED_TOGETHER = (*_COMPILED, "slippage", "volume_cap")  # and those of which it can in trials
+_COMPILED = ("costs", "align", "fills")  # options of which the compiled engine can do what it can
+_COMPILED_TOGETHER = ("costs", "align", "slippage", "volume_cap")  # and those of which it can in trials
 
 
 def _not_by_compiled(spec: RunSpec, exchange: Exchange | None, warmed: bool, known: Sequence[str] = _COMPILED) -> str:

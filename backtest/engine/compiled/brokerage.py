@@ -27,13 +27,19 @@ _TIERED = _TIERS | {
 }  # fmt: skip
 
 
-def check_broker(cerebro: Any) -> None:
-    """Raise NotCompiled where a broker is set up in a way that the ledger does not know."""
+def check_broker(cerebro: Any, at_close: bool = False) -> None:
+    """
+    Raise NotCompiled where a broker is set up in a way that the ledger does not know.
+
+    Args:
+        at_close: whether orders at the market may be filled at the close at which they are given.
+    """
     broker = cerebro.broker
     if type(broker) not in (bt.brokers.BackBroker, MarketBroker):
         raise NotCompiled("a broker that is not Backtrader's own is not compiled")
-    wanted = {"checksubmit": True, "eosbar": False, "slip_perc": 0.0, "slip_fixed": 0.0, "coc": False, "coo": False,
+    wanted = {"checksubmit": True, "eosbar": False, "slip_perc": 0.0, "slip_fixed": 0.0, "coo": False,
               "shortcash": True}  # fmt: skip
+    wanted |= {} if at_close else {"coc": False}
     if other := [name for name, value in wanted.items() if getattr(broker.p, name) != value]:
         raise NotCompiled(f"the broker's {other[0]} is not compiled")
     if broker._userhist or broker._fundhist or any(broker.positions.values()) or cerebro._pretimers or cerebro.sizers:
@@ -53,7 +59,7 @@ def constants_of(cerebro: Any) -> dict[str, Any]:
     charges = _charges(broker.getcommissioninfo(datas[0]), datas[0])
     return charges | {
         "SLIPS": _SLIPS.get(slippage.kind, _MONEY), "SLIP": float(slippage.amount), "CAPPED": capped,
-        "BILLED": charges["BY_ORDER"] and capped,
+        "AT_CLOSE": bool(broker.p.coc), "BILLED": charges["BY_ORDER"] and capped,
         "SPLIT": any(_splits_of(broker.getcommissioninfo(data)) is not None for data in datas),
     }  # fmt: skip
 

@@ -33,6 +33,7 @@ HEARS: bool  # whether anybody is told of orders
 TRADES: bool  # whether anybody is told of trades
 MARKET_ONLY: bool  # whether all orders are at the market
 VALUES: bool  # whether anybody asks for value and gain of what is filled
+AT_CLOSE: bool  # whether orders at the market are filled at the close at which they are given
 FAMILIES: bool  # whether orders have parents, or wait for their children
 GROUPS: bool  # whether one order cancels others
 IB: bool  # whether the costs have a minimum and a cap
@@ -99,7 +100,7 @@ ACCOUNT: dict[str, tuple[str, str]] = {
     "percent": (FLOAT, ORDERS),
     "given": (FLOAT, ORDERS),
     "ends": (FLOAT, ORDERS),  # with the session, for orders at the close
-    "annotated": (FLOAT, ORDERS),
+    "annotated": (FLOAT, ORDERS),  # a close at which it may be filled
     "rest": (FLOAT, ORDERS),
     "filled": (FLOAT, ORDERS),
     "average": (FLOAT, ORDERS),
@@ -335,6 +336,9 @@ def i_give(i_d, i_buys, size, price, limit, i_kind, valid, trail, percent):
     A.rest[i_o] = signed
     A.price[i_o] = named
     A.given[i_o] = N.stamp[i_d]
+    if AT_CLOSE:
+        if i_kind == MARKET:
+            A.annotated[i_o] = close
     if not MARKET_ONLY:
         if i_kind == STOP_TRAIL:
             A.price[i_o] = INF if i_buys == 1 else -INF
@@ -692,13 +696,11 @@ def try_pending():
 
 def try_order(i_o, i_d):
     if MARKET_ONLY:
-        if N.stamp[i_d] > A.given[i_o]:
-            execute(i_o, i_d, N.open[i_d], N.stamp[i_d])
+        try_market(i_o, i_d)
         return
     i_kind = A.kind[i_o]
     if i_kind == MARKET:
-        if N.stamp[i_d] > A.given[i_o]:
-            execute(i_o, i_d, N.open[i_d], N.stamp[i_d])
+        try_market(i_o, i_d)
     elif i_kind == CLOSE:
         try_close(i_o, i_d)
     elif i_kind == LIMIT:
@@ -709,6 +711,14 @@ def try_order(i_o, i_d):
         try_stop(i_o, i_d)
         if i_kind == STOP_TRAIL and A.status[i_o] <= PARTIAL:
             trail_on(i_o, N.close[i_d])
+
+
+def try_market(i_o, i_d):
+    if AT_CLOSE:  # booked in the step after, as Backtrader does
+        execute(i_o, i_d, A.annotated[i_o], A.given[i_o])
+    if not AT_CLOSE:
+        if N.stamp[i_d] > A.given[i_o]:
+            execute(i_o, i_d, N.open[i_d], N.stamp[i_d])
 
 
 def try_close(i_o, i_d):

@@ -34,7 +34,7 @@ def walk_one(strategy: Any, backend: str) -> tuple[Walked | None, str]:
     """
     cls, cerebro = type(strategy), strategy.cerebro
     try:
-        check_broker(cerebro)
+        check_broker(cerebro, at_close=True)
         market = Market(cerebro.datas)
         own = Maker(cls, cerebro, cerebro.broker.getcash()).own
         program = translate(cls, [strategy], own, owners_of(indicators_of(strategy)), market.stamps)

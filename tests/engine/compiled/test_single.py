@@ -55,12 +55,24 @@ def test_all_that_a_run_leaves_is_the_same(sample, strategy, series, costs):
     assert len(event.orders_table) >= 5
 
 
+@pytest.mark.slow
+def test_orders_that_fill_at_the_close_at_which_they_are_given_are_the_same(sample):
+    compiled, event, loop = both(sample, Chance, PAIR, cash=3000.0, fills="this-close")
+
+    assert loop.words == "compiled (numpy)"
+    assert differing(compiled, event) == []
+    orders = {order["ref"]: order for order in event.orders_table.to_pylist()}
+    assert any(fill["time"] == orders[fill["ref"]]["created"] for fill in event.fills_table.to_pylist())
+    assert {"Margin", "Canceled", "Expired"} <= {order["status"] for order in orders.values()}
+
+
 @pytest.mark.soak
 def test_by_numba_it_is_the_same_too(sample):
-    compiled, event, loop = both(sample, Chance, PAIR, numba=True)
+    for fills in ("next-bar", "this-close"):
+        compiled, event, loop = both(sample, Chance, PAIR, numba=True, fills=fills)
 
-    assert loop.words == "compiled (numba)"
-    assert differing(compiled, event) == []
+        assert loop.words == "compiled (numba)"
+        assert differing(compiled, event) == []
 
 
 class Stumbles(bt.Strategy):
