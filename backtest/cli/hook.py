@@ -12,7 +12,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from backtest._system import end_family
+from backtest._system import end_family, one_word
 from backtest.cli.options import environment
 from backtest.cli.terminal import say
 from backtest.errors import UsageError
@@ -53,7 +53,7 @@ def run_command(command: list[str], facts: Mapping[str, Any], seconds: float = _
         return
     why = _ran(command, json.dumps(facts, indent=1).encode(), {**environment(), **_variables(facts)}, seconds)
     if why:
-        say(f"error: --on-problem {shlex.join(command)}: {why}")
+        say(f"error: --on-problem {' '.join(map(one_word, command))}: {why}")
 
 
 def _variables(facts: Mapping[str, Any]) -> dict[str, str]:

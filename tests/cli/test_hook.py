@@ -1,13 +1,14 @@
 """The command of --on-problem: run once where a download needs attention, with the facts, and never through a shell."""
 
-import fcntl
 import json
-import shlex
+import socket
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from backtest._system import one_word
 from backtest.cli.hook import check_command, command_of, run_command
 from backtest.errors import UsageError
 
@@ -30,7 +31,7 @@ def hook(tmp_path):
     folder = tmp_path / "hook"
     folder.mkdir()
     (folder / "keep.py").write_text(KEEP)
-    command = shlex.join([sys.executable, str(folder / "keep.py"), "a word"])
+    command = " ".join(map(one_word, [sys.executable, str(folder / "keep.py"), "a word"]))
     return command, lambda: [json.loads(path.read_text()) for path in sorted(folder.glob("call*.json"))]
 
 
@@ -143,19 +144,28 @@ def test_a_command_that_is_not_there_is_told_before_and_after_and_the_download_g
 
 @pytest.mark.slow
 def test_a_command_that_hangs_is_ended_with_what_it_started(capfd, tmp_path):
-    held, ready = tmp_path / "held", tmp_path / "ready"
+    ready = tmp_path / "ready"
     child = (
-        f"import fcntl, time; file = open({str(held)!r}, 'w'); fcntl.flock(file, fcntl.LOCK_EX); "
-        f"open({str(ready)!r}, 'w'); time.sleep(600)"
+        "import pathlib, socket, time; server = socket.create_server(('127.0.0.1', 0)); "
+        f"pathlib.Path({str(ready)!r}).write_text(str(server.getsockname()[1])); time.sleep(600)"
     )
     code = f"import subprocess, sys; subprocess.run([sys.executable, '-S', '-c', {child!r}])"
 
     run_command([sys.executable, "-S", "-c", code], FACTS, seconds=3.0)
 
     assert "took longer than 3 s and was killed" in capfd.readouterr().err
-    assert ready.exists()
-    with held.open() as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # which only a process that has ended lets go of
+    assert no_longer_answers(int(ready.read_text()))
+
+
+def no_longer_answers(port):
+    """Return whether a port closes within a minute, as it does when the process behind it has ended."""
+    for _ in range(600):
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=10).close()
+        except OSError:
+            return True
+        time.sleep(0.1)
+    return False
 
 
 def test_an_open_quote_is_refused_before_anything_is_asked_for(night):

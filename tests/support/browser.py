@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import fcntl
 import json
 import os
 import select
@@ -152,6 +151,8 @@ class Tab:
 
 def _high_pipe() -> tuple[int, int]:
     """Return a pipe whose ends are no file that a shell would need for something else."""
+    import fcntl  # which Windows does not have, where these helpers are only imported
+
     low = os.pipe()
     high = tuple(fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 20) for end in low)
     for end in low:
