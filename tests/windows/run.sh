@@ -8,6 +8,6 @@ cd "$(mktemp -d)"
 W "$(Z tests/windows/commands.py)" commands
 W "$(Z tests/windows/stops.py)"
 W "$(Z tests/windows/race.py)" "${SECONDS_OF_RACE:-60}" race
-cd "$C" && W -m pytest -q -p no:cacheprovider -p no:randomly -m "not slow and not crash and not browser and not docs and not soak" \
+cd "$C" && PYTHONUTF8=1 W -m pytest -q -p no:cacheprovider -p no:randomly -m "not slow and not crash and not browser and not docs and not soak" \
   $(grep -v '^#' tests/windows/files.txt | cut -d' ' -f1)
 exit $failed
