@@ -64,10 +64,10 @@ def diagnose(address: str, folder: str | Path, series: Series | None = None, clo
     Return the findings about this Python, the source at an address and the store in a folder.
 
     Args:
-        series: asks the source for a few of its daily bars, which shows whether the user may have them.
+        series: a series of which to request a few daily bars, which shows whether the user may have them.
 
     Raises:
-        UsageError: the address is none.
+        UsageError: the address is invalid.
     """
     system, encoding = f"{platform.system()} {platform.release()}", sys.stdout.encoding if sys.stdout else ""
     return [
@@ -142,7 +142,7 @@ def of_this_clock(ours: datetime) -> Iterator[Check]:
 
 
 def of_clocks(theirs: datetime, ours: datetime) -> Check:
-    """Return whether two clocks agree, as far as whole seconds show."""
+    """Return whether two clocks agree, to the second."""
     skew = (theirs - ours).total_seconds()
     if abs(skew) <= _SKEW.total_seconds():
         return Check("clock", "ok", f"the source's differs by {abs(skew):.0f} s")
@@ -212,7 +212,7 @@ def _of_package(name: str, version: str | None) -> Check:
 
 
 def _of_exposure(address: str) -> Iterator[Check]:
-    """Yield what is to be known of a connection that leaves this machine; no log needs to say it again."""
+    """Yield the warning about a connection that leaves this machine; the log does not repeat it."""
     scheme, _, rest = address.partition(":")
     if scheme == "ib" and (place := parse_address(rest)[0]).exposure:
         exposure_once(place)
@@ -263,7 +263,7 @@ def _of_clock(source: Source, clock: Clock) -> Iterator[Check]:
 
 
 def _of_permission(source: Source, series: Series) -> Check:
-    """Ask for the daily bars of the last week, which costs nothing of IB's budget for small bars."""
+    """Request the daily bars of the last week, which does not count towards IB's budget for small bars."""
     daily = Series(series.instrument, BarSize.parse("1day"), series.prices, series.regular_hours)
     try:
         today = source.now().date()

@@ -57,7 +57,7 @@ def scaffold(folder: str | Path, template: str = "trend") -> list[Path]:
     Create a folder with a strategy of the same name, its tests, bars and baseline, a notebook and a CI workflow.
 
     Returns:
-        The files, without those of the store; each below the folder.
+        The files, relative to the folder, without those of the store.
 
     Raises:
         UsageError: the folder is not empty, Python cannot import its name, or there is no such template.
@@ -93,7 +93,7 @@ def _check_name(name: str) -> None:
 
 
 def _good_name(name: str) -> str:
-    """Return the nearest name that a module can have: small letters, digits and underscores, no word of Python's."""
+    """Return the nearest valid module name: lower-case letters, digits and underscores, not a Python keyword."""
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
     good = re.sub(r"[^a-z0-9]+", "_", words).strip("_")
     if not good or keyword.iskeyword(good) or keyword.iskeyword(_class_name(good)) or _is_taken(good):
@@ -121,7 +121,7 @@ def _check_empty(folder: Path) -> None:
 
 
 def _texts(name: str, template: str, chosen: Template) -> Iterator[tuple[str, str]]:
-    """Yield path and text of each file that is written down somewhere, the strategy's first."""
+    """Yield path and text of each file that has a template, the strategy's first."""
     source = (bundled("strategies") / f"{chosen.strategy}.py").read_text("utf-8")
     yield f"strategies/{name}.py", _own(source, name, chosen.strategy)
     words = {
@@ -139,7 +139,7 @@ def _texts(name: str, template: str, chosen: Template) -> Iterator[tuple[str, st
 
 
 def _own(source: str, name: str, strategy: str) -> str:
-    """Return the source of a strategy under another name; it says that it is meant to be changed, and where."""
+    """Return the source of a strategy under another name, with a note on what to change."""
     old = load_strategy(strategy).cls.__name__
     first, _, rest = source.partition("\n")
     idea = first.strip('"')
@@ -147,7 +147,7 @@ def _own(source: str, name: str, strategy: str) -> str:
 
 
 def _accept(folder: Path, name: str, chosen: Template) -> None:
-    """Take bars, pins and a baseline into a folder."""
+    """Add bars, pins and a baseline to a folder."""
     store = Store(folder / "data" / "bars")
     for one in map(Series.parse, SERIES):
         _copy(one, store)

@@ -21,14 +21,14 @@ class RunBatch:
     Runs that differ only in their parameters, none with a fill at a close: see `closing_fills`.
 
     Attributes:
-        spec: of one of them, by all but its parameters that of each.
-        record: of a run on the same bars; of it hold time, session, and what rests on the bars alone.
-        equity: money after each bar, shape (runs, bars).
-        positions: of each series, shape (runs, bars).
-        fills: of each run, in order of time.
-        fills_from: the place of the first fill of each run, and after the last run where they end.
-        trips, trips_from: the same of closed round trips.
-        rejected: orders that the broker refused, shape (runs,).
+        spec: the settings of one of them, which the others share except for parameters.
+        record: the record of a run on the same bars; its columns that depend only on the bars apply to all.
+        equity: the equity after each bar, shape (runs, bars).
+        positions: the positions in each series, shape (runs, bars).
+        fills: the fills, run after run, each in order of time.
+        fills_from: the position of the first fill of each run and, after the last run, of the end.
+        trips, trips_from: the same for closed round trips.
+        rejected: the number of orders that the broker refused, shape (runs,).
     """
 
     spec: RunSpec

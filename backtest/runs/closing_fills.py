@@ -1,7 +1,7 @@
 """
 `booked_at_close`: the account after each bar, including fills at its close.
 
-Backtrader tries orders as a bar begins: one that fills at the close of the bar before is in its account a bar late.
+Backtrader tries orders as a bar begins: a fill at the previous bar's close reaches its account a bar late.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ def booked_at_close(
     """
     Return the record of a run whose position, cash and equity include the fills at each close.
 
-    Only bars move at whose close an order was filled, and those after it in which Backtrader had not booked it yet.
+    Only bars change at whose close an order filled, and later ones in which Backtrader had not booked it yet.
 
     Args:
-        borrowed: what of the costs of each fill was a borrow fee, which had been paid from the cash day by day.
+        borrowed: the borrow fee in the costs of each fill, which was paid from the cash day by day.
     """
     at_close = filled_at_close(fills, orders)
     if not at_close.any():
@@ -94,11 +94,11 @@ def _booked(
 
 def _booked_late(at_close: np.ndarray, first: np.ndarray, missing: np.ndarray, size: np.ndarray) -> np.ndarray:
     """
-    Return which fills at a close Backtrader booked after their row: of several in a row the last, as many as it lacks.
+    Return which fills at a close Backtrader booked after their row: of several, the last ones that the row lacks.
 
     Args:
         first: the row of each fill.
-        missing: what the position of each row lacks.
+        missing: the part of the position that each row lacks.
     """
     fills = np.flatnonzero(at_close & (first < len(missing)))
     if len(np.unique(first[fills])) == len(fills):
@@ -122,7 +122,7 @@ def _are_booked_next(late: np.ndarray, held: np.ndarray, rows: np.ndarray) -> bo
 
 
 def _rows_until_booked(late: np.ndarray, held: np.ndarray, row: int) -> slice:
-    """Return the rows from that of a fill to the one before that in which it was booked; none where it was at once."""
+    """Return the rows from a fill's to the one before it was booked; none if it was booked at once."""
     end = row
     while end < len(late) and late[end] and held[end] == held[row]:
         end += 1
@@ -130,7 +130,7 @@ def _rows_until_booked(late: np.ndarray, held: np.ndarray, row: int) -> slice:
 
 
 class _Terms(NamedTuple):
-    """What a point of a series is worth, whether its position counts so, and the cash that a contract binds."""
+    """The value of a point of a series, whether positions count with it, and the cash that a contract ties up."""
 
     point: float
     counted: bool
@@ -138,14 +138,14 @@ class _Terms(NamedTuple):
 
 
 def _worth(terms: _Terms, size: np.ndarray, price: np.ndarray, rate: float) -> np.ndarray:
-    """Return what of equity is not cash while a position is held: its worth, or of contracts the margin at a rate."""
+    """Return the part of equity that is not cash: the value of a position, or the margin of contracts at a rate."""
     if terms.margin is not None:
         return np.broadcast_to(abs(size) * terms.margin * rate, price.shape)
     return np.asarray(size * price * (terms.point if terms.counted else 1.0))
 
 
 def _margins(spec: RunSpec) -> list[float | None]:
-    """Return the cash that a contract of each series binds; None of what is paid in full."""
+    """Return the cash that a contract of each series ties up; None for series that are paid in full."""
     by_costs = _margin_in(spec.brokerage.costs)
     return [by_costs if margin is None else margin for margin in spec.margins]
 

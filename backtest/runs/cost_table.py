@@ -26,9 +26,8 @@ class CostTable:
     The results of a run at multiples of its costs: commissions, slippage and borrow fees.
 
     Attributes:
-        cases: each is the strategy run again.
-        break_even: the multiple at which the total return is 0, also found by running again; NaN where there is
-            none.
+        cases: the results; each is a separate run of the strategy.
+        break_even: the multiple at which the total return is 0, also found by runs; NaN if there is none.
         why: the reason if there is none, a key of REASONS.
     """
 
@@ -57,7 +56,7 @@ def cost_table_of(document: Mapping[str, Any]) -> CostTable:
     Return the table from the result of `to_dict`.
 
     Raises:
-        Misfit: it is not one; the text names the key.
+        Misfit: it is not such a table; the text names the key.
     """
     _SHAPE(document, "")
     cases = tuple(

@@ -74,10 +74,11 @@ def price_unit(instrument: Instrument, details: ContractDetails | None = None) -
     """
     Return the unit of an instrument's prices: from IB's contract details, otherwise from QUOTATIONS.
 
-    Corn's are in cents, and its multiplier is of bushels: a point is worth a hundredth of the multiplier.
+    Corn is quoted in cents per bushel, and its multiplier counts bushels: a point is worth a hundredth of the
+    multiplier.
 
     Args:
-        details: of the contract, where a store has them.
+        details: the contract details, if a store has them.
 
     Raises:
         UsageError: it is not known.
@@ -109,8 +110,8 @@ def units_of(
     Return the units of the prices of series; a rule of the user's takes precedence.
 
     Args:
-        details: of the contracts, where a store has them.
-        rules: as `quotation_rules` reads them.
+        details: the contract details, if a store has them.
+        rules: the rules that `quotation_rules` reads.
 
     Raises:
         UsageError: it is not known, or a rule names a unit of another currency.
@@ -135,7 +136,7 @@ def _divided(currency: str, magnifier: float) -> PriceUnit:
 
 
 def are_plain(series: Iterable[Series], base: str, rules: str) -> bool:
-    """Return whether prices are certainly in the account's currency, without looking at their contracts."""
+    """Return whether prices are certainly in the account's currency, without reading contract details."""
     divided = {unit.currency for unit in MINOR_UNITS.values()}
     plain = (one.instrument.currency == base and one.instrument.kind not in CONTRACT_KINDS for one in series)
     return not rules and base not in divided and all(plain)
@@ -155,8 +156,8 @@ def base_currency(series: Iterable[Series], asked: str = "") -> str:
     """
     Return the currency of an account that trades some series.
 
-    It is the one that is asked for; else that of all the series; of several US dollars where they are among them, else
-    the first in alphabetical order: the order of the series decides nothing.
+    It is the requested one, otherwise that of all the series; of several currencies, US dollars if they are among them,
+    otherwise the first in alphabetical order, so that the order of the series does not matter.
     """
     there = sorted({currency_of(one.instrument) for one in series})
     return asked or (_PREFERRED if len(there) > 1 and _PREFERRED in there else there[0])
@@ -181,10 +182,10 @@ def currency_text(given: Any) -> str:
 
 def conversion_text(given: Any) -> str:
     """
-    Return the way of converting money as a spec stores it.
+    Return the conversion method as a spec stores it.
 
     Raises:
-        UsageError: it is none of CONVERSIONS.
+        UsageError: it is not in CONVERSIONS.
     """
     return _arguments.word(given or AT_ONCE, "conversion", CONVERSIONS)
 

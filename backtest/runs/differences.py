@@ -26,7 +26,7 @@ class Difference:
 
     Attributes:
         params: the values of the parameters that differ, by name.
-        others: what else differs, by name: options as on the command line, "file", "code", "bars".
+        others: further differences by name: options as on the command line, "file", "code", "bars".
     """
 
     params: Mapping[str, Any] = field(default_factory=dict)
@@ -47,10 +47,10 @@ def differences(runs: Sequence[tuple[RunSpec, Mapping[str, Any]]]) -> list[Diffe
     """
     Return how each of some runs differs from the others of its strategy, by the strategy's own name.
 
-    Their series are not among it. Where two runs on the same series were asked the same, the code differs or the bars.
+    Their series do not count. If two runs on the same series have equal settings, their code or bars differ.
 
     Args:
-        runs: of each its spec, and what it rested on: see `seen_of`.
+        runs: the spec of each run, and the digests of its inputs: see `seen_of`.
     """
     found: list[Difference] = [Difference()] * len(runs)
     groups: dict[str, list[int]] = {}
@@ -92,19 +92,19 @@ def _in_group(runs: Sequence[tuple[RunSpec, Mapping[str, Any]]]) -> list[Differe
 
 
 def _varying(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the names whose values are not the same in all rows; one that a row lacks differs."""
+    """Return the names whose values differ between rows; a missing value counts as different."""
     names = dict.fromkeys(name for row in rows for name in row)
     return [name for name in names if len({_comparable(row.get(name)) for row in rows}) > 1]
 
 
 def _comparable(value: Any) -> Any:
-    """Return what is equal for values that are kept as the same text."""
+    """Return an object that is equal for values stored as the same text."""
     kind = type(value)
     return (kind, value) if kind in _PLAIN else (kind, repr(value)) if kind is float else json_text([value])
 
 
 def _options(spec: RunSpec) -> dict[str, str]:
-    """Return what a spec asks for beside series and parameters, as the command line spells it; "" for a default."""
+    """Return the settings of a spec besides series and parameters, in command-line form; "" for a default."""
     broker = spec.brokerage
     values = [getattr(spec, name) for name in _OPTIONS] + [getattr(broker, name) for name in _OF_BROKER]
     asked = {

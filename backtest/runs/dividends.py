@@ -34,9 +34,9 @@ def with_amounts(
     Return a record with the dividends per share of each series, paid to positions held after the previous row.
 
     Args:
-        stamps: of the rows.
-        paid: of each series the stamps of the first bars without a dividend, and the amounts.
-        beside: ex-dates and amounts of the benchmark, which count from the first row on at which it has a price.
+        stamps: the timestamps of the rows.
+        paid: for each series the timestamps of its ex-dividend bars, and the amounts.
+        beside: ex-dates and amounts of the benchmark, which count from the first row with its price on.
     """
     summed = [_summed(len(record), np.searchsorted(stamps, due), amounts) for due, amounts in paid]
     record = arrays.with_columns(record, {dividend_column(n): arrays.floats(one) for n, one in enumerate(summed)})
@@ -70,7 +70,7 @@ def dividends_received(record: pa.Table, spec: RunSpec) -> np.ndarray:
     """
     Return the money that positions in each series received with each row, negative if short, shape (rows, n).
 
-    What was withheld is taken off.
+    Withholding tax is deducted.
     """
     columns = []
     for n in range(len(spec.series)):
@@ -91,10 +91,10 @@ def dividends_while_held(
     Return the money that lots received in dividends.
 
     Args:
-        names: of the series of each lot.
-        entries: when each was entered, microseconds; one who enters with a row is too late for its dividend.
-        exits: when each was left; None for lots that are still open.
-        sizes: of each lot, negative where it is short.
+        names: the series of each lot.
+        entries: the time of each entry in microseconds; an entry with a row is too late for the row's dividend.
+        exits: the time of each exit; None for lots that are still open.
+        sizes: the size of each lot, negative if it is short.
     """
     times, found = arrays.numbers(record["time"]), np.zeros(len(sizes))
     numbers = {Series.parse(key): n for n, key in enumerate(spec.series)}

@@ -188,9 +188,9 @@ def note(folder: Path, text: str) -> Labels:
 
 def _kept_below(folder: Path, name: str) -> Iterator[Kept]:
     """
-    Yield the runs in a folder and below it, also one that its process did not come to move up.
+    Yield the runs in a folder and below it, including complete ones that a killed process had not moved up yet.
 
-    A folder that cannot be read counts as a run, which is damaged: what it holds is not known.
+    A folder that cannot be read counts as a damaged run, since its content is unknown.
     """
     try:
         with os.scandir(folder) as found:
@@ -209,7 +209,7 @@ def _kept_below(folder: Path, name: str) -> Iterator[Kept]:
 
 
 def _kept_in(folder: Path, name: str, entries: Mapping[str, os.DirEntry[str]]) -> Kept | None:
-    """Return the run in a folder with these entries, None where it holds none."""
+    """Return the run in a folder with these entries, None if it holds none."""
     with suppress(FileNotFoundError):
         if DECIDED in entries and current(folder, _SPEC).exists():
             return Kept(name, folder, _moment(current(folder, _SPEC).stat().st_mtime))
@@ -251,7 +251,7 @@ def state_if_kept(run: RunRecord, folder: Path) -> FilesState:
 
 
 def _half_removed(folder: Path) -> bool:
-    """Return whether a removal of a run was killed in a folder before its end."""
+    """Return whether the removal of a run from a folder was interrupted."""
     if is_bare(folder):
         return True
     return (folder / DECIDED).is_dir() and not current(folder, _SPEC).exists()
@@ -291,11 +291,11 @@ class RunSummary:
     The summary of a run for lists.
 
     Attributes:
-        name: the run's own.
-        seen: digests of what it rested on, by what they are of: see `differences.seen_of`.
-        numbers: the metrics by name, NaN where one is not defined.
-        reasons: why those are not.
-        words: what the numbers rest on, by the names of `Stats`.
+        name: the run's own name.
+        seen: digests of its inputs by kind: see `differences.seen_of`.
+        numbers: the metrics by name, NaN if undefined.
+        reasons: why metrics are undefined, by name.
+        words: the basis of the metrics, by the names of `Stats`.
     """
 
     name: str
@@ -360,7 +360,7 @@ def keep_summary(summary: RunSummary, folder: Path, state: FilesState) -> None:
 
 
 def _document(data: bytes) -> dict[str, Any]:
-    """Return what a summary says; raise where it is none. Escapes may be halves of a character, which no page takes."""
+    """Return the content of a summary, or raise; it may contain escaped surrogate halves, which pages cannot hold."""
     found = document_in(data) if b"\\u" in data else values_in(data)
     if not (isinstance(found, dict) and isinstance(found["spec"], dict)):
         raise TypeError("it is no summary")
@@ -372,7 +372,7 @@ def _document(data: bytes) -> dict[str, Any]:
 
 
 def _spec_in(flat: dict[str, Any]) -> RunSpec:
-    """Return a spec of its flat form; most of thousands of runs differ by their parameters alone."""
+    """Return the spec from its flat form, cached: thousands of runs often differ only in their parameters."""
     params = flat.pop("params")
     return replace(_without_params(json.dumps(flat, sort_keys=True)), params=read_params(params))
 

@@ -68,7 +68,7 @@ def read_run_table(path: Path, columns: RunColumns, series: Sequence[str]) -> pa
 
     Raises:
         FileNotFoundError: there is none.
-        DamagedStore: it is not a regular file, no Parquet, or has other columns or values; the text says which.
+        DamagedStore: it is not a regular file, not Parquet, or has other columns or values; the text says which.
     """
     table = read_parquet(path, partial(_chosen, columns))
     for name in columns.whole:
@@ -90,16 +90,16 @@ def read_parquet(
     path: Path, choose: Callable[[Mapping[str, str]], Sequence[str]], rows_for_a_byte: float = _ROWS_FOR_A_BYTE
 ) -> pa.Table:
     """
-    Return some columns of a Parquet file that may come from anywhere.
+    Return some columns of a Parquet file of any origin.
 
     Args:
         choose: returns the names of the columns to read, given the types of all, before any is decoded; it raises
-            ValueError where they are not what they should be.
-        rows_for_a_byte: how many rows a byte of the file may stand for.
+            ValueError if the types are not as expected.
+        rows_for_a_byte: the maximum number of rows per byte of the file.
 
     Raises:
         FileNotFoundError: there is none.
-        DamagedStore: it is not a regular file, no Parquet, of other columns, or its rows are out of proportion.
+        DamagedStore: it is not a regular file, not Parquet, has other columns, or claims implausibly many rows.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -146,7 +146,7 @@ def _chosen(columns: RunColumns, types: Mapping[str, str]) -> list[str]:
 
 
 def _is_one_of(name: str | None, series: Sequence[str]) -> bool:
-    """Return whether a spelling of a series means one of some keys."""
+    """Return whether a spelling of a series refers to one of some keys."""
     try:
         return Series.parse(name or "").key in series
     except UsageError:
@@ -160,7 +160,7 @@ def _check_order(path: Path, name: str, column: pa.ChunkedArray) -> None:
 
 
 def _check_years(path: Path, name: str, column: pa.ChunkedArray) -> None:
-    """Raise DamagedStore where a time is of a year that Python has not."""
+    """Raise DamagedStore if a time is in a year that Python does not support."""
     import pyarrow.compute as pc
 
     days = str(column.type) == _DAY

@@ -2,7 +2,7 @@
 `Lines`: the lines of indicators and observers that Backtrader would plot, and how it would plot them.
 
 In the table, line `alias` of the n-th plot is the column `n.alias`: float64, null where the line is NaN. A clock is the
-bars that lines have values for; their times of close are the column `time.k`, equal to those of the run's record. A
+series of bars for which lines have values; the column `time.k` has their closing times, as in the run's record. A
 column of a clock with fewer bars than the longest ends in nulls. The rest is JSON in the metadata of the table's
 schema. Prices are not copied: the bars are in the store, by the manifest's digest.
 """
@@ -172,11 +172,11 @@ class Lines:
         Return lines with a UTC index of times, and a column per line: the plot's label, then the line's alias.
 
         Args:
-            series: the series whose bars the lines have values for. If not given, those of the account: with one
-                series they are the same.
+            series: the series for whose bars the lines have values. By default the bars of the account: with one series
+                they are the same.
 
         Returns:
-            A frame without columns where the strategy plots nothing.
+            A frame without columns if the strategy plots nothing.
 
         Raises:
             UsageError: the run saved no lines, or all of them are on other bars.
@@ -236,10 +236,10 @@ def write_lines(table: pa.Table, path: Path | IO[bytes]) -> None:
 
 def read_lines(path: Path) -> pa.Table:
     """
-    Return the table of lines in a file, which may come from anywhere.
+    Return the table of lines in a file of any origin.
 
     Raises:
-        DamagedStore: it is not a regular file, or no table of lines.
+        DamagedStore: it is not a regular file, or not a table of lines.
     """
     table = read_parquet(path, _columns)
     try:
@@ -258,7 +258,7 @@ def _columns(types: Mapping[str, str]) -> list[str]:
 
 
 def _check_columns(layout: _Layout, table: pa.Table) -> None:
-    """Raise ValueError where a layout speaks of what is not there."""
+    """Raise ValueError if a layout refers to something that does not exist."""
     clocks, plots = range(len(layout.clocks)), range(len(layout.plots))
     of_series = range(len(layout.series))
     columns = {clock.column for clock in layout.clocks} | {line.column for plot in layout.plots for line in plot.lines}
@@ -302,7 +302,7 @@ _LAYOUT = keyed(
 
 
 def _layout_of(table: pa.Table) -> _Layout:
-    """Return the layout in the metadata; raise ValueError where there is none, or one of another format."""
+    """Return the layout in the metadata; raise ValueError if there is none, or it has another format."""
     document = document_in((table.schema.metadata or {}).get(_KEY, b"{}"))
     if isinstance(document, dict) and (number := document.get("format")) != FORMAT:
         raise ValueError(f"its lines have format {number!r:.60}, not {FORMAT}")

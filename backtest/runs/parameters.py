@@ -1,9 +1,9 @@
 """
 The stored form of parameters: JSON that gives the same values of the same types again.
 
-Numbers, texts, truths, None and lists are themselves, and so is a dict whose keys are texts in their order. Anything
-else is an object with one name, which says what it is: {"$tuple": [5, 20]}, {"$date": "2001-01-01"},
-{"$class": "backtrader.indicators.sma:SMA"}. KINDS has them all.
+Numbers, strings, booleans, None and lists are stored unchanged, and so is a dict whose keys are strings in sorted
+order. Anything else is an object with one key, which gives its type: {"$tuple": [5, 20]}, {"$date": "2001-01-01"},
+{"$class": "backtrader.indicators.sma:SMA"}. KINDS lists all types.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ class Named:
     A value stored by its name: a class, a function, a member of an enumeration; equal to the value itself.
 
     Attributes:
-        kind: "class", "function", "enum", "module"; "made" of a class by its name and `content`; or "default" for the
-            very object that is the default of the strategy's parameter of this name.
-        name: module and name in it, as in "backtrader.indicators.sma:SMA"; ":Own" is of the strategy's own file.
+        kind: "class", "function", "enum", "module"; "made" for an object built from the class of this name and
+            `content`; or "default" for the object that is the default of the strategy's parameter of this name.
+        name: module and name, as in "backtrader.indicators.sma:SMA"; ":Own" is in the strategy's own file.
     """
 
     kind: str
@@ -80,10 +80,11 @@ def kept_params(params: Mapping[str, Any], for_key: bool = False) -> dict[str, A
     Return parameters as JSON values.
 
     Args:
-        for_key: in the form that keys are hashes of, which is that of version 0.1.0 for all that it could keep.
+        for_key: whether to use the form that is hashed for keys: that of version 0.1.0, for all values that it could
+            store.
 
     Raises:
-        UsageError: a value has no form; the text names the parameter.
+        UsageError: a value has no stored form; the text names the parameter.
     """
     return {name: _kept_param(name, value, for_key) for name, value in params.items()}
 
@@ -93,7 +94,7 @@ def read_params(params: Mapping[str, Any]) -> dict[str, Any]:
     Return parameters from their stored form; a value stored by its name is a `Named`.
 
     Raises:
-        ValueError: it is not what `kept_params` gave.
+        ValueError: it is not a result of `kept_params`.
     """
     try:
         return {name: read_form(value) for name, value in params.items()}
@@ -106,7 +107,7 @@ def as_kept(params: Mapping[str, Any]) -> dict[str, Any]:
     Return parameters as they are after storing and reading: copies, with a `Named` for a value stored by its name.
 
     Raises:
-        UsageError: a value has no form; the text names the parameter.
+        UsageError: a value has no stored form; the text names the parameter.
     """
     return read_params(kept_params(params))
 
@@ -215,13 +216,13 @@ def named(value: Any) -> Named:
 
 def found_by(name: Named, module: Callable[[str], Any]) -> Any:
     """
-    Return the value of a name.
+    Return the object that a name refers to.
 
     Args:
         module: returns a module by its name, "" for the strategy's own.
 
     Raises:
-        ImportError, AttributeError: there is no such thing.
+        ImportError, AttributeError: there is no such object.
     """
     place, _, inside = name.name.partition(":")
     found = module(place)
@@ -311,14 +312,14 @@ def _kept(value: Any, for_key: bool) -> Any:
 
 
 def _plain_keys(value: dict[Any, Any], for_key: bool) -> bool:
-    """Return whether a dict can be a JSON object, which sorts its names, and has no room for a "$" in front of one."""
+    """Return whether a dict can be a JSON object: sorted string keys, none of which begins with "$"."""
     names = list(value)
     texts = all(type(name) is str and not name.startswith("$") for name in names)
     return texts and (for_key or names == sorted(names))
 
 
 def _content_of(value: Any) -> Any:
-    """Return what an object can be made again of by its class: fields, or the items of a class of items."""
+    """Return the content from which a class can rebuild an object: its fields, or the items of a container."""
     if dataclasses.is_dataclass(value):
         if all(one.init for one in dataclasses.fields(value)):
             return {"fields": {one.name: getattr(value, one.name) for one in dataclasses.fields(value)}}
@@ -385,7 +386,7 @@ def _read_numpy(content: Any) -> Any:
 
 
 def _sorted(value: Any) -> list[Any]:
-    """Return the members of a set in an order that is always the same."""
+    """Return the members of a set in a fixed order."""
     return sorted(value, key=lambda one: _text(form_of(one)))
 
 

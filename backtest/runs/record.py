@@ -1,9 +1,9 @@
 """
 `RunRecord`: the outcome of a run, in memory and on disk.
 
-A saved run is a folder: spec.json, manifest.json, and record, orders, fills, trades and, if they were kept, lines as
-Parquet. It is measured and reported again without its bars. What can be computed from a record belongs to the rooms
-that compute it.
+A saved run is a folder: spec.json, manifest.json, and record, orders, fills, trades and, if saved, lines as Parquet. It
+can be measured and reported again without its bars. Values that can be computed from a record are not stored here, but
+belong to the rooms that compute them.
 """
 
 from __future__ import annotations
@@ -86,8 +86,8 @@ class RunRecord:
         manifest: the inputs of the run: hashes of bars and strategy, versions, parameters.
         lines: what Backtrader would plot of indicators and observers: see `runs.lines`.
         kept_as: the name of the folder that it was loaded from, as seen from `runs`; "" for a new run.
-        extremes_table: a row per round trip: lowest and highest, the prices that it saw while it was held, by lows and
-            highs of bars; None where these are not known, of a run that version 0.1.0 saved.
+        extremes_table: a row per round trip: the lowest and the highest price while it was held, by lows and highs of
+            bars; None for a run that version 0.1.0 saved.
         bars_from: where the bars were read, for charts; None for a loaded run. It is not saved.
         cost_table: the results at other costs; None if the strategy was not run again at them.
     """
@@ -395,11 +395,11 @@ def refuse_another(folder: Path, run: RunRecord | None, force: bool) -> dict[str
     Refuse a folder that holds another run, which a write would replace.
 
     Args:
-        run: what is to be written; None for a page that is not a run's, and takes the place of the page alone.
+        run: the run to write; None for another page, which replaces only the page.
         force: whether another run in the folder is to be replaced.
 
     Returns:
-        What goes with another run when this one takes its place: its page and its labels, for `replace_files`.
+        The files to delete with the replaced run, its page and its labels, for `replace_files`.
 
     Raises:
         UsageError: it holds another run, and `force` is not set.
@@ -422,13 +422,13 @@ def refuse_another(folder: Path, run: RunRecord | None, force: bool) -> dict[str
 
 
 def beside_in(folder: Path) -> list[str]:
-    """Return the names of what belongs to a run beside its files; a folder with such a name is not ours."""
+    """Return the names of a run's further files; a folder with such a name is not ours."""
     found = {name: current(folder, name) for name in BESIDE}
     return [name for name, path in found.items() if os.path.lexists(path) and (path.is_symlink() or not path.is_dir())]
 
 
 def is_kept_in(run: RunRecord, folder: Path) -> bool:
-    """Return whether a folder already holds this very run."""
+    """Return whether a folder already holds this run."""
     try:
         kept = RunRecord.load(folder)
     except BadStore:

@@ -32,13 +32,13 @@ def round_trips(
     """
     Return the closed round trips of the fills, matched first in, first out.
 
-    Columns: series, entry and exit (times), size (signed: negative is short), entry_price, exit_price, gross and
-    net (money), costs (the share of both fills' costs), return (net over the entry's value), bars (held, counted on
-    the run's clock), and where `extremes` are known lowest and highest (price while it was held, by lows and highs of
-    bars). Of fills with a `rate`, money of the account per unit of price, entry_rate and exit_rate are those of both.
-    What is still open at the end is not a round trip. `points` are what a point of each series is worth, by its name in
-    the fills, 1 if not given; `fees` are what of the costs of each fill a borrow fee was, which is of what it covers
-    alone, and not of what it opens; `reasons` are what is known of each fill, and those of exits go into a column.
+    Columns: series, entry and exit (times), size (signed: negative is short), entry_price, exit_price, gross and net
+    (money), costs (the share of both fills' costs), return (net over the entry's value), bars (held, counted on the
+    run's clock) and, if `extremes` are known, lowest and highest (price while it was held, by lows and highs of bars).
+    If fills have a `rate`, money of the account per unit of price, entry_rate and exit_rate are theirs. Open positions
+    at the end are not round trips. `points` gives the value of a point of each series, by its name in the fills, 1 if
+    not given; `fees` the borrow fee in the costs of each fill, which belongs only to the part that closes a position;
+    `reasons` the reason of each fill, of which those of exits become a column.
     """
     import pyarrow as pa
 
@@ -74,8 +74,8 @@ def trips_of(group: np.ndarray, size: np.ndarray, price: np.ndarray, costs: np.n
     Return the round trips of many runs' fills, equal to those of `round_trips` to the last bit.
 
     Args:
-        group: a number for each run and series: only fills of the same are matched, in the order in which they stand.
-        points: what a point is worth, of each fill.
+        group: a number for each run and series: only fills with the same number are matched, in the given order.
+        points: the value of a point, for each fill.
     """
     by_group = np.argsort(group, kind="stable")
     groups, sizes = group[by_group], size[by_group]
@@ -117,7 +117,7 @@ _Fill = tuple[int, Any, float, float, float, float]  # time, series, size, price
 
 
 def _matched(fills: Iterable[tuple[_Fill, float]], worth: Mapping[Any, float]) -> list[_RoundTrip]:
-    """Return the closed round trips of fills, each with what of its costs was a borrow fee."""
+    """Return the closed round trips of fills, each with the borrow fee in its costs."""
     lots: dict[Any, deque[_Lot]] = {}
     closed: list[_RoundTrip] = []
     for number, ((time, series, size, price, costs, rate), fee) in enumerate(fills):
@@ -157,7 +157,7 @@ def rows_by_place(table: pa.Table, series: Sequence[str]) -> dict[int, np.ndarra
     """
     Return the rows of fills, trades or orders for each series, by its position among the series.
 
-    The names of the table may be short or long; rows of what is none of the series are left out.
+    The names in the table may be short or long; rows of other series are omitted.
     """
     places = {Series.parse(key): place for place, key in enumerate(series)}
     found: dict[int, np.ndarray] = {}
@@ -184,7 +184,7 @@ def _less(size: float, matched: float) -> float:
 
 
 def _fills(table: pa.Table) -> Iterator[_Fill]:
-    """Give time (microseconds), series, size, price, costs and rate of each fill; a rate of 1 where it has none."""
+    """Return time (microseconds), series, size, price, costs and rate of each fill; the rate is 1 if it has none."""
     time, size, price, costs = (arrays.numbers(table[name]).tolist() for name in ("time", "size", "price", "costs"))
     rate = arrays.numbers(table["rate"]).tolist() if "rate" in table.column_names else [1.0] * len(table)
     return zip(time, table["series"].to_pylist(), size, price, costs, rate, strict=True)

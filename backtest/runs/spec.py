@@ -132,7 +132,7 @@ def margin_rules(text: str) -> dict[str, float]:
     Return the margin per contract, by the short name of its series, "" for all.
 
     Raises:
-        UsageError: a rule is none, or the money is not above 0.
+        UsageError: a rule is invalid, or the money is not above 0.
     """
     rules = {}
     for rule in filter(None, text.split(",")):
@@ -152,8 +152,8 @@ def splits_text(given: Any) -> str:
     Return splits as `split_rules` reads them.
 
     Args:
-        given: the path of a file with a split a line, its date and how many shares one became, and the series where a
-            run has several: 2000-06-21,2,AAPL/1day. Or such rows; or a text that this function returned.
+        given: the path of a file with one split per line: its date, the number of shares that one became and, if a run
+            has several, the series: 2000-06-21,2,AAPL/1day. Or such rows; or a text that this function returned.
 
     Raises:
         UsageError: it cannot be read.
@@ -199,8 +199,8 @@ def split_rules(text: str) -> dict[str, tuple[tuple[str, float], ...]]:
     """
     Return splits by the short name of their series, "" if none is named: dates, and shares that one became.
 
-    Written as "AAPL/1day@2000-06-21=2,2005-02-28=2". A share of a day before counts for the ratio; that of the date
-    itself is traded after the split.
+    Written as "AAPL/1day@2000-06-21=2,2005-02-28=2". A share of an earlier day became as many shares as the ratio;
+    trades on the date itself are after the split.
 
     Raises:
         UsageError: one is not a split, or given twice.
@@ -242,7 +242,7 @@ def missing_members_of(given: Any) -> str:
     Return how to treat names of a universe that have no bars.
 
     Raises:
-        UsageError: it is not a word for that.
+        UsageError: it is neither "refuse" nor "allow".
     """
     return _arguments.word(given, "missing_members", MISSING_MEMBERS)
 
@@ -255,7 +255,7 @@ def warm_up_text(given: Any) -> str:
     Return a warm-up as a spec stores it: "" for none, "auto", or a number of bars.
 
     Raises:
-        UsageError: it is none of them.
+        UsageError: it is none of these.
     """
     if given is None or given in ("", AUTO):
         return given or ""
@@ -296,9 +296,9 @@ def _option(
     Return a field of `Brokerage`.
 
     Args:
-        words: what the help of the command line says of it.
-        read: returns the plain value of what a caller writes, or raises UsageError; else the engine checks it.
-        said: says in words what a value other than the default does; else its name and itself do.
+        words: its help text on the command line.
+        read: converts a caller's value to a plain one, or raises UsageError; without it the engine checks the value.
+        said: describes a value other than the default; without it, the description is name and value.
     """
     return field(default=default, metadata={"words": words, "read": read, "said": said})
 
@@ -574,10 +574,10 @@ _LARGE_SLIPPAGE = 1.0  # of the currency a share: who writes 5 rather means basi
 
 def _ask_about_slippage(text: str) -> None:
     """
-    Refuse slippage that is a bare number, and larger than anybody means as money a share.
+    Refuse slippage that is a bare number, too large to be meant as money per share.
 
     Raises:
-        UsageError: it is; the text says how to write what may be meant.
+        UsageError: it is too large; the text says how to write what may be meant.
     """
     with suppress(ValueError):
         if (amount := float(text)) >= _LARGE_SLIPPAGE:
@@ -608,8 +608,8 @@ class RunSpec:
     The settings of a run; the same spec on the same bars gives the same result.
 
     `risk_free` is an annual return (0.05 is 5 %); `since` and `until` are dates of sessions, both included, "" for no
-    limit. `yearly` annualises: it is `periods` per year if the caller gave them, otherwise the words in `measured_by`,
-    such as "52 weeks", otherwise `sessions_a_year`.
+    limit. `yearly` gives the periods per year: `periods` if the caller set them, otherwise those in `measured_by`, such
+    as "52 weeks", otherwise `sessions_a_year`.
     """
 
     strategy: str  # file.py:Name or module:Name
@@ -639,7 +639,7 @@ class RunSpec:
         """
         The values by name, including the fields of the brokerage: the form in which a spec is stored since 0.1.0.
 
-        Parameters are in the form of `runs.parameters`, which is JSON.
+        Parameters are in the JSON form of `runs.parameters`.
 
         Fields added after 0.1.0 are included only if they are not the default, so that 0.1.0 can read it too.
         """
@@ -700,7 +700,7 @@ class RunSpec:
         return ", ".join([self.brokerage.conditions, *self._doubts(), *self._prices()])
 
     def _prices(self) -> Iterator[str]:
-        """Yield which prices the run was on, and whether dividends were paid."""
+        """Yield the kind of prices of the run, and whether dividends were paid."""
         every = [Series.parse(key) for key in self.series]
         yield f"prices {' and '.join(dict.fromkeys(one.prices for one in every))}"
         if not any(one.instrument.kind == "STK" for one in every):
@@ -730,7 +730,7 @@ class RunSpec:
         yield from self._terms()
 
     def _terms(self) -> Iterator[str]:
-        """Yield what a point of each contract is worth, by its contract details, and whether it is paid in full."""
+        """Yield the multiplier of each contract, by its contract details, and whether it is paid in full."""
         for key, point, margin in zip(self.series, self.multipliers, self.margins, strict=False):
             one = Series.parse(key)
             if one.instrument.kind in CONTRACT_KINDS or point != 1:
@@ -805,7 +805,7 @@ def kept_spec(flat: Any) -> RunSpec:
     Return the spec from its flat form in a file of any origin.
 
     Raises:
-        Misfit: it is not one; the text names the key.
+        Misfit: it is not a spec; the text names the key.
     """
     _SHAPE(flat, "")
     if not flat["series"]:
@@ -850,7 +850,7 @@ def spec_of(flat: Mapping[str, Any]) -> RunSpec:
     Return the spec from its flat form.
 
     Raises:
-        TypeError, KeyError, ValueError: it is not one.
+        TypeError, KeyError, ValueError: it is not a spec.
     """
     of_broker = {one.name for one in fields(Brokerage)}
     brokerage = Brokerage(**{name: value for name, value in flat.items() if name in of_broker})
@@ -870,7 +870,7 @@ _LATER = {one.name: one.default for one in fields(Brokerage) if one.name != "cos
 
 
 def _counting(thing: Brokerage | RunSpec, always: Iterable[str]) -> dict[str, Any]:
-    """Return the values of fields by name: those that always count, and of the rest those that are not the default."""
+    """Return the values of fields by name: those that always count, and others that are not the default."""
     values = {one.name: (getattr(thing, one.name), _default(one)) for one in fields(thing)}
     return {name: value for name, (value, default) in values.items() if name in always or value != default}
 

@@ -56,17 +56,17 @@ def bootstrap(
     """
     Return the intervals of the headline metrics.
 
-    Sessions are drawn in blocks of random length, which keep what hangs together; trades one by one. A number that
-    is undefined in more than half the samples has no interval, nor have fewer than two sessions or trades.
+    Sessions are drawn in blocks of random length, which preserve their dependence; trades one by one. A metric that is
+    undefined in more than half of the samples has no interval, and neither do fewer than two sessions or trades.
 
     Args:
         run: see `account.sample`.
-        block: mean length of blocks, and then also what the standard errors use; if not given the longest
-            `block_length` of returns, of their squares (calm and rough times) and of exposure.
+        block: mean length of blocks, which the standard errors use too; by default the longest `block_length` of
+            returns, of their squares (volatility clustering) and of exposure.
 
-    Source: Politis and Romano (1994), "The Stationary Bootstrap"; the interval is that of the percentiles, and of
-    _STUDENTISED that of their distances in standard errors, after Götze and Künsch (1996), "Second-Order Correctness of
-    the Blockwise Bootstrap for Stationary Observations", which does not come out too narrow; from ten blocks on.
+    Source: Politis and Romano (1994), "The Stationary Bootstrap"; intervals are percentile intervals; those of
+    _STUDENTISED are studentised, after Götze and Künsch (1996), "Second-Order Correctness of the Blockwise Bootstrap
+    for Stationary Observations", so that they are not too narrow; from ten blocks on.
     """
     random = np.random.default_rng(seed)
     length = _block_of(run) if block is None else block
@@ -94,7 +94,7 @@ def bootstrap(
 
 def block_length(returns: np.ndarray) -> float:
     """
-    Return the mean length of blocks with which a stationary bootstrap of the mean errs least; at least 1.
+    Return the mean block length that minimises the error of a stationary bootstrap of the mean; at least 1.
 
     Source: Politis and White (2004), "Automatic Block-Length Selection for the Dependent Bootstrap", as corrected by
     Patton, Politis and White (2009).
@@ -116,7 +116,7 @@ def block_length(returns: np.ndarray) -> float:
 
 
 def block_rows(count: int, block: float, random: np.random.Generator) -> np.ndarray:
-    """Return places of a series of `count`, drawn in blocks of geometric length that go round at the end."""
+    """Return positions in a series of `count`, drawn in blocks of geometric length that wrap around at the end."""
     fresh = random.random(count) < 1 / block
     fresh[0] = True
     starts = np.flatnonzero(fresh)
@@ -127,17 +127,17 @@ def block_rows(count: int, block: float, random: np.random.Generator) -> np.ndar
 
 def block_variance(values: np.ndarray, rows: np.ndarray) -> float:
     """
-    Return the long-run variance of values that were drawn in blocks, by the sums of these.
+    Return the long-run variance of values drawn in blocks, from the sums of the blocks.
 
     Args:
-        values: in the order of the draw, with a mean of 0, shape (n,).
-        rows: what `block_rows` returned.
+        values: the values in the order of the draw, with a mean of 0, shape (n,).
+        rows: the result of `block_rows`.
     """
     return _variance_of_blocks(values, _starts(rows))
 
 
 def _starts(rows: np.ndarray) -> np.ndarray:
-    """Return where the blocks begin in places that were drawn in blocks."""
+    """Return where the blocks begin among positions drawn in blocks."""
     steps = np.diff(rows)
     return np.flatnonzero(np.append(True, (steps != 1) & (steps != 1 - len(rows))))
 
@@ -158,7 +158,7 @@ _STUDENTISED: dict[str, tuple[str, Callable[[float, Account], float]]] = {
 
 
 def _estimates(runs: Sequence[Account]) -> list[_Estimates]:
-    """Return the growth, log deviation and Sharpe ratio of a session, for each run; none for one without these."""
+    """Return the growth, log deviation and Sharpe ratio per session of each run; none for a run without these."""
     returns = Rows.of(np.stack([run.returns for run in runs]))
     if isinstance(runs[0].risk_free, np.ndarray):  # that of the sessions that were drawn
         excess = Rows(np.stack([excess_returns(run.returns, run.risk_free, run.periods) for run in runs]))
@@ -202,7 +202,7 @@ _FEWEST_BLOCKS = 10  # of which an error can be estimated
 
 
 def _variance(values: np.ndarray, squares: np.ndarray, block: float | None) -> float:
-    """Return the long-run variance of a sum: as the data have it, or as blocks of a mean length keep it."""
+    """Return the long-run variance of a sum: that of the data, or that preserved by blocks of a mean length."""
     if block is None:
         return long_run_variance_of_sum(values, squares)
     count = len(values)
@@ -233,7 +233,7 @@ def _resampled(
 
 
 def _numbers_of(runs: Sequence[Account]) -> dict[str, list[float]]:
-    """Return what each metric is of each draw: all at once where they share the risk-free rate."""
+    """Return the metrics of each draw, computed at once if the draws share the risk-free rate."""
     names = OF_SESSIONS + OF_TRADES
     if isinstance(runs[0].risk_free, np.ndarray):
         return {name: [float(METRICS[name].function(run)) for run in runs] for name in names}
@@ -249,7 +249,7 @@ def _percentiles(values: np.ndarray, confidence: float) -> tuple[float, float]:
 
 
 def _last_lag(correlations: np.ndarray, row: int, count: int) -> int:
-    """Return the last lag before so many in a row without significant correlation; 0 where the first are so."""
+    """Return the last lag before several without significant correlation; 0 if the first ones are such."""
     significant = np.abs(correlations) > 1.96 * math.sqrt(math.log10(count) / count)
     places = np.flatnonzero(significant)
     edges = np.concatenate([[-1], places, [len(correlations) + row]])

@@ -183,8 +183,8 @@ def compare(results: Iterable[RunRecord | str | Path], samples: int = SAMPLES, s
     fat tails.
 
     Args:
-        results: two or more runs, or the folders of saved runs, or their names in runs/; the first is the one that the
-            others are compared with.
+        results: two or more runs, or the folders of saved runs, or their names in runs/; the others are compared with
+            the first.
         samples: number of bootstrap samples.
         seed: random seed of the bootstrap.
 
@@ -228,8 +228,8 @@ class CommonSessions:
     """
     Several runs at the sessions that all of them have.
 
-    Equity is sampled there: what a run earned in sessions that another lacks is part of its next return. All begin
-    with the run that begins last, of which a first week or month counts from its first day.
+    Equity is sampled there: the gains of a run in sessions that another lacks are part of its next return. All begin
+    with the run that begins last; if its first bar is a week or a month, that counts from its first day.
     """
 
     days: np.ndarray  # datetime64[D], shape (n,)
@@ -243,10 +243,10 @@ class CommonSessions:
     @classmethod
     def of(cls, runs: Sequence[Measured]) -> CommonSessions:
         """
-        Return what runs have in common.
+        Return the common sessions of runs.
 
         Raises:
-            UsageError: they have no session in common, or count the sessions of a year in different ways.
+            UsageError: they have no session in common, or differ in their periods per year.
         """
         accounts = [result.account for result in runs]
         every = [account.days for account in accounts]
@@ -299,7 +299,7 @@ def _check(results: Sequence[Measured]) -> None:
 
 
 def _began(account: Account) -> np.datetime64:
-    """Return the date from which the first return of a run counts; that of a session is its own."""
+    """Return the date from which the first return of a run counts; for a session its own date."""
     first: date = account.days[0].item()
     if account.unit == "weeks":
         first -= timedelta(days=first.weekday())
@@ -308,12 +308,12 @@ def _began(account: Account) -> np.datetime64:
 
 def _measure(runs: Sequence[Measured], places: Sequence[np.ndarray]) -> int:
     """
-    Return the place of the run by whose periods a year the common sessions are counted: it has the fewest.
+    Return the position of the run whose periods per year count the common sessions: the one with the fewest.
 
-    Of several that have as few, it is the one that lacks the fewest sessions.
+    Of several such runs, it is the one that lacks the fewest sessions.
 
     Raises:
-        UsageError: two runs have as many sessions, and make other numbers of them a year.
+        UsageError: two runs have equally many sessions, but different periods per year.
     """
     counts = [result.spec.yearly.count for result in runs]
     sessions = [int(own[-1] - own[0]) for own in places]
@@ -338,7 +338,7 @@ def _different(words: str, values: set[str]) -> UsageError:
 
 
 def _yearly(run: Measured, places: np.ndarray) -> Periods:
-    """Return how many of the common sessions make a year, by the run that has the fewest."""
+    """Return how many common sessions make a year, by the run with the fewest."""
     yearly = run.spec.yearly
     count = periods_at(yearly.count, places)
     return yearly if count == yearly.count else replace(yearly, count=count, whose="those that all runs have")
@@ -349,7 +349,7 @@ def _names_of(results: Sequence[Measured]) -> str:
 
 
 def labels_of_runs(results: Sequence[Measured]) -> list[str]:
-    """Return what runs are called; those that are called the same by their own names, where these tell them apart."""
+    """Return display names of runs; runs with equal ones get their own names, if these differ."""
     labels = [result.label for result in results]
     return [label if labels.count(label) == 1 else result.name for label, result in zip(labels, results, strict=True)]
 
@@ -381,7 +381,7 @@ _SAME = 1e-6  # in standardised returns: both ratios are the same in whatever se
 
 
 def _estimated(own: np.ndarray, other: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
-    """Return the difference of the ratios of a session, and how far each session moves it: by means, by deviations."""
+    """Return the difference of the ratios per session, and each session's influence: by means, by deviations."""
     if reason := why_no_deviation(own) or why_no_deviation(other):
         return Undefined(reason), np.zeros(len(own)), np.zeros(len(own))
     first, second = (float(one.mean() / one.std(ddof=1)) for one in (own, other))
@@ -390,7 +390,7 @@ def _estimated(own: np.ndarray, other: np.ndarray) -> tuple[float, np.ndarray, n
 
 
 def _distances(own: np.ndarray, other: np.ndarray, sharpe: float, block: float, samples: int, seed: int) -> np.ndarray:
-    """Return how far the difference is from what it was, in standard errors of its own, in each draw."""
+    """Return the deviation of each draw's difference from the original, in the draw's own standard errors."""
     random = np.random.default_rng(seed)
     drawn = np.full(samples, np.nan)
     for n in range(samples):
@@ -407,7 +407,7 @@ def _names() -> list[str]:
 
 
 def _short(runs: Sequence[str]) -> Sequence[str]:
-    """Return the names of runs without the keys at their ends, where they are still different."""
+    """Return the names of runs without the keys at their ends, if they still differ."""
     found = [_KEY.sub("", run) for run in runs]
     return found if len(set(found)) == len(runs) else runs
 

@@ -19,11 +19,10 @@ if TYPE_CHECKING:
 
 def cost_cases(result: Measured, factors: Sequence[float] = (0.0, 1.0, 2.0)) -> list[CostCase]:
     """
-    Return the run at multiples of its costs: from its table where it was run again at all of these.
+    Return the run at multiples of its costs: from its table if the strategy was run again at all of these.
 
-    Else they are an approximation, which can be said of a saved run without its bars: the money that is paid more or
-    less, for commissions, slippage and borrowed shares, is taken off the equity from each fill and each day on, and
-    trades and sizes stay as they were. See `run_again`.
+    Otherwise they are an approximation, which needs no bars: the additional commissions, slippage and borrow fees are
+    deducted from equity from each fill and each day on, and trades and sizes stay unchanged. See `run_again`.
     """
     if known := _from_table(result, factors):
         return known
@@ -39,9 +38,9 @@ def run_again(result: Measured, factors: Sequence[float]) -> bool:
 
 def break_even_costs(result: Measured) -> float:
     """
-    Return the multiple of the costs at which nothing is gained and nothing lost: by runs, where its table has it.
+    Return the break-even multiple of the costs: from its table if that has it.
 
-    Else by the same trades. Undefined without costs, or where there is a loss even without them.
+    Otherwise it is computed from the same trades. Undefined without costs, or if the run loses even without them.
     """
     run, table = result.account, result.cost_table
     if table is not None:
@@ -71,7 +70,7 @@ def _at_costs(result: Measured, factor: float) -> Account:
 
 
 def _with_flows(result: Measured, factor: float) -> Account:
-    """Return the account at other costs where cash was added or taken out, which stays as it was, bar by bar."""
+    """Return the account at other costs if cash was added or withdrawn; these flows stay unchanged, bar by bar."""
     run, record = result.account, result.record
     money, cash = column(record, "equity") + (1 - factor) * costs_until(result), result.spec.cash
     flows = np.zeros(len(money)) if (found := flows_of(record)) is None else found

@@ -27,15 +27,15 @@ def monte_carlo(
     net: np.ndarray, cash: float, samples: int = SAMPLES, seed: int = 0, skipped: float = 0.1
 ) -> list[MonteCarlo]:
     """
-    Return what the trades could have come to in another order, drawn with replacement, and with some left out.
+    Return the possible results of the trades: reshuffled, resampled with replacement, and with some skipped.
 
-    Each trade gains or loses the share of the account that it did, so that sizes grow and shrink with it; the account
-    is counted in closed trades.
+    Each trade gains or loses the same fraction of the account as it did, so that sizes grow and shrink with the
+    account; the account changes only with closed trades.
 
     Args:
-        net: money of each closed round trip, shape (k,), in order of exits.
-        cash: money at the start.
-        skipped: the probability with which "skip" leaves out a trade.
+        net: the net result of each closed round trip, shape (k,), in order of exits.
+        cash: the initial cash.
+        skipped: the probability with which "skip" omits a trade.
     """
     random = np.random.default_rng(seed)
     before = cash + np.cumsum(net) - net

@@ -34,7 +34,7 @@ ROUGH = 63  # sessions of a volatility: a quarter
 
 @dataclass(frozen=True, slots=True)
 class Regime:
-    """The sessions of a kind, put one after another, and what the run and the market made of them."""
+    """The joined sessions of one kind, and the results of the run and the market in them."""
 
     name: str
     sessions: int
@@ -48,7 +48,7 @@ class Regime:
 
 @dataclass(frozen=True)
 class Regimes:
-    """A row a regime; the first is all sessions, the last those that are too early to tell, if any."""
+    """A row per regime; the first is all sessions, the last the sessions that are too early to classify, if any."""
 
     rows: list[Regime]
     basis: str  # how they were told apart
@@ -79,8 +79,8 @@ def regimes(result: Measured, trend: int = TREND, rough: int = ROUGH) -> Regimes
     """
     Return a run in bull and bear markets, and in those of high and low volatility.
 
-    The market is the run's benchmark, or its own series held evenly. It is a bull market where the session before
-    closed at or above the mean of the last `trend` closes, and one of high volatility where the deviation of the last
+    The market is the run's benchmark, or its own series in equal weights. A session is in a bull market if the previous
+    close was at or above the mean of the last `trend` closes, and in high volatility if the deviation of the last
     `rough` returns was above the median of all such deviations until then.
 
     Raises:
@@ -112,7 +112,7 @@ def regimes(result: Measured, trend: int = TREND, rough: int = ROUGH) -> Regimes
 
 
 def rising(closes: np.ndarray, trend: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return for each session whether the close before is at or above the mean of so many, and if that is known."""
+    """Return for each session whether the previous close is at or above its moving average, and if that is known."""
     above, known = np.zeros(len(closes), bool), np.arange(len(closes)) >= trend
     if known.any():
         windows = np.lib.stride_tricks.sliding_window_view(closes, trend)[:-1]
@@ -121,7 +121,7 @@ def rising(closes: np.ndarray, trend: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def turbulent(moves: np.ndarray, rough: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return for each session if the last moves before deviate more than the median so far, and if that is known."""
+    """Return for each session whether recent volatility exceeds its median so far, and whether that is known."""
     above, known = np.zeros(len(moves), bool), np.arange(len(moves)) > rough  # the first deviation has no other
     if known.any():
         deviations = np.lib.stride_tricks.sliding_window_view(moves, rough)[:-1].std(axis=1, ddof=1)

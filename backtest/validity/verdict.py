@@ -68,12 +68,12 @@ class Verdict:
 
 def verdict(result: Measured, trials: Sequence[float] = (), looks_ahead: Sequence[object] = ()) -> Verdict:
     """
-    Return what can be said of a run: the gravest of its faults in words, and all of them as reasons.
+    Return the verdict on a run: its most serious fault as a text, and all faults as reasons.
 
-    Whether it is skill is one test: is alpha over the benchmark above 0? Over cash, where there is none.
+    Skill is one test: is alpha over the benchmark, or over cash if there is none, above 0?
 
     Args:
-        trials: the Sharpe ratios a year of everything that was tried, this run among them; none if it was the only.
+        trials: the annual Sharpe ratios of all trials, including this run; none if it was the only one.
         looks_ahead: the result of `look_ahead`.
     """
     run, judged = result.account, _judged(result)
@@ -88,7 +88,7 @@ def verdict(result: Measured, trials: Sequence[float] = (), looks_ahead: Sequenc
 
 @dataclass(frozen=True, slots=True)
 class _Judged:
-    """A run beside what it is judged against."""
+    """A run and what it is compared with."""
 
     own: Account
     market: np.ndarray | None  # None: cash
@@ -198,7 +198,7 @@ def _about_luck(result: Measured, judged: _Judged) -> Iterator[tuple[str, str]]:
 
 
 def _about_survivors(result: Measured) -> Iterator[tuple[str, str]]:
-    """Yield that a run of many stocks has none that ended on the way, which in a real market some did."""
+    """Yield the reason if a run on many stocks has none that was delisted, as some are in a real market."""
     known = result.manifest.get("series", {}).items()
     ends = {key: date.fromisoformat(told["to"][:10]) for key, told in known if "to" in told}
     stocks = [key for key in result.spec.series if key in ends and Series.parse(key).instrument.kind == "STK"]
@@ -235,7 +235,7 @@ def _alpha_words(judged: _Judged) -> str:
 
 
 def _likely(probability: float) -> str:
-    """Return a probability in three digits, which never say that a thing is sure."""
+    """Return a probability with three digits, which never reads as certainty."""
     return f"{min(max(probability, 0.001), 0.999):.3f}"
 
 
