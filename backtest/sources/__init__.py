@@ -1,1 +1,1 @@
-"""Vendors of bars."""
+"""Data sources of bars."""

@@ -39,8 +39,8 @@ class Source(Protocol):
     """
     The interface of a source of bars; every call blocks, and a failure raises: an empty answer is never a failure.
 
-    It also has a vendor's rules: `refuse`, `finished`, `seconds_for` and `first`. A class that inherits from this one
-    has those of a folder of files, and cannot be instantiated until it defines everything else.
+    It also has the vendor's rules: `refuse`, `finished`, `seconds_for` and `first`. A subclass inherits the rules of a
+    folder of files, and has to define everything else.
     """
 
     name: str  # what the store notes as the bars' origin
@@ -73,9 +73,9 @@ class Source(Protocol):
         """
         Return the part of the span whose bars are complete; None if there is none yet.
 
-        A daily bar is complete half an hour after its session has closed, a weekly or monthly one when the next has
-        begun. A shorter one is complete at the next multiple of its size on the clock of the exchange, or half an hour
-        after a close that cuts it short.
+        A daily bar is complete half an hour after the close of its session, a weekly or monthly one when the next has
+        begun. A shorter bar is complete at the next multiple of its size on the exchange's clock, or half an hour after
+        a close that cuts it short.
         """
         if span.end <= now - 32 * _DAY:
             return span
@@ -103,7 +103,8 @@ class Source(Protocol):
         """
         Return the bars in the window; raise NoData if the source says that there are none.
 
-        An answer that also has bars in closed hours beside the window may be returned with them: it is not true.
+        An answer that also has bars in closed hours beside the window may be returned with them: they show that it is
+        wrong.
         """
 
     @abstractmethod
@@ -138,7 +139,7 @@ class Source(Protocol):
 
 
 def estimated_bars(series: Series, windows: Sequence[Span]) -> int:
-    """Return how many bars lie in the windows, roughly: of stocks in regular hours, else of 23 hours on five days."""
+    """Return roughly how many bars the windows have: stocks in regular hours, others 23 hours on five days a week."""
     week = 5 * (6.5 if series.regular_hours and series.instrument.kind == "STK" else 23) * 3600
     share = 5 * 86_400 / 604_800 if series.size.daily else week / 604_800
     return round(sum((one.end - one.start).total_seconds() for one in windows) * share / series.size.seconds)

@@ -31,8 +31,8 @@ class Roles:
     """
     The positions of the columns for each of ours: two for separate date and time columns, none for a missing one.
 
-    `factor`: the places of an adjusted and a raw close, by whose ratio raw prices are adjusted; `symbol`: the column
-    with the symbols of rows; `how`: what of it is to be said.
+    `factor`: the positions of an adjusted and a raw close, whose ratio adjusts raw prices; `symbol`: the column with
+    the symbols of rows; `how`: the notes to show.
     """
 
     places: dict[str, list[int]]
@@ -47,12 +47,12 @@ def roles_of(table: Table, series: Series, given: Sequence[str], extra: Iterable
     Return the role of each column.
 
     Args:
-        given: names of ours (or others, or - for a column to skip), in the order of the columns; empty to see it.
+        given: our names (or others, or - to skip a column), in the order of the columns; empty to detect them.
         extra: names of columns to keep beside those of every bar.
-        adjusted: whether to take the columns that a vendor has adjusted for splits and dividends.
+        adjusted: whether to use columns that the vendor adjusted for splits and dividends.
 
     Raises:
-        UsageError: a column is missing, or two may be meant; the text says how to name them.
+        UsageError: a column is missing or ambiguous; the text says how to name it.
     """
     names = _given_names(table, given) if given else table.names
     extras = _extra_places(names, extra, table.what)
@@ -89,7 +89,7 @@ def with_dates(table: Table) -> Table:
 
 
 def symbol_column(table: Table, given: Sequence[str] = ()) -> int | None:
-    """Return the column with the symbol of each row; None where there is none."""
+    """Return the column with the symbol of each row; None if there is none."""
     names = _given_names(table, given) if given else table.names
     found: list[tuple[int, int]] = []
     for place, name in enumerate(names):
@@ -144,7 +144,7 @@ def _given_names(table: Table, given: Sequence[str]) -> list[str]:
 
 
 def _is_known(names: Sequence[str], series: Series) -> bool:
-    """Return whether at least two names are those of prices: else a header is in words that nobody here knows."""
+    """Return whether at least two names are those of prices; otherwise the header uses unknown terms."""
     known = {meaning.ours for name in names for meaning in meanings_of(name, series) if meaning.ours in PRICES}
     return len(known) > 1 or len(names) <= len(PRICES)
 
@@ -208,7 +208,7 @@ def _unclear(
 def _best(
     ours: str, candidates: list[tuple[int, Meaning]], table: Table, names: Sequence[str], series: Series
 ) -> list[int]:
-    """Return the column of the surest name; of two as sure the one with numbers, if they are not the same."""
+    """Return the column with the most certain name; of two equally certain ones that differ, the one with numbers."""
     if not candidates:
         return []
     if sides := {meaning.side for _, meaning in candidates} - {""}:
@@ -249,7 +249,7 @@ def _has_numbers(column: Any) -> bool:
 def _time_places(
     candidates: list[tuple[int, Meaning]], table: Table, names: Sequence[str], series: Series, problems: list[str]
 ) -> list[int]:
-    """Return the column of times, or those of a date and a time of day."""
+    """Return the column of times, or the two columns of dates and times of day."""
     kinds = {place: kind_of(column) for place, column in enumerate(table.columns)}
     for place, _ in candidates:
         if _is_clock(table.columns[place], names[place]):
@@ -282,7 +282,7 @@ def _time_places(
 
 
 def _is_clock(column: Any, name: str) -> bool:
-    """Return whether a column called a time of day has times without marks: 930, 093000."""
+    """Return whether a column named as a time of day has times without separators: 930, 093000."""
     if not re.search(r"time|zeit|hora|heure|ora|czas|tijd|hour", name, re.IGNORECASE) or not len(column):
         return False
     values = [str(value).strip().removesuffix(".0") for value in column.slice(0, 100).to_pylist() if value is not None]
@@ -291,7 +291,7 @@ def _is_clock(column: Any, name: str) -> bool:
 
 
 def _same_days(table: Table, one: int, other: int) -> bool:
-    """Return whether two columns of times say the same of the first rows, up to a zone's difference."""
+    """Return whether two columns of times agree in the first rows, up to a difference of time zones."""
     from datetime import UTC, datetime, time
 
     from backtest.errors import BacktestError
@@ -333,7 +333,7 @@ def nearly_fits(symbol: str, series: Series) -> bool:
 
 
 def _by_content(table: Table) -> Roles:
-    """Return what the columns are by what is in them: a time, then four prices that keep to the rules of a bar."""
+    """Return the columns by their content: a time, then four prices that obey the rules of a bar."""
     kinds = [kind_of(column) for column in table.columns]
     timed = [place for place, kind in enumerate(kinds) if kind in _TIME_KINDS]
     if not timed or not len(table.columns[0]):
@@ -391,7 +391,7 @@ def _first_values(table: Table, place: int) -> np.ndarray:
 
 
 def _are_bars(values: list[np.ndarray]) -> bool:
-    """Return whether four columns keep to the order of open, high, low and close, in nearly all rows."""
+    """Return whether four columns satisfy the rules for open, high, low and close in nearly all rows."""
     if len({len(one) for one in values}) != 1 or not len(values[0]):
         return False
     opened, high, low, close = values
@@ -402,9 +402,9 @@ def _are_bars(values: list[np.ndarray]) -> bool:
 
 def _is_price(values: np.ndarray, close: np.ndarray) -> bool:
     """
-    Return whether numbers are an adjusted close, and no volume: a share of the close that moves as the close does.
+    Return whether numbers are an adjusted close, not a volume: a fraction of the close that moves with it.
 
-    A volume of a coin is a fraction, too, and may be as large as its price; its ratio to the price is another each day.
+    The volume of a coin is fractional, too, and may be as large as its price; but its ratio to the price changes daily.
     """
     if len(values) != len(close) or not len(values):
         return False
@@ -417,7 +417,7 @@ def _is_price(values: np.ndarray, close: np.ndarray) -> bool:
 
 
 def _is_not_price(table: Table, place: int) -> bool:
-    """Return whether the four columns after this one are prices, so that it is none."""
+    """Return whether the four columns after this one are prices, so that it is not one."""
     four = [_first_values(table, n) for n in range(place + 1, min(place + 5, len(table.columns)))]
     return len(four) == 4 and _are_bars(four)
 
@@ -464,7 +464,7 @@ def _extra_places(names: Sequence[str], extra: Iterable[str], what: str) -> dict
 
 
 def _alike(name: str, names: Sequence[str]) -> list[int]:
-    """Return the places of the columns of a name; where none has it just so, of those that are nearly called so."""
+    """Return the positions of the columns with a name; if none has exactly this name, of those with a similar one."""
     for same in (_as_read, lambda one: _as_read(one).casefold(), _plain):
         alike = [place for place, other in enumerate(names) if same(name) and same(other) == same(name)]
         if alike:

@@ -84,10 +84,10 @@ def content_of(path: Path, known_words: Callable[[str], int]) -> LinesOfFile | C
     Return the content of a file, by its first bytes, not by its name.
 
     Args:
-        known_words: how many names of columns that are known a text has; by it an encoding is chosen.
+        known_words: returns how many known column names a text contains, to choose an encoding.
 
     Raises:
-        UsageError: there is no such file, it is empty, or holds no table.
+        UsageError: there is no such file, or it is empty or holds no table.
     """
     if not path.is_file():
         raise UsageError(f"no file {str(path)!r}; name a CSV, Excel or Parquet file with one bar per row")
@@ -97,7 +97,7 @@ def content_of(path: Path, known_words: Callable[[str], int]) -> LinesOfFile | C
 
 @dataclass(slots=True)
 class _Room:
-    """How many bytes may still be unpacked, and how many archives in one another opened: a few can stand for any."""
+    """The bytes that may still be unpacked, and the archives that may be nested: few bytes can expand to any size."""
 
     left: int
     depth: int = 0
@@ -235,7 +235,7 @@ def _of_stream(data: bytes, what: str, room: _Room) -> ColumnsOfFile:
 
 
 def _check_batches(data: bytes, start: int, what: str, room: _Room) -> None:
-    """Count the rows of the batches of Arrow's messages, and what their buffers unpack to, before any is unpacked."""
+    """Count the rows of the batches of Arrow messages, and their uncompressed bytes, before any is decompressed."""
     import pyarrow as pa
 
     rows, messages = 0, pa.ipc.MessageReader.open_stream(pa.BufferReader(data).read_buffer()[start:])
@@ -251,9 +251,10 @@ def _check_batches(data: bytes, start: int, what: str, room: _Room) -> None:
 
 def _batch_of(message: Any) -> tuple[int, int]:
     """
-    Return the rows of a message of Arrow, and the bytes that its packed buffers unpack to.
+    Return the rows of an Arrow message, and the uncompressed size of its buffers.
 
-    Source: Arrow's Message.fbs. A packed buffer begins with its size, 8 bytes; -1 for one that is as it is.
+    Source: Arrow's Message.fbs. A compressed buffer begins with its uncompressed size, 8 bytes; -1 means that it is not
+    compressed.
     """
     text, body = message.metadata.to_pybytes(), message.body
     batch = _inner(text, _inner(text, 0, None), 2)
@@ -273,7 +274,7 @@ def _batch_of(message: Any) -> tuple[int, int]:
 
 
 def _field(text: bytes, table: int, number: int) -> int:
-    """Return where a field of a table in a flatbuffer lies; 0 where it is not there."""
+    """Return the offset of a field of a flatbuffer table; 0 if it is absent."""
     listed = table - struct.unpack_from("<i", text, table)[0]
     (size,) = struct.unpack_from("<H", text, listed)
     offset = struct.unpack_from("<H", text, listed + 4 + 2 * number)[0] if 4 + 2 * number < size else 0
@@ -281,7 +282,7 @@ def _field(text: bytes, table: int, number: int) -> int:
 
 
 def _inner(text: bytes, table: int, number: int | None) -> int:
-    """Return where what a field of a table leads to lies: a table or a vector; of the root, for no field."""
+    """Return the offset of the table or vector to which a field refers; without a field, that of the root."""
     place = 0 if number is None else _field(text, table, number)
     return place + int(struct.unpack_from("<I", text, place)[0])
 
@@ -310,7 +311,7 @@ def _of_excel(data: bytes, what: str) -> LinesOfFile:
 
 
 def _rows_of(sheet: Any, what: str) -> list[list[Any]]:
-    """Return the rows of a sheet, all as wide; raise UsageError for a cell that is far away from all others."""
+    """Return the rows of a sheet, all of equal width; raise UsageError for a cell far away from all others."""
     sheet.reset_dimensions()  # else each row comes as wide as the file says that the sheet is
     rows, width = [], 0
     for row in sheet.iter_rows(values_only=True):
@@ -382,7 +383,7 @@ def _cell(value: Any) -> str:
 
 
 def _of_json(text: str, what: str) -> LinesOfFile | None:
-    """Return the largest table in a document of JSON, or in a document a line; None where it is no JSON."""
+    """Return the largest table in a JSON document, or in one document per line; None if it is not JSON."""
     try:
         value = json.loads(text, parse_float=str, parse_int=str)  # as text: a price keeps all its digits
     except (ValueError, RecursionError):
@@ -397,7 +398,7 @@ def _of_json(text: str, what: str) -> LinesOfFile | None:
 
 
 def _table_in(value: Any) -> tuple[list[list[Any]], bool]:
-    """Return the rows of the largest table in a value of JSON, and whether the first of them are names."""
+    """Return the rows of the largest table in a JSON value, and whether the first row has names."""
     if isinstance(value, list):
         records = [one for one in value if isinstance(one, dict)]
         if records and len(records) == len(value) and any(_is_flat(_flat(one)) for one in records):
@@ -423,7 +424,7 @@ def _table_in(value: Any) -> tuple[list[list[Any]], bool]:
 
 
 def _of_columns(value: dict[str, Any]) -> tuple[list[list[Any]], bool]:
-    """Return the table of the lists below a value that are of the same length, each a column."""
+    """Return the table of the lists of equal length below a value, each a column."""
     lists: dict[str, list[Any]] = {}
 
     def collect(name: str, one: Any) -> None:

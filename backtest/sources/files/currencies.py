@@ -32,8 +32,8 @@ def check_currency(table: Table, roles: Roles, series: Series) -> None:
     Check that no column, line, name or sign in a file gives another currency than the series'.
 
     Raises:
-        UsageError: something does, as "Currency" with EUR, "Close (EUR)" or €12.50 of a series in dollars; or a file in
-            pounds is of a stock that is quoted in pence.
+        UsageError: one does, such as "Currency" with EUR, "Close (EUR)" or €12.50 for a series in dollars; or the file
+            is in pounds, and the stock is quoted in pence.
     """
     if series.instrument.currency == NO_CURRENCY:  # of a frame without a name
         return
@@ -52,7 +52,7 @@ def check_currency(table: Table, roles: Roles, series: Series) -> None:
 
 
 def _cure(told: str, quoted: str, series: Series) -> str:
-    """Return what to do about it."""
+    """Return the advice at the end of the error."""
     major = {one: MINOR_UNITS[one].currency if one in MINOR_UNITS else one for one in (told, quoted)}
     if major[told] == major[quoted]:
         return "divide the prices by 100" if told in MINOR_UNITS else "multiply the prices by 100"
@@ -61,7 +61,7 @@ def _cure(told: str, quoted: str, series: Series) -> str:
 
 
 def _stated(table: Table, roles: Roles, series: Series) -> Iterator[tuple[str, str]]:
-    """Yield each currency that a file says, and where."""
+    """Yield each currency that a file states, and where."""
     if table.currency:
         yield table.currency, "a line above the rows"
     used = {place for places in roles.places.values() for place in places}

@@ -39,7 +39,7 @@ def write_bars(bars: pa.Table, path: str | Path, series: Series, overwrite: bool
     Write bars to a CSV or Parquet file, by its ending; `bars_of` reads the same bars from it.
 
     Raises:
-        UsageError: another ending, or the file exists and may not be overwritten.
+        UsageError: the file has another ending, or exists and may not be overwritten.
     """
     import pyarrow.parquet as pq
 

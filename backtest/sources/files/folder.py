@@ -30,9 +30,9 @@ class FileSource(Source):
     """
     A folder of files as a source: a series' own (`AAPL_1day.csv`) or one named by the instrument (`AAPL.csv`).
 
-    The names are the short spellings, `/` written `_`; both may end in .csv or .parquet. `tz` is the zone of times
-    that have none, "exchange" for the instrument's own; `extra` the names of columns to keep, as in `bars_of`;
-    `stamped` whether times of shorter bars are those of their opening or of their "close".
+    The names are the short spellings, with `_` for `/`; both may end in .csv or .parquet. `tz` is the zone of times
+    that have none, "exchange" for the instrument's own; `extra` are the names of columns to keep, as in `bars_of`;
+    `stamped` says whether intraday times are openings or, with "close", closing times.
     """
 
     name = "csv"
@@ -103,7 +103,7 @@ class FileSource(Source):
         Return the bars in the window.
 
         Raises:
-            UnknownContract: no file has the name of the series.
+            UnknownContract: no file is named after the series.
             NoData: the file has no bars there.
             UsageError, BadBars: the file cannot be read as bars; see `bars_of`.
         """

@@ -35,7 +35,7 @@ _ZONES = {
 
 
 def _ranks() -> dict[str, list[tuple[str, int]]]:
-    """Return what each word means, and how surely."""
+    """Return the meaning of each word, and how certain it is."""
     found: dict[str, list[tuple[str, int]]] = {}
     for ours, lines in WORDS.items():
         for rank, line in enumerate(lines):
@@ -53,8 +53,8 @@ class Meaning:
     """
     The meaning of a column name: one of our columns, and how certain that is (0 is most certain).
 
-    `adjusted`: prices after splits and dividends; `side`: of quotes, "bid", "ask" or "mid"; `ends`: a time at which
-    bars end.
+    `adjusted`: prices adjusted for splits and dividends; `side`: "bid", "ask" or "mid" for quotes; `ends`: whether it
+    is a time at which bars end.
     """
 
     ours: str
@@ -112,7 +112,7 @@ def _of_words(words: list[str], money: Set[str], adjusted: bool, side: str) -> l
 
 
 def _run_together(key: str) -> list[Meaning]:
-    """Return what a name means whose words are not apart, as in adjclose, closeadj, bidopen, openask."""
+    """Return the meaning of a name whose words are not separated: adjclose, closeadj, bidopen, openask."""
     match = re.fullmatch(rf"(adjusted|adj|bid|ask|mid|{_ADJUSTED_IN_ASIA})(\w+)", key)
     pair = (match[1], match[2]) if match else None
     if pair is None and (match := re.fullmatch(r"(\w+?)(adjusted|adj|bid|ask|mid)", key)):
@@ -127,6 +127,6 @@ def _run_together(key: str) -> list[Meaning]:
 
 
 def _tokens(name: str) -> list[str]:
-    """Return the words of a name, apart by marks and by capital letters: adjClose is adj, close."""
+    """Return the words of a name, split at marks and capital letters: adjClose is adj, close."""
     apart = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
     return [key for word in re.split(r"[\W_]+", apart) if (key := bare_name(word))]

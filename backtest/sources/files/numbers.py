@@ -26,7 +26,7 @@ _POINTS = re.compile(r"[+-]?\d{1,3}(\.\d{2,3})*\.\d{3}(,\d*)?|[+-]?(\d+,?\d*|,\d
 
 
 def is_nothing(text: str) -> bool:
-    """Return whether a cell stands for no number."""
+    """Return whether a cell means "no number"."""
     return text.strip().lower() in NOTHING
 
 
@@ -41,12 +41,12 @@ def decimal_mark(texts: Iterable[tuple[int, str]], hint: str, where: Callable[[i
     Return the decimal separator of the numbers in a file, "." or ",".
 
     Args:
-        texts: rows and their cells, of all columns of numbers.
-        hint: what it is in files like this one, where the numbers leave it open; "" where that is not known.
+        texts: the rows and their cells, in all numeric columns.
+        hint: the separator usual in such files, for ambiguous numbers; "" if unknown.
 
     Raises:
-        UsageError: the numbers leave it open: 1,171 is either.
-        BadBars: some have one and some the other.
+        UsageError: the numbers are ambiguous: 1,171 may be either.
+        BadBars: some numbers use one separator and some the other.
     """
     seen: dict[str, tuple[int, str]] = {}
     for row, text in texts:
@@ -100,7 +100,7 @@ def float_of(text: str, mark: str) -> float:
 
 
 def _body(text: str) -> tuple[str, int]:
-    """Return a number without currency, blanks and suffix, and the power of ten of that."""
+    """Return a number without currency, blanks and suffix, and the suffix's power of ten."""
     body = text.replace("−", "-").replace("\u00a0", " ").strip()
     if body[:1] == "(" and body[-1:] == ")":  # as accountants write what is below zero
         body = f"-{body[1:-1].strip()}"
@@ -114,7 +114,7 @@ def _body(text: str) -> tuple[str, int]:
 
 
 def _vote(text: str) -> str:
-    """Return which mark of a number stands before decimals; with "?" where that is open, "" where there is none."""
+    """Return the decimal separator of a number; with "?" if it is ambiguous, "" if there is none."""
     body = _body(text.strip().rstrip("%"))[0]
     commas, points = body.count(","), body.count(".")
     if not commas and not points:
@@ -141,10 +141,10 @@ def holds_numbers(column: Any) -> bool:
 
 def as_floats(column: Any, mark: str | None) -> Any:
     """
-    Return a column as float64, null for what says that there is none; None where some is not a plain number.
+    Return a column as float64, null for values that mean "none"; None if a value is not a plain number.
 
     Args:
-        mark: "," where the texts are known not to be plain; None or "." to try.
+        mark: "," if the texts are known not to be plain; None or "." to try.
     """
     import pyarrow as pa
     import pyarrow.compute as pc

@@ -55,11 +55,12 @@ class FileOptions:
         tz: zone of times that have none; "exchange" for the instrument's own.
         extra: columns to keep beside those of every bar.
         columns: the meaning of each column, in order: ours, or - to skip one.
-        adjusted: whether to take what the vendor has adjusted for splits and dividends.
-        symbol: whose rows to take.
-        stamped: what bars are stamped with, their "open" or their "close"; of weeks and months first or last day.
+        adjusted: whether to use columns that the vendor adjusted for splits and dividends.
+        symbol: the symbol whose rows to take.
+        stamped: whether bars are stamped with their "open" or their "close"; weeks and months with their first or last
+            day.
         day_first: whether 03/04/2024 is in April.
-        decimal: the mark before decimals, "." or ",".
+        decimal: the decimal separator, "." or ",".
     """
 
     tz: str = ""
@@ -83,8 +84,8 @@ class ReadBars:
     """
     The bars of a file in order of time, and how it was read.
 
-    `places` are the numbers of the lines (or rows) of the bars, `mapping` says of each column which of ours it is,
-    `how` what else was understood, `notes` what was left out.
+    `places` are the line (or row) numbers of the bars, `mapping` gives our column for each of the file's, `how` says
+    how else the file was read, and `notes` what was skipped.
     """
 
     bars: pa.Table
@@ -111,7 +112,7 @@ def read_table(frame_or_path: Any, what: str = "the frame") -> Table:
     Return the table in a file of any known kind, or in a frame, which errors call `what`.
 
     Raises:
-        UsageError: there is none.
+        UsageError: there is no table.
     """
     if isinstance(frame_or_path, str | Path):
         path = Path(frame_or_path)
@@ -137,21 +138,21 @@ def bars_of(
 
     Columns are found by their names, case-blind. Times with a zone become UTC; daily bars are stamped with dates,
     or with midnight in their own zone or in `tz`. Whole numbers are seconds to nanoseconds since 1970, or YYYYMMDD.
-    An empty text and NaN become null; of volume, average and trades also IB's -1 for "does not apply", infinity and the
-    largest number of a type, IB's word for "unset".
+    An empty text and NaN become null; in volume, average and trades also IB's -1 for "does not apply", infinity, and
+    the largest number of a type, IB's value for "unset".
 
     Args:
         tz: IANA zone of times that have none, such as "America/New_York"; "exchange" for the instrument's own.
-        extra: columns to keep beside those of every bar, such as ["signal", "score"]: as numbers, in this order. A
-            name finds the column that has it, else the one that differs by capital letters, blanks and marks only.
+        extra: columns to keep beside those of every bar, such as ["signal", "score"]: as numbers, in this order. A name
+            finds the column with exactly this name, otherwise one that differs only in capitals, blanks and marks.
 
     Returns:
-        The bars in order of time; and for every column of the file ours, None where it is not used.
+        The bars in order of time; and for every column of the file our column, None if it is not used.
 
     Raises:
         UsageError: no such file, columns are missing or ambiguous, intraday times have no zone, or an extra column
             has a name that no line can have.
-        BadBars: a value cannot be read, a time exists twice or not at all, or a bar breaks the rules of a bar.
+        BadBars: a value cannot be read, a time is duplicated or missing, or a bar breaks the rules of a bar.
     """
     found = checked_bars(frame_or_path, series, FileOptions(tz=tz or "", extra=extra_names(extra)))
     return found.bars, found.mapping
@@ -170,11 +171,11 @@ def read_bars(table: Table, series: Series, options: FileOptions, hours: Hours |
     Return the bars of a series in a table, without checking whether they are valid.
 
     Args:
-        hours: when the instrument trades; by its exchange's table if not given.
+        hours: when the instrument trades; by default from the table of exchanges.
 
     Raises:
-        UsageError: a column or a time may be read in two ways, or has no zone; the text names the option that says it.
-        BadBars: a value cannot be read, or two rows have the same time and other values.
+        UsageError: a column or a time is ambiguous, or has no zone; the text names the option that resolves it.
+        BadBars: a value cannot be read, or two rows have the same time but different values.
     """
     import pyarrow as pa
 
@@ -216,7 +217,7 @@ def read_bars(table: Table, series: Series, options: FileOptions, hours: Hours |
 def _times_of(
     table: Table, roles: Roles, series: Series, zone: tzinfo | None, options: FileOptions
 ) -> tuple[np.ndarray, str, bool]:
-    """Return the time of each row in UTC, datetime64[us]; in which form it is written; and whether without a zone."""
+    """Return the time of each row in UTC, datetime64[us]; its format; and whether it is written without a zone."""
     columns = [table.columns[place] for place in roles.places["time"]]
     if found := stamps_in_one(columns, series, zone):
         return found
@@ -245,7 +246,7 @@ def only_symbol(table: Table, series: Series, options: FileOptions) -> Table:
 
 
 def _of_symbol(table: Table, roles: Roles, series: Series, options: FileOptions) -> tuple[Table, list[str]]:
-    """Return the rows of one symbol, and what is said of that."""
+    """Return the rows of one symbol, and the notes on that."""
     if roles.symbol is None:
         if options.symbol and options.symbol.lower() != "all":
             raise UsageError(f"{table.what} has no column of symbols to find {options.symbol!r} in; leave --symbol out")
@@ -290,7 +291,7 @@ def _no_symbol(table: Table, series: Series, options: FileOptions, every: list[s
 
 
 def _numbers(table: Table, roles: Roles, options: FileOptions) -> tuple[dict[str, Any], str]:
-    """Return the columns of numbers, with null for what means that there is none, and the mark before decimals."""
+    """Return the numeric columns, with null for values that mean "none", and the decimal separator."""
     import pyarrow as pa
 
     fields = {field.name: field for field in list(schema())[1:]}
@@ -327,7 +328,7 @@ def _numbers(table: Table, roles: Roles, options: FileOptions) -> tuple[dict[str
 
 
 def _mark(table: Table, places: dict[str, int], odd: list[str], options: FileOptions) -> str:
-    """Return the mark before decimals, which only the numbers that are not plain can leave open."""
+    """Return the decimal separator, which only numbers that are not plain can leave ambiguous."""
     if options.decimal or not odd:
         return options.decimal or "."
 
@@ -341,7 +342,7 @@ def _mark(table: Table, places: dict[str, int], odd: list[str], options: FileOpt
 
 
 def _has_dotted_dates(table: Table) -> bool:
-    """Return whether dates are written 28.03.2024, as where commas stand before decimals."""
+    """Return whether dates are written as 28.03.2024, as in countries with decimal commas."""
     return any(
         is_text(column) and re.match(r"\s*\d\d?\.\d\d?\.\d", (column.slice(0, 1).to_pylist() or [""])[0] or "")
         for column in table.columns
@@ -369,7 +370,7 @@ def _slowly(table: Table, place: int, name: str, mark: str) -> Any:
 
 
 def _is_remark(table: Table, row: int, place: int) -> bool:
-    """Return whether a cell is a remark in a row without prices, as "0.24 Dividend" is: others hold nothing."""
+    """Return whether a cell is a remark, such as "0.24 Dividend", in a row without prices, which is otherwise empty."""
     cells = [str(column[row].as_py() or "") for column in table.columns[place + 1 :]]
     text = str(table.columns[place][row].as_py())
     words = ("dividend", "split", "holiday", "closed", "no trade", "suspended", "halt")
@@ -424,7 +425,7 @@ def _combined(column: Any) -> Any:
 
 
 def _with_prices(table: Table, numbers: dict[str, Any], roles: Roles) -> tuple[Table, dict[str, Any]]:
-    """Return only the rows that have a price; the others are counted."""
+    """Return only the rows that have a price, and count the others."""
     import pyarrow as pa
 
     nothing = np.all([np.asarray(numbers[name].is_null()) for name in PRICES], axis=0)
@@ -440,7 +441,7 @@ def _with_prices(table: Table, numbers: dict[str, Any], roles: Roles) -> tuple[T
 
 
 def _factored(numbers: dict[str, Any], roles: Roles) -> dict[str, Any]:
-    """Return the prices adjusted as the close is, where only that is there adjusted."""
+    """Return the prices adjusted by the ratio of the closes, if only the close is given adjusted."""
     import pyarrow.compute as pc
 
     if not roles.factor:
@@ -464,7 +465,7 @@ def _factored(numbers: dict[str, Any], roles: Roles) -> dict[str, Any]:
 
 
 def _without_twins(found: ReadBars, what: str) -> ReadBars:
-    """Return bars with one a time: of two that are the same one is left out, of others both are refused."""
+    """Return bars with one per time: of equal duplicates one is omitted; different ones are refused."""
     times = found.bars["time"].to_numpy()
     again = np.flatnonzero(times[1:] == times[:-1]) + 1
     if not len(again):
@@ -487,7 +488,7 @@ def _without_twins(found: ReadBars, what: str) -> ReadBars:
 
 
 def _check_size(found: ReadBars, series: Series, what: str) -> None:
-    """Refuse bars that are all further apart than those of the series: five minutes in a series of one."""
+    """Refuse bars whose intervals all exceed the series' bar size: five minutes in a one-minute series."""
     seconds = found.bars["time"].to_numpy().astype("datetime64[s]").astype(np.int64)
     steps = np.diff(seconds)
     if len(steps) < _APART:
@@ -509,7 +510,7 @@ def _check_size(found: ReadBars, series: Series, what: str) -> None:
 
 
 def _at_last_sessions(found: ReadBars, series: Series, hours: Hours, options: FileOptions, what: str) -> ReadBars:
-    """Return weeks or months dated by their last session, as they are known; those dated by their first are moved."""
+    """Return weeks or months dated by their last session, when they are known; move those dated by their first."""
     days = [moment.date() for moment in found.bars["time"].to_pylist()]
     if not days:
         return found
@@ -574,7 +575,7 @@ def _sessions_around(hours: Hours, days: list[date]) -> list[Any]:
 def _at_openings(
     found: ReadBars, series: Series, hours: Hours, options: FileOptions, what: str, ends: bool
 ) -> ReadBars:
-    """Return bars stamped with their opening; those that a file stamps with their close are moved."""
+    """Return bars stamped with their opening; move those that a file stamps with their close."""
     if series.size.daily or not len(found.bars):
         return found
     if ends and not options.stamped:
@@ -597,7 +598,7 @@ def _at_openings(
 
 
 def _doubt(bars: pa.Table, series: Series, hours: Hours) -> str:
-    """Return what speaks for times that are the bars' ends; "" where nothing does, or nobody can know."""
+    """Return the evidence that times are the ends of bars; "" if there is none, or it cannot be known."""
     first, last = (bars["time"][n].as_py().date() for n in (0, -1))
     if not series.regular_hours or not exact(hours, first, last):
         return ""
@@ -624,7 +625,7 @@ def _shown(moment: datetime, hours: Hours) -> str:
 
 
 def _openings(times: list[datetime], series: Series, hours: Hours) -> list[datetime]:
-    """Return the openings of bars by their ends: a bar is as long as its size, or cut by another or by its session."""
+    """Return the openings of bars, given their ends: a bar has its size, unless another bar or its session cuts it."""
     size = timedelta(seconds=series.size.seconds)
     try:
         near = sessions(hours, times[0].date() - 2 * _DAY, times[-1].date() + 2 * _DAY, series.regular_hours)

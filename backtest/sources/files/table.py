@@ -30,7 +30,7 @@ _SURE = 0.6  # of the cells of a row are numbers, times, or empty
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """A note on what was left out of a file, with the rows or lines, of which only some are named."""
+    """A note on what was skipped in a file, with the rows or lines, of which only some are named."""
 
     text: str
     places: tuple[str, ...] = ()
@@ -44,9 +44,9 @@ class Note:
 @dataclass(frozen=True, slots=True)
 class Table:
     """
-    ColumnsOfFile with their names, "" for none, and the number of the line of each row.
+    ColumnsOfFile with their names, "" for none, and the line number of each row.
 
-    `symbols` says of each column whose it is, in files with a block of columns a symbol; "" where it is everybody's.
+    `symbols` gives the symbol of each column, in files with a block of columns per symbol; "" for shared columns.
     """
 
     what: str
@@ -83,7 +83,7 @@ def parsed_table(content: LinesOfFile | ColumnsOfFile, what: str) -> Table:
     Return the table that a file or frame holds.
 
     Raises:
-        UsageError: there is none, or a row has another number of fields than the others.
+        UsageError: there is no table, or a row has another number of fields than the others.
     """
     if isinstance(content, ColumnsOfFile):
         columns = [
@@ -147,7 +147,7 @@ def _without_mark(lines: list[str], numbers: list[int]) -> tuple[list[str], list
 
 
 def _unwrapped(lines: list[str]) -> list[str]:
-    """Return the lines without marks of quotation around each, which some programs write around whole rows."""
+    """Return the lines without the quotation marks that some programs write around whole rows."""
     head = [line.strip() for line in lines[:_SAMPLE]]
     whole = all(line[:1] == '"' == line[-1:] and len(_cells(line)) == 1 for line in head)
     if whole and any("," in line or ";" in line for line in head):
@@ -164,7 +164,7 @@ def fields_of(line: str, delimiter: str) -> list[str]:
 
 
 def _cells(line: str, **look: Any) -> list[str]:
-    """Return the cells of a line of CSV; the line itself where a field is beyond all measure, or it has a NUL."""
+    """Return the cells of a CSV line; the line itself if a field is implausibly long, or it contains a NUL."""
     try:
         return next(csv.reader([line], **look), [])
     except csv.Error:
@@ -180,7 +180,7 @@ def _sample(lines: list[str]) -> list[str]:
 
 
 def _delimiter_of(lines: list[str]) -> str:
-    """Return the delimiter by which most lines are rows with as many fields, nearly all numbers and times."""
+    """Return the delimiter with which most lines have equally many fields, nearly all of them numbers and times."""
     scores: dict[str, tuple[float, ...]] = {}
     for delimiter in _DELIMITERS:
         rows = [fields_of(line, delimiter) for line in _sample(lines)]
@@ -199,7 +199,7 @@ def _delimiter_of(lines: list[str]) -> str:
 
 
 def _meant(cells: Sequence[str]) -> float:
-    """Return which share of cells are numbers, times or empty."""
+    """Return the fraction of cells that are numbers, times or empty."""
     return sum(is_nothing(cell) or looks_like_number(cell) or bool(kind_of_cell(cell)) for cell in cells) / len(cells)
 
 
@@ -230,13 +230,13 @@ def _first_row(lines: list[str], delimiter: str) -> tuple[int, int]:
 
 
 def _is_without_numbers(cells: Sequence[str], fields: int) -> bool:
-    """Return whether a line is a row of a day that has a time and no numbers, as before the first price."""
+    """Return whether a line is a row with a time but no numbers, as before the first price."""
     times = sum(bool(kind_of_cell(cell)) for cell in cells)
     return len(cells) == fields and times > 0 and times + sum(map(is_nothing, cells)) == fields
 
 
 def _after_names(lines: list[str], delimiter: str) -> tuple[int, int] | None:
-    """Return the number of the line after the names of a bar's columns, and how many there are; None without such."""
+    """Return the number of the line after the column names of bars, and how many names there are; None without them."""
     for n, line in enumerate(lines[:-1]):
         cells = fields_of(_uncommented(line, delimiter), delimiter)
         if sum(bool(meanings_of(cell)) for cell in cells) >= 4:
@@ -248,7 +248,7 @@ def _after_names(lines: list[str], delimiter: str) -> tuple[int, int] | None:
 
 
 def _names(above: list[str], delimiter: str, fields: int) -> tuple[list[str], list[str], str]:
-    """Return the names of the columns, none if no line above holds any; whose each is; and the line itself."""
+    """Return the names of the columns, if a line above holds any; the symbol of each; and the line itself."""
     lines = [(line, _uncommented(line, delimiter)) for line in above]
     split = [(line, fields_of(clean, delimiter)) for line, clean in lines]
     split = [(line, cells) for line, cells in split if len(cells) > 1 or not fields]
@@ -282,7 +282,7 @@ def _uncommented(line: str, delimiter: str) -> str:
 
 
 def _of_levels(levels: list[list[str]], index: str) -> tuple[list[str], list[str], str]:
-    """Return the names and symbols in pandas' lines, one a level of its columns."""
+    """Return the names and symbols in pandas' header lines, one line per column level."""
     wide = max(len(cells) for cells in levels)
     levels = [cells for cells in levels if len(cells) == wide][-2:]
     best = max(levels, key=lambda cells: sum(bool(meanings_of(cell)) for cell in cells[1:]))
@@ -292,7 +292,7 @@ def _of_levels(levels: list[list[str]], index: str) -> tuple[list[str], list[str
 
 
 def _as_many(names: list[str], columns: list[Any], fields: int, what: str) -> list[str]:
-    """Return as many names as there are columns; a row may have a number of its own before, or nothing at its end."""
+    """Return as many names as there are columns; rows may begin with a row number, or end with an empty field."""
     names = [_named(name.strip("<> \"'")) for name in names]
     while len(names) > len(columns) and not names[-1]:
         names = names[:-1]
@@ -314,7 +314,7 @@ def _as_many(names: list[str], columns: list[Any], fields: int, what: str) -> li
 
 
 def _named(name: str) -> str:
-    """Return a name of a column, "" for what pandas calls one that had none in a file."""
+    """Return the name of a column, "" for pandas' name of an unnamed one."""
     return "" if re.fullmatch(r"Unnamed: \d+(_level_\d+)?", name) else name
 
 
@@ -344,7 +344,7 @@ def _is_empty(column: Any) -> bool:
 def _end_of_rows(
     lines: list[str], numbers: list[int], first: int, delimiter: str, fields: int, unit: str
 ) -> tuple[int, list[Note]]:
-    """Return the number of the line after the last row, and what is said of those below: sums, sources, remarks."""
+    """Return the number of the line after the last row, and notes on the lines below: sums, sources, remarks."""
     if first >= len(lines):
         return len(lines), []
     head = fields_of(lines[first], delimiter)
@@ -394,7 +394,7 @@ def _columns(lines: list[str], delimiter: str, fields: int, what: str, unit: str
 
 
 def _ragged(lines: list[str], delimiter: str, fields: int, what: str, unit: str, numbers: list[int]) -> list[Any]:
-    """Return the columns of rows of which some end in empty fields, or hold a time and no number: a dividend."""
+    """Return the columns of rows of which some end in empty fields, or have a time but no numbers: a dividend."""
     import pyarrow as pa
 
     rows: list[list[str]] = []

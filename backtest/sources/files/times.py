@@ -134,7 +134,7 @@ def kind_of(column: Any) -> str:
     """
     Return what the first values of a column look like: "moment", "epoch", "date", "clock" (a time of day), or "".
 
-    A moment has a date and a time of day, or in text with its zone is "zoned".
+    A "moment" has a date and a time of day; text with a zone as well is "zoned".
     """
     import pyarrow as pa
 
@@ -155,7 +155,7 @@ def kind_of(column: Any) -> str:
 
 
 def kind_of_cell(text: str) -> str:
-    """Return what a cell looks like, as `kind_of` does of a column."""
+    """Return what a cell looks like, as `kind_of` does for a column."""
     if re.fullmatch(r"[+-]?\d+(\.\d+)?([eE]\+?\d+)?", text):
         return _kind_of_number(text)
     if _CLOCK_ALONE.fullmatch(text):
@@ -174,11 +174,11 @@ def moments_of(columns: list[Any], what: str, where: Where, day_first: bool | No
 
     Args:
         where: what a row is called in messages.
-        day_first: whether 03/04/2024 is in April; None to see it in the others.
+        day_first: whether 03/04/2024 is in April; None to infer it from the other dates.
 
     Raises:
-        BadBars: one is not a time, or has none.
-        UsageError: the day or the month may be first.
+        BadBars: a cell is not a time, or is empty.
+        UsageError: the order of day and month is ambiguous.
     """
     import pyarrow as pa
 
@@ -212,11 +212,11 @@ def moments_of(columns: list[Any], what: str, where: Where, day_first: bool | No
 
 def stamps_in_one(columns: list[Any], series: Series, zone: tzinfo | None) -> tuple[np.ndarray, str, bool] | None:
     """
-    Return the times of bars shorter than a day, all at once: as those of `moments_of` and `stamps_of` are one by one.
+    Return the times of bars shorter than a day, all at once, equal to those of `moments_of` and `stamps_of`.
 
     Returns:
-        datetime64[us] in UTC; in which form they are written; whether they are written without a zone. None where it
-        takes a look at each: for columns of other types, times that cannot be right, and what is to be asked.
+        datetime64[us] in UTC; their format; and whether they are written without a zone. None if each has to be
+        examined: for columns of other types, invalid times, and ambiguous ones.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -242,7 +242,7 @@ _DAY_OF_US = 86_400 * 10**6
 
 
 def _instants(columns: list[Any]) -> Any:
-    """Return a column of times to the microsecond, with or without a zone; None where they are written otherwise."""
+    """Return a column of times to the microsecond, with or without a zone; None if they have another format."""
     import pyarrow as pa
 
     column = columns[0]
@@ -259,7 +259,7 @@ def _instants(columns: list[Any]) -> Any:
 
 
 def _from_local_in_one(stamps: np.ndarray, zone: tzinfo) -> np.ndarray | None:
-    """Return times on the clock of a zone in UTC, as microseconds; None where the clock is changed near one of them."""
+    """Return local times of a zone in UTC, as microseconds; None if the clock changes near one of them."""
     blocks, places = np.unique(stamps // _BLOCK, return_inverse=True)
     offsets = np.empty(len(blocks), np.int64)
     for place, block in enumerate(blocks.tolist()):
@@ -276,14 +276,14 @@ _BLOCK = 15 * 60 * 10**6  # microseconds: clocks are changed at full quarters of
 
 
 def _is_blank(column: Any) -> Any:
-    """Return which texts of a column are nothing, or blanks alone."""
+    """Return which texts of a column are empty, or only blanks."""
     import pyarrow.compute as pc
 
     return pc.fill_null(pc.equal(pc.utf8_trim_whitespace(column), ""), True)
 
 
 def _plain_times(column: Any) -> Any:
-    """Return dates, times without a zone, or those of UTC, where all are written as in ISO 8601; None for others."""
+    """Return dates, times without a zone, or times in UTC, if all are in ISO 8601; None for others."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -297,7 +297,7 @@ def _plain_times(column: Any) -> Any:
 
 
 def stamps_of(moments: _Moments, series: Series, zone: tzinfo | None, what: str, where: Where) -> list[datetime]:
-    """Return the times in UTC: of daily bars the session's midnight, of others the time that is written."""
+    """Return the times in UTC: for daily bars the session's midnight, for others the written time."""
     if series.size.daily:
         try:
             days = _dates_of(moments, series, zone, what, where)
@@ -316,7 +316,7 @@ def stamps_of(moments: _Moments, series: Series, zone: tzinfo | None, what: str,
 
 
 def _dates_of(moments: _Moments, series: Series, zone: tzinfo | None, what: str, where: Where) -> Sequence[date]:
-    """Return the session's date of each daily bar: as written, or that of a midnight, an opening or a close."""
+    """Return the session date of each daily bar: as written, or from a midnight, an opening or a close."""
     clocks = {_clock(moment) for moment in moments}
     if clocks <= {_MIDNIGHT}:
         return [_date(moment) for moment in moments]
@@ -350,7 +350,7 @@ def _dates_of(moments: _Moments, series: Series, zone: tzinfo | None, what: str,
 
 
 def _in_utc(moments: _Moments) -> list[datetime]:
-    """Return the moments in UTC if all of them have a zone; else one that is not at midnight."""
+    """Return the moments in UTC if all of them have a zone; otherwise one that is not at midnight."""
     aware = [moment.astimezone(UTC) for moment in moments if isinstance(moment, datetime) and moment.tzinfo]
     return aware if len(aware) == len(moments) else [_EPOCH + timedelta(hours=1)]
 
@@ -377,7 +377,7 @@ def _zone_of_exchange(series: Series) -> ZoneInfo | None:
 
 
 def _local(moment: date | datetime, zone: tzinfo | None) -> date | datetime:
-    """Return a moment as the clock of a zone shows it; one without a zone as it is."""
+    """Return a moment on the clock of a zone; one without a zone unchanged."""
     if isinstance(moment, datetime) and moment.tzinfo and zone:
         return moment.astimezone(zone)
     return moment
@@ -482,7 +482,7 @@ def _read_numbers(texts: list[str], what: str, where: Where) -> Written:
 
 
 def _exact(text: str) -> float | int:
-    """Return a number; a whole one to the last digit, which those of nanoseconds need."""
+    """Return a number; whole ones exactly, as nanoseconds require."""
     whole, _, rest = text.partition(".")
     return float(text) if rest.strip("0") or len(whole) > _LONGEST_NUMBER else int(whole)
 
@@ -516,7 +516,7 @@ def _day_text(day: Any) -> str:
 
 
 def _clock_text(clock: Any) -> str:
-    """Return a time of day with its marks: 930, 93000 and 093000 are written so by some."""
+    """Return a time of day with separators, for files that write 930, 93000 or 093000."""
     text = str(clock).strip().removesuffix(".0")
     if re.fullmatch(r"\d{1,4}", text):
         return f"{text:0>4}"
@@ -542,7 +542,7 @@ def _read_texts(texts: list[str], what: str, where: Where, day_first: bool | Non
 
 
 def _western(text: str) -> str:
-    """Return a time without what stands for years, months and days in the East; of a week or month its first day."""
+    """Return a time without East Asian characters for year, month and day; of a week or month its first day."""
     plain = text.rstrip(".") if text.isascii() else text.translate(_EAST).strip().rstrip("-.").strip()
     if len(plain) > _LONGEST_PERIOD:
         return plain
@@ -567,7 +567,7 @@ def _known_month(match: re.Match[str]) -> bool:
 
 
 def _order(matches: list[re.Match[str]], what: str, where: Where, day_first: bool | None) -> str:
-    """Return what 03/04/2024 is, which other rows must say: "dmy", "mdy" or "ymd"; with dots it is in April."""
+    """Return the date order, "dmy", "mdy" or "ymd", from other rows if it is ambiguous; dates with dots are "dmy"."""
     numbered = [(row, match) for row, match in enumerate(matches) if match["a"]]
     if not numbered:
         return "dmy"
@@ -594,7 +594,7 @@ def _order(matches: list[re.Match[str]], what: str, where: Where, day_first: boo
 
 
 def _days_in(matches: list[re.Match[str]], order: str) -> list[date]:
-    """Return the dates as they are in one order; none where one of them does not exist."""
+    """Return the dates, read in one order; none if one of them does not exist."""
     try:
         return [_numbered_day(match, order) for match in matches]
     except ValueError:
@@ -602,7 +602,7 @@ def _days_in(matches: list[re.Match[str]], order: str) -> list[date]:
 
 
 def _is_steady(days: list[date]) -> bool:
-    """Return whether dates go one way all along, as those of files do."""
+    """Return whether dates ascend or descend throughout, as in most files."""
     return all(one <= other for one, other in pairwise(days)) or all(one >= other for one, other in pairwise(days))
 
 

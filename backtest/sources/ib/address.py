@@ -72,7 +72,7 @@ def parse_address(rest: str) -> tuple[GatewayAddress, int, str]:
     Return the parts after "ib:" in the address of a source: host and port, client id, and limits.
 
     Raises:
-        UsageError: it is of another form than //HOST:PORT?client_id=N&limits=legacy.
+        UsageError: its form is not //HOST:PORT?client_id=N&limits=legacy.
     """
     if "@" in rest:
         raise UsageError(
@@ -101,13 +101,13 @@ def parse_address(rest: str) -> tuple[GatewayAddress, int, str]:
 
 async def ip_addresses(address: GatewayAddress, seconds: float) -> list[str]:
     """
-    Return the IP addresses of a host, to connect to one by one: only so is each failure known.
+    Return the IP addresses of a host, to try one by one, so that each failure is known.
 
     Args:
-        seconds: how long a name may be looked up.
+        seconds: the time limit of the look-up.
 
     Raises:
-        OSError: the name is not known.
+        OSError: the name is unknown.
     """
     if _ip(address.host):
         return [address.host]
@@ -124,7 +124,7 @@ def why_no_connection(address: GatewayAddress, error: BaseException, seconds: fl
     Return why no connection to an address was made, and what to do.
 
     Args:
-        seconds: how long an answer was waited for.
+        seconds: how long the caller waited for an answer.
     """
     ports = ", ".join(f"{port} {what}" for port, what in PORTS.items())
     tick = "tick 'Enable ActiveX and Socket Clients' in its API settings"
@@ -162,7 +162,7 @@ def elsewhere() -> str:
 
 
 def _query(text: str) -> dict[str, str]:
-    """Return the values in a query by their names; raise ValueError where one is named twice or has no value."""
+    """Return the values in a query by name; raise ValueError if a name is repeated or has no value."""
     pairs = parse_qsl(text, keep_blank_values=True, strict_parsing=bool(text))
     for name, value in pairs:
         if not value or [other for other, _ in pairs].count(name) > 1:

@@ -38,7 +38,7 @@ def contract_of(instrument: Instrument, known: ContractDetails | None = None) ->
     Return the contract of an instrument; if its details are known, it needs no qualification.
 
     Raises:
-        UsageError: the instrument's bars would have to be made from those of stored contracts.
+        UsageError: the instrument's bars would have to be built from those of stored contracts.
     """
     refuse_made(instrument)
     known, named = known or ContractDetails(), instrument.qualifier
@@ -63,7 +63,7 @@ def contract_of(instrument: Instrument, known: ContractDetails | None = None) ->
 
 
 def wire_size(series: Series) -> str:
-    """Return the bar size as a request has it."""
+    """Return the bar size in the form of a request."""
     return series.size.request or series.size.label
 
 

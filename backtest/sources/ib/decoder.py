@@ -13,7 +13,7 @@ _BARS, _FIELDS, _HEAD = 17, 8, 5  # the message's number, fields a bar, and fiel
 
 
 class Columns:
-    """A whole answer in place of a bar; the library parses the `date` of what it is given, and nothing else."""
+    """A whole answer in place of a bar; of such an object the library only parses the `date`."""
 
     date: Any = "19700101"
 
@@ -25,9 +25,9 @@ def read_columns(ib: Any) -> None:
     """
     Let answers with bars arrive as one `Columns` object each, on an open connection.
 
-    The library makes an object a bar, which takes most of the time of a download. This reaches into it: the decoder
-    keeps a function a message in `handlers`, and hands bars to the wrapper by `historicalData`, the end of them by
-    `historicalDataEnd`. What cannot be read as columns goes the library's own way.
+    The library creates an object per bar, which takes most of the time of a download. This uses its internals: the
+    decoder keeps a function per message in `handlers`, passes bars to the wrapper by `historicalData`, and their end by
+    `historicalDataEnd`. Messages that cannot be read as columns are left to the library.
     """
     handlers, wrapper = ib.client.decoder.handlers, ib.wrapper
     slow = handlers[_BARS]

@@ -30,7 +30,7 @@ class Bridge:
         Run a coroutine on the loop and return what it returns.
 
         Raises:
-            LinkLost: the bridge is closed, or was before the work was done.
+            LinkLost: the bridge is closed, or was closed before the work was done.
         """
         with self._closing:
             if self._closed:

@@ -31,10 +31,10 @@ class _Farm:
 @dataclass(slots=True)
 class Link:
     """
-    Which parts of the way to IB work, by the gateway's messages; times are seconds on the caller's clock.
+    The connections to IB that work, by the gateway's messages; times are seconds on the caller's clock.
 
     Args:
-        belief: seconds after an outage for which "no such instrument" is not believed: the gateway says it falsely.
+        belief: seconds after an outage during which "no such instrument" is ignored: the gateway may report it falsely.
     """
 
     belief: float = 60.0
@@ -84,7 +84,7 @@ class Link:
         return f"IB's {kind} farm {', '.join(broken)} is broken"
 
     def disbelief(self, now: float) -> float:
-        """Return for how many seconds "no such instrument" is not to be believed; 0 if it is."""
+        """Return for how many seconds to ignore "no such instrument"; 0 if it counts."""
         if self.why_not("contracts") or self.why_not("history"):
             return self.belief
         told = any(farm.kind == "contracts" and farm.works for farm in self._farms.values())

@@ -32,7 +32,7 @@ class ContractLookup:
     The contracts of instruments, each requested once; its coroutines run on the session's loop.
 
     Args:
-        patience: how long an answer may take, and how long an outage.
+        patience: the time limits for an answer and for an outage.
     """
 
     def __init__(self, session: GatewaySession, patience: Patience) -> None:
@@ -54,7 +54,7 @@ class ContractLookup:
         Return the instrument's contract, ready for requests, and IB's details of it.
 
         Raises:
-            UnknownContract: IB knows no such instrument; the text says which come near.
+            UnknownContract: IB knows no such instrument; the text lists similar ones.
             AmbiguousContract: several fit; the text lists them.
         """
         if known := self._known.get(instrument):
@@ -67,14 +67,14 @@ class ContractLookup:
 
     async def believed(self, instrument: Instrument, work: Callable[[], Awaitable[_T]], known: bool = False) -> _T:
         """
-        Return the result of the work; on "no such instrument" repeat it until that can be believed.
+        Return the result of the work; on "no such instrument" repeat it until that answer is credible.
 
-        The gateway says it falsely in an outage, for a while after, and in the moment before it knows of one itself. So
-        it is not believed after an outage, and of a contract that is `known` not for one answer.
+        The gateway reports it falsely during an outage, for a while afterwards, and just before it notices an outage
+        itself. So it does not count after an outage, and for a `known` contract one such answer is not enough.
 
         Raises:
-            UnknownContract: IB still says so; the text says which instruments come near.
-            AmbiguousContract: IB still says that several fit.
+            UnknownContract: IB still says so; the text lists similar instruments.
+            AmbiguousContract: several instruments fit.
         """
         until = self._session.time() + self._patience.outage
         doubted = not known
@@ -134,7 +134,7 @@ def only(instrument: Instrument, found: Sequence[Any]) -> tuple[Any, ContractDet
     Raises:
         UnknownContract: none was found.
         AmbiguousContract: several were found; the text lists them.
-        UsageError: the number or the ISIN in the spelling is that of another instrument.
+        UsageError: the contract number or the ISIN in the spelling belongs to another instrument.
     """
     if len(found) > 1:
         raise AmbiguousContract(_choice(instrument, found), 200)
@@ -171,7 +171,7 @@ def _choice(instrument: Instrument, found: Sequence[Any]) -> str:
 
 
 def _told_apart(instrument: Instrument, found: Sequence[Any]) -> tuple[list[str], list[str]]:
-    """Return a spelling of each contract that none of the others has, and the keys of the qualifiers that it took."""
+    """Return a unique spelling of each contract, and the keys of the qualifiers that it needs."""
     spellings = [_spelled(contract, contract.exchange, dict(instrument.qualifiers)) for contract in found]
     alike = defaultdict(list)
     for place, spelling in enumerate(spellings):
@@ -187,7 +187,7 @@ def _told_apart(instrument: Instrument, found: Sequence[Any]) -> tuple[list[str]
 
 
 def _distinct(alike: Sequence[Any]) -> tuple[str, list[str]]:
-    """Return the first qualifier that each of the contracts has another value of; their numbers always differ."""
+    """Return the first qualifier with a different value for each contract; contract numbers always differ."""
     for key, field in _TELLING.items():
         values = [str(getattr(contract, field)) for contract in alike]
         if all(values) and len(set(values)) == len(values):
@@ -196,7 +196,7 @@ def _distinct(alike: Sequence[Any]) -> tuple[str, list[str]]:
 
 
 def _check_identity(instrument: Instrument, contract: Any) -> None:
-    """Raise UsageError where a number or an ISIN named another instrument than the words before it."""
+    """Raise UsageError if a number or an ISIN names another instrument than the words before it."""
     named = [f"{key} {value}" for key, value in instrument.qualifiers if key in ("conid", "isin")]
     words = (instrument.symbol, instrument.kind, instrument.currency)
     if named and (contract.symbol, contract.secType, contract.currency) != words:
@@ -227,7 +227,7 @@ def _details_of(found: Any) -> ContractDetails:
 
 
 def _magnifier(found: Any) -> str:
-    """Return how many units of price are one of the currency, where that may be more than one; else ""."""
+    """Return how many units of price make one of the currency, if that may be more than one; otherwise ""."""
     magnifier, contract = int(found.priceMagnifier or 1), found.contract
     divided = contract.secType == "STK" and contract.currency in {unit.currency for unit in MINOR_UNITS.values()}
     return str(magnifier) if magnifier != 1 or divided else ""

@@ -91,7 +91,7 @@ class Flow:
     """
     How many requests may be open at once: one more after a round of quick answers, half after a slow one.
 
-    Those that the budget paces count among all open ones, but do not wait for others nor say how quick the gateway is.
+    Requests that the budget paces count as open, but do not wait for others and do not measure the gateway's speed.
     """
 
     limit: int = _START

@@ -1,8 +1,8 @@
 """
 Which requests to send: the fewest windows that cover a gap and that IB serves, each a duration and an end.
 
-Windows end at the close of a session, and "N D" counts sessions, as IB does (see market/ib_limits.py): a window that
-ended inside a session would lose bars at its start.
+Windows end at the close of a session, since "N D" counts sessions at IB (see market/ib_limits.py): a window that ended
+inside a session would lose bars at its start.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def windows(series: Series, hours: Hours, gap: Span, steps: Mapping[str, str] = 
     """
     Return the windows to request, in order of time; together they cover every session in the gap.
 
-    A gap without a session (a weekend) needs none. `steps` says how much one request may ask for, by bar size.
+    A gap without a session (a weekend) needs none. `steps` gives the maximum length of one request, by bar size.
     """
     if open_ended(series):
         return [gap]
@@ -103,7 +103,7 @@ def growing_windows(series: Series, hours: Hours, gap: Span, step: str, most: st
     """
     Return windows as `windows` does, each about twice as long as the next, from twice the step to the maximum.
 
-    Asked for from the newest on, they show how much more than the step a gateway serves, at one refusal.
+    Requested from the newest on, they show how much more than the step a gateway serves, at the cost of one refusal.
     """
     found: list[Span] = []
     earlier = [gap]
@@ -132,7 +132,7 @@ def duration(series: Series, hours: Hours, window: Span, now: datetime) -> str:
 
 
 def with_closed_hours(series: Series, hours: Hours, window: Span) -> Span:
-    """Return a window with the closed hours that it touches, in which no bar is; itself where hours are not exact."""
+    """Return a window widened by adjacent closed hours, which have no bars; itself if hours are approximate."""
     if open_ended(series) or series.size.daily or not series.regular_hours or hours.own or not exact(hours):
         return window
     around = _sessions_in(series, hours, Span(window.start - _CLOSED, window.end + _CLOSED))
@@ -217,7 +217,7 @@ def _by_days(series: Series, hours: Hours, gap: Span, days: int) -> list[Span]:
 
 
 def _lead(series: Series) -> int:
-    """Return the days to ask for before the first bar of a window: IB cuts the week in which a request begins."""
+    """Return the days to request before the first bar of a window: IB cuts the week in which a request begins."""
     return _bar_days(series) if series.size.seconds > _DAY.total_seconds() else 0
 
 

@@ -1,7 +1,7 @@
 """
 `GatewaySession`: one gateway over as many sockets as needed; decides when to send, wait and give up.
 
-All of it runs on one event loop. Everything that waits is woken by `tell` and looks again.
+Everything here runs on one event loop. `tell` wakes everything that waits, which then checks its condition again.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class _Taken(NoConnection):
 
 
 class _Socket:
-    """One connection: what is under way on it, until it breaks."""
+    """One connection and its pending requests, until it breaks."""
 
     def __init__(self, heard: Callable[[int, str], object], broke: Callable[[], object]) -> None:
         self.ib = client_library().IB()
@@ -118,7 +118,7 @@ class GatewaySession:
     A gateway connection that reconnects whenever it breaks.
 
     Args:
-        client_id: the first to try; a later one where it is taken.
+        client_id: the first one to try; if it is in use, the next ones are tried.
     """
 
     _ended: ClassVar[dict[str, float]] = {}  # when this process last left a gateway
@@ -158,7 +158,7 @@ class GatewaySession:
         Connect for the first time.
 
         Raises:
-            NoConnection: nothing is listening, the handshake failed, or all client ids that we try are taken.
+            NoConnection: nothing is listening, the handshake failed, or all tried client ids are in use.
         """
         # The gateway counts the messages of a second over all connections: those of the last one too.
         await asyncio.sleep(max(0.0, self._ended.get(self._where, 0.0) + 1 - time.monotonic()))
@@ -181,7 +181,7 @@ class GatewaySession:
 
         Raises:
             NoConnection: the outage lasted longer than the patience.
-            Stopped: asked to.
+            Stopped: `stop` was called.
         """
         began = self.time()
         while why := await self._why_not(kind):
@@ -206,14 +206,14 @@ class GatewaySession:
 
         Args:
             send: sends it.
-            what: names it in an error's text.
-            seconds: how long an answer may take, times of outage not counted.
-            cancel: sent when no answer came, or always where `cancel_answered`.
+            what: names the request in an error's text.
+            seconds: the time limit for an answer, without outages.
+            cancel: sends the cancellation if no answer came, or always with `cancel_answered`.
 
         Raises:
             Refused: the gateway answered with an error code.
             LinkLost: the request was lost.
-            Unanswered: the time passed.
+            Unanswered: the time is up.
             NoConnection: an outage lasted longer than the patience.
         """
         socket = self._living()
@@ -237,7 +237,7 @@ class GatewaySession:
         Return the gateway's time, UTC; disconnect from a gateway that does not give it.
 
         Raises:
-            Unanswered: it did not tell it.
+            Unanswered: it did not answer.
             LinkLost: the connection broke.
         """
         for _ in range(_TIMES_ASKED - 1):
@@ -330,7 +330,7 @@ class GatewaySession:
         return self.link.why_not(kind)
 
     async def _first(self, awaited: set[asyncio.Future[Any]], seconds: float, kind: str) -> None:
-        """Return when one of them is done or the time has passed; its clock stands still in an outage."""
+        """Return when one of them is done or the time is up; the clock stops during an outage."""
         left = {False: seconds, True: self.patience.outage}
         while not any(one.done() for one in awaited):
             why, began = self.link.why_not(kind), self.time()
@@ -340,7 +340,7 @@ class GatewaySession:
             left[bool(why)] -= self.time() - began
 
     async def _any(self, awaited: set[asyncio.Future[Any]], seconds: float, why: str) -> None:
-        """Return when one of them is done, at the latest after so many seconds; `why` is what this waits for."""
+        """Return when one of them is done, or after the given seconds; `why` is the reason for waiting."""
         self._reasons.append(why)
         try:
             await asyncio.wait(awaited, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
@@ -379,7 +379,7 @@ class GatewaySession:
         return self._socket
 
     async def _connected(self) -> None:
-        """Return when there is a connection; all who need one wait for the same."""
+        """Return when there is a connection; all callers wait for the same one."""
         self._check_stopped()
         while not self._closed and not (self._socket and self._socket.ib.client.isReady()):
             if self._reconnecting is None or self._reconnecting.done():
@@ -428,7 +428,7 @@ class GatewaySession:
         Return a connection to the first of the host's addresses at which a gateway answers.
 
         Raises:
-            NoConnection: there is none; the text is about one that accepted a connection, if any did.
+            NoConnection: no address answers; the text is about one that accepted a connection, if any did.
         """
         failure: Exception | None = None
         why, accepted = "", False
@@ -503,7 +503,7 @@ def _future() -> asyncio.Future[Any]:
 
 
 def _watched(future: asyncio.Future[Any]) -> asyncio.Future[Any]:
-    """Return the future, whose failure is not noise where nobody waits for it any longer."""
+    """Return the future; its failure is not logged when nothing waits for it any longer."""
     future.add_done_callback(_failure)
     return future
 

@@ -1,7 +1,8 @@
 """
 `State`: what outlives a session with a gateway: its paced requests, and the request lengths it has learnt.
 
-One JSON file a gateway, read and written whole under a lock: programs that share a login share one budget.
+There is one JSON file per gateway, read and written as a whole under a lock: programs that share a login share one
+budget.
 """
 
 from __future__ import annotations
@@ -35,11 +36,11 @@ class State:
     The request budget and the learnt request lengths of a gateway; without a file they live with the object.
 
     Args:
-        path: the file; None for none.
+        path: the file, or None.
         time_scale: how much faster than the clock the windows of the limits pass, as the emulator's may.
 
     Raises:
-        UsageError: the file's folder cannot be made or written.
+        UsageError: the file's folder cannot be created or written.
     """
 
     def __init__(self, path: Path | None = None, time_scale: float = 1.0) -> None:
@@ -54,7 +55,7 @@ class State:
         Record a paced request and return 0, or return the seconds until the next attempt.
 
         Args:
-            now: seconds since 1970: the programs that share the file have no other clock in common.
+            now: seconds since 1970, the only clock that all programs sharing the file have.
         """
         with self._content() as content:
             if content is None:
@@ -78,7 +79,7 @@ class State:
         """
         Return the learnt length of a kind of request, and when it was learnt in seconds since 1970; None if never.
 
-        Version 0.1.0 kept its steps by bar size, for whatever gateway: those are as if learnt long ago.
+        Version 0.1.0 stored steps by bar size, for any gateway: these count as learnt long ago.
         """
         with self._content(wait=True) as content:
             kept = content or {}
@@ -99,7 +100,7 @@ class State:
             return head if 0 <= now - learnt < _MONTH_SECONDS else None
 
     def learn_head(self, name: str, head: float, now: float) -> None:
-        """Keep when an instrument's first bar starts: IB counts each question for it as one for small bars."""
+        """Record when an instrument's first bar starts: IB counts a request for that like one for small bars."""
         with self._content(wait=True) as content:
             if content is not None:
                 content["heads"] = {**content.get("heads", {}), name: [head, now]}
@@ -111,12 +112,12 @@ class State:
         return scaled
 
     def _blocked_until(self, content: dict[str, Any], now: float) -> float:
-        """Return when a block ends; where the clock was ahead when it came, it must not last for long."""
+        """Return when a block ends; it is limited, since the clock may have been ahead when it was set."""
         return float(min(content.get("blocked_until", 0.0), now + WINDOW_SECONDS / self._scale))
 
     @contextlib.contextmanager
     def _content(self, *, wait: bool = False) -> Iterator[dict[str, Any] | None]:
-        """Yield what is kept, and write it back where it changed; None where another program is at it."""
+        """Yield the stored content, and write it back if it changed; None while another program uses it."""
         with self._mine:
             if self._path is None:
                 yield self._kept
@@ -149,7 +150,7 @@ def _make_room(path: Path) -> None:
 
 def _read(path: Path) -> dict[str, Any]:
     """
-    Return what is kept in a file; nothing where there is none, or none that we wrote.
+    Return the content of a file; nothing if there is none, or this package did not write it.
 
     Raises:
         DamagedStore: it is not a file that could be replaced.

@@ -1,8 +1,8 @@
 """
 `IbSource`: bars from TWS, IB Gateway or the emulator through ib_insync.
 
-ib_async, its heir, has the same names and is taken where it is installed. The source is called from anywhere and
-blocks: each public method hands over to a coroutine on the bridge's thread, where all that it shares is touched.
+Its successor ib_async has the same names and is used if it is installed. The source can be called from any thread, and
+blocks: each public method runs a coroutine on the bridge's thread, the only one that touches shared state.
 """
 
 from __future__ import annotations
@@ -72,10 +72,10 @@ class IbSource(Source):
 
     Args:
         client_id: the first to try; a later one where it is taken.
-        state: a folder in which the budget and the learnt steps outlive the session, shared by all programs.
-        limits: how much a request may ask for at first: "practical" or "legacy".
+        state: a folder that keeps the budget and the learnt request lengths, shared by all programs.
+        limits: the initial maximum length of requests: "practical" or "legacy".
         time_scale: how much faster than the clock the windows of the limits pass, as the emulator's may.
-        clock: what day it is, where IB serves prices only up to now.
+        clock: the clock, for bars that IB serves only up to now.
         on_close: called when the source is closed.
 
     Raises:
@@ -131,7 +131,7 @@ class IbSource(Source):
             self._on_close()
 
     def stop(self) -> None:
-        """Let requests under way finish; calls that have not sent theirs raise Stopped, and so do later ones."""
+        """Let pending requests finish; calls that have not sent theirs raise Stopped, and so do later ones."""
         self._bridge.tell(self._session.stop)
 
     @property
@@ -141,12 +141,12 @@ class IbSource(Source):
 
     @property
     def waiting_for(self) -> str:
-        """Why nothing is sent for some call just now, such as a used-up budget; "" where no call waits."""
+        """Why a call is waiting to send, such as a used-up budget; "" if no call waits."""
         return self._session.waiting_for
 
     @property
     def outage(self) -> str:
-        """Why no request can be served just now: no connection, no link to IB, a broken data farm; "" for none."""
+        """Why no request can be served at the moment: no connection, no link to IB, a broken data farm; else ""."""
         link = self._session.link
         return link.why_not("history") or link.why_not("contracts")
 
@@ -159,25 +159,25 @@ class IbSource(Source):
         Return what IB says of the instrument.
 
         Raises:
-            UnknownContract: IB knows no such instrument; the text says which come near.
+            UnknownContract: IB knows no such instrument; the text lists similar ones.
             AmbiguousContract: several fit; the text lists them.
         """
         return self._bridge.call(self._lookup.qualified(instrument))[1]
 
     def know(self, instrument: Instrument, details: ContractDetails) -> None:
-        """Take what IB said of an instrument earlier, so that it need not be asked again; without a number, ask."""
+        """Use IB's earlier details of an instrument instead of a request; without a contract number, request them."""
         self._lookup.know(instrument, details)
 
     def near(self, text: str) -> list[str]:
-        """Return the instruments that IB finds by a symbol or a name, best first; none where it finds none."""
+        """Return the instruments that IB finds by a symbol or a name, best first; none if it finds none."""
         return self._bridge.call(self._lookup.near(text))
 
     def step(self, series: Series) -> str:
-        """Return how much one request may ask for: the table's figure, or a smaller one that this gateway taught."""
+        """Return the maximum length of one request: from the table, or a smaller one learnt from this gateway."""
         return self._learnt(series)[0]
 
     def refuse(self, series: Series, span: Span, now: datetime) -> None:
-        """Raise UsageError for bars that IB never serves, before anything is asked for."""
+        """Raise UsageError for bars that IB never serves, before any request."""
         requests.refuse_impossible(series, span, now)
 
     def seconds_for(self, series: Series, windows: Sequence[Span]) -> float:
@@ -199,9 +199,10 @@ class IbSource(Source):
 
     def learn(self, series: Series, window: Span) -> list[Span]:
         """
-        Learn that a window was too long, and return smaller ones for it; itself where there are none.
+        Learn that a window was too long, and return smaller ones, or the window itself if it cannot be divided.
 
-        A refusal of more than what was learnt since teaches nothing: of many series at work only the first does.
+        A refusal of a longer request than the learnt length teaches nothing: of many concurrent series only the first
+        does.
         """
         step, hours = self.step(series), hours_of(series.instrument)
         refused = requests.duration(series, hours, window, self._clock())
@@ -218,13 +219,13 @@ class IbSource(Source):
         return smaller
 
     def _learnt(self, series: Series) -> tuple[str, float]:
-        """Return how much one request may ask for, and when that was learnt."""
+        """Return the maximum length of one request, and when it was learnt."""
         size, most = series.size, self._base[series.size.label]
         step, at = self._state.learnt(self._session.identity, _kind(series), size.label) or (most, 0.0)
         return requests.shorter(most, step, size), at
 
     def _outgrown(self, series: Series, duration: str) -> None:
-        """Learn that more than the learnt step was served; what is more still is tried when it is next planned."""
+        """Learn that a request longer than the learnt step was served; the next plan tries an even longer one."""
         if series not in self._growing[_kind(series)]:
             return
         step, seconds = self.step(series), requests.seconds_of
@@ -234,7 +235,7 @@ class IbSource(Source):
             _log.info("learnt a larger step", extra={"series": str(series), "step": served})
 
     def halve(self, series: Series, window: Span) -> list[Span]:
-        """Return smaller windows for one that was not answered; itself where there are none."""
+        """Return smaller windows for one that was not answered, or the window itself if it cannot be divided."""
         return self._smaller(series, window)[1]
 
     def _smaller(self, series: Series, window: Span) -> tuple[str | None, list[Span]]:
@@ -249,17 +250,18 @@ class IbSource(Source):
 
     def fetch(self, series: Series, window: Span) -> pa.Table:
         """
-        Return the bars of a window that `windows` named; wait where the gateway, its link or the budget says so.
+        Return the bars of a window from `windows`; wait for the gateway, its link or the budget if necessary.
 
         Bars in closed hours beside the window are returned with them: they show that an answer has wrong times.
 
         Raises:
-            NoData: IB says that it has none.
+            NoData: IB says that it has no bars there.
             Refused: IB answered with another error code; its subclasses say which.
-            Unanswered: no answer in time; says nothing about whether there are bars. GivenUp: that was so for long.
-            LinkLost: the request was lost; ask again.
+            Unanswered: no answer came in time, which says nothing about whether there are bars. GivenUp: for a long
+                time.
+            LinkLost: the request was lost; repeat it.
             NoConnection: an outage lasted longer than the patience.
-            Stopped: asked to, before the request was sent.
+            Stopped: `stop` was called before the request was sent.
         """
         # What takes time to compute is computed here: the loop's thread serves every caller.
         hours = hours_of(series.instrument)
@@ -271,7 +273,7 @@ class IbSource(Source):
         return wrong if len(wrong) > len(bars) + 1 else bars  # a single one has just begun
 
     def provenance(self, series: Series, window: Span) -> dict[str, str]:
-        """Return how the window is asked for, by which client, and which version of the protocol answers."""
+        """Return how the window is requested, by which client library, and the protocol version of the gateway."""
         client, hours = contracts.client_library(), hours_of(series.instrument)
         return {
             "vendor": "Interactive Brokers",
@@ -284,7 +286,7 @@ class IbSource(Source):
         }
 
     def _duration(self, series: Series, window: Span) -> str:
-        """Return how much to ask for; a week more where a window begins with the first bar, to see whether it does."""
+        """Return the length to request; a week more if a window begins with the first bar, to verify that it does."""
         head, hours = self._heads.get((series.instrument, series.prices)), hours_of(series.instrument)
         if head and not requests.open_ended(series) and abs(head - window.start) < 2 * _EVENING:
             wider = Span(window.start - _WEEK, window.end)
@@ -292,14 +294,14 @@ class IbSource(Source):
         return requests.duration(series, hours, window, self._clock())
 
     def head(self, series: Series) -> datetime | None:
-        """Return when the first bar of the instrument's prices starts, UTC; a hint. None where IB does not say."""
+        """Return when the first bar of the instrument's prices starts, UTC, as a hint; None if IB does not say."""
         return self._bridge.call(self._head(series))
 
     def first(self, series: Series, now: datetime) -> datetime | None:
         """
-        Return when the first bar starts that IB serves of a series, UTC; None where it does not say.
+        Return when the first bar of a series that IB serves starts, UTC; None if IB does not say.
 
-        Bars of 30 seconds and less begin where IB still has them.
+        For bars of 30 seconds and less, that is the oldest bar that IB still keeps.
         """
         head = self.head(series)
         if head and series.size.seconds <= SMALL_BAR_SECONDS:
@@ -309,7 +311,7 @@ class IbSource(Source):
     def sessions(
         self, instrument: Instrument, since: date, until: date, regular_hours: bool = True
     ) -> list[TradingSession] | None:
-        """Return the sessions known by the dates, both included, as IB has them; None where it does not say."""
+        """Return IB's sessions from one date to another, both included; None if IB does not say."""
         return self._bridge.call(self._sessions(instrument, since, until, regular_hours))
 
     async def _fetch(self, series: Series, window: Span, duration: str, end: str) -> pa.Table:
@@ -355,7 +357,7 @@ class IbSource(Source):
         return table
 
     async def _turn(self, ask: Ask | None) -> int:
-        """Return when the next request may be sent, and send it then at once: its number in the flow."""
+        """Wait until the next request may be sent, and return its number in the flow; send it at once."""
         while True:
             await self._session.ready()
             if not self._flow.may(ask is not None):
@@ -368,7 +370,7 @@ class IbSource(Source):
                 return self._flow.sent(ask is not None)
 
     def _is_to_be_told(self, seconds: float) -> bool:
-        """Return whether a wait is to be reported: of a long one, once for all that wait at a time."""
+        """Return whether to report a wait: only a long one, and once for all calls that wait at a time."""
         now = self._session.time()
         if seconds < _LONG_WAIT or now < self._waiting_until:
             return False
@@ -397,7 +399,7 @@ class IbSource(Source):
             self._hold()
 
     def _wait_no_longer(self, series: Series, seconds: float, error: Unanswered) -> None:
-        """Count the seconds for which a series was not answered; raise GivenUp when its time is used up."""
+        """Count the seconds that a series spent without an answer; raise GivenUp when its time is used up."""
         silent, most = self._silent.pop(series, 0.0) + seconds, self._patience.silence
         if silent >= most - _ROUNDING:
             raise GivenUp(
@@ -407,7 +409,7 @@ class IbSource(Source):
         _log.warning("%s: no answer for %.0f s; given up after %.0f s", series.short, silent, most)
 
     async def _unanswered(self, error: Unanswered, number: int, paced: bool, seconds: float) -> Exception:
-        """Return the error to raise when no answer came, after a look whether the gateway still lives."""
+        """Return the error to raise if no answer came, after checking whether the gateway is still alive."""
         self._silences += 1
         if not paced:
             self._flow.congested(number)
@@ -420,13 +422,13 @@ class IbSource(Source):
         )
 
     def _violated(self, number: int) -> None:
-        """Let nothing paced be sent for a while, which doubles with each violation in a row."""
+        """Send no paced request for a while, which doubles with each successive violation."""
         self.violations += 1
         self._flow.congested(number)
         _log.warning("the gateway counts more requests than we do", extra={"code": 162, "seconds": self._hold()})
 
     def _hold(self) -> float:
-        """Let nothing paced be sent for so many seconds."""
+        """Send no paced request for a number of seconds."""
         seconds: float = min(self._patience.answer * 2**self._in_a_row, WINDOW_SECONDS / self._time_scale)
         self._in_a_row += 1
         self._state.block(time.time() + seconds)
@@ -453,12 +455,12 @@ class IbSource(Source):
         return self._heads[key]
 
     def _head_name(self, series: Series) -> str:
-        """Return the name by which the state has a head timestamp; "" where the login is not known."""
+        """Return the key of a head timestamp in the state; "" if the login is unknown."""
         # Another gateway may listen at this port tomorrow, such as the emulator.
         return f"{self._session.login} {series.instrument} {series.prices}" if self._session.login else ""
 
     def _doubt_head(self, series: Series, window: Span, answer: pa.Table) -> None:
-        """Search the first bar again if an answer that reaches further back than requested is older than the head."""
+        """Search for the first bar again if an answer reaches further back than the head timestamp."""
         import pyarrow.compute as pc
 
         head = self._heads.get((series.instrument, series.prices))
@@ -494,7 +496,7 @@ class IbSource(Source):
         return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
 
     async def _first_day(self, contract: Any, series: Series) -> datetime | None:
-        """Return when the session of the first bar opened, by requests for long bars; None where they do not tell."""
+        """Return when the session of the first bar opened, by requests for long bars; None if they do not show it."""
         long, now = requests.in_long_bars(series), self._clock()
         hours, first, empty = hours_of(series.instrument), None, 0
         until = bar_start(long, hours, now)  # a window is never cut within a bar
@@ -519,7 +521,7 @@ class IbSource(Source):
         return first
 
     async def _repeated(self, instrument: Instrument, work: Callable[[], Awaitable[_T]], failures: int = 1) -> _T:
-        """Return what the work does, which is done again where it was cut or came too soon, and after some failures."""
+        """Return the result of the work; repeat it if it was interrupted, sent too early, or failed in certain ways."""
         left: dict[type[SourceError], int] = {LinkLost: _BREAKS, Busy: _BREAKS, SourceError: failures}
         pause = self._patience.backoff
         while True:
@@ -555,7 +557,7 @@ class IbSource(Source):
     async def _schedule(
         self, contract: Any, instrument: Instrument, since: date, until: date, regular_hours: bool
     ) -> list[TradingSession] | None:
-        """Return the sessions of the last year at most, none where there are none, None where IB does not say."""
+        """Return at most the sessions of the last year; an empty list if there are none, None if IB does not say."""
         try:
             return await self._repeated(
                 instrument, lambda: self._asked_schedule(contract, instrument, since, until, regular_hours)
@@ -613,7 +615,7 @@ def _state_name(host: str, port: int) -> str:
 
 
 def _kind(series: Series) -> str:
-    """Return the kind of request and the class of contract, which a gateway has a limit for."""
+    """Return the kind of request and the class of contract, for which a gateway has a limit."""
     hours = "regular hours" if series.regular_hours else "all hours"
     return f"{series.size.label}, {series.prices}, {series.instrument.kind}, {hours}"
 
