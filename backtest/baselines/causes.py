@@ -61,7 +61,7 @@ def repeat(scene: Scene) -> RunResult:
     rate = spec.risk_free if scene.risk_free is None else scene.risk_free
     if spec.rates and scene.risk_free is None:
         raise UsageError(
-            f"{spec.name} was run with a risk-free return of each session, which a baseline cannot store; save a run "
+            f"{spec.name} was run with a risk-free return for each session, which a baseline cannot store; save a run "
             "with an annual rate"
         )
     result = run(

@@ -124,7 +124,7 @@ def _universe(old: Baseline, new: Baseline) -> Change | None:
 
 def _stretch(row: Membership) -> str:
     lost = "" if row.delisting_return is None else f", delisting return {row.delisting_return:g}"
-    return f"{row.series.short} {row.first or 'always'} to {row.last or 'today'}{lost}"
+    return f"{row.series.short} {row.first or 'the beginning'} to {row.last or 'today'}{lost}"
 
 
 def _with_universe(universe: Universe, stack: contextlib.ExitStack, scene: Scene) -> Scene:
@@ -224,8 +224,11 @@ def _told_of_bars(old: Baseline, scene: Scene, key: str, before: pa.Table | None
         return
     then, today = old.months.get(key, {}), month_digests(scene.spec, scene.store).get(key, {})
     months = [month for year in sorted({*then, *today}) for month in _months(year, then, today)]
-    where = f"in {', '.join(_some(months))}" if months else "than it was made with"
-    yield f"{series.short} has different bars {where}; no revision in {scene.store.name} has the old ones"
+    where = f" in {', '.join(_some(months))}" if months else ""
+    yield (
+        f"{series.short} has bars other than those of the baseline{where}; no revision in {scene.store.name} has the "
+        "old ones"
+    )
 
 
 def _months(year: str, then: Mapping[str, str], today: Mapping[str, str]) -> Iterator[str]:

@@ -159,7 +159,10 @@ def path_of(name: str, folder: str | Path) -> Path:
         UsageError: the name leads out of the folder, as the name of a run from elsewhere could.
     """
     if "\\" in name or name != Path(name).name:
-        raise UsageError(f"{name!r} is not a valid baseline name, which is one file in {folder}; give one: --name NAME")
+        raise UsageError(
+            f"{name!r} is not a valid baseline name, because it becomes a file name in {folder}; give another: --name "
+            "NAME"
+        )
     return Path(folder) / f"{name}.json"
 
 
@@ -248,8 +251,9 @@ def _refuse_another(spec: RunSpec, path: Path) -> None:
     differing = {key for key, value in kept.items() if value != now.get(key)}
     if differing & {"strategy", "series", "since", "until"}:
         raise UsageError(
-            f"{path} was made from another run ({', '.join(sorted(differing))} differ); keep this one beside it with "
-            "--name NAME, or remove the file"
+            f"{path} was made from another run ({', '.join(sorted(differing))} differ); save this one under another "
+            "name "
+            "with --name NAME, or remove the file"
         )
 
 
@@ -287,7 +291,7 @@ def _point(label: str, point: Divergence) -> Iterator[str]:
 
 
 def _metrics(moved: Sequence[Moved], count: int, shown: int) -> Iterator[str]:
-    yield f"  metrics      {len(moved)} of {count} moved"
+    yield f"  metrics      {len(moved)} of {count} changed"
     for one in sorted(moved, key=lambda one: one.name not in _HEADLINE)[:shown]:
         by = f" ({one.by})" if one.by else ""
         yield f"    {one.name} {_number(one.old)} -> {_number(one.new)}{by}"
@@ -301,7 +305,10 @@ def _why(judgement: Judgement) -> Iterator[str]:
         yield f"  {cause.verdict:<12} {cause.what}{meaning}"
         yield from (f"    {line}" for line in cause.told)
     if judgement.status == MOVED and not judgement.causes:
-        yield "  cause        none found: no recorded input changed; the strategy depends on something else"
+        yield (
+            "  cause        none found: no recorded input changed; the strategy depends on something that is not "
+            "recorded"
+        )
 
 
 def _order_lines(judgement: Judgement) -> list[str]:

@@ -569,7 +569,7 @@ def _session_equity(result: RunRecord, ends: np.ndarray) -> tuple[np.ndarray, np
 def _check_equity(result: RunRecord, days: np.ndarray, equity: np.ndarray) -> None:
     cure = "trade smaller, or start with more cash"
     if flows_of(result.record) is not None:
-        cure = "it adds cash or takes some out: leave more than nothing in the account, or trade smaller"
+        cure = "the strategy adds or withdraws cash: keep equity above zero, or trade smaller"
     for problem, wrong in (("not a number", ~np.isfinite(equity)), ("below zero", equity < 0)):
         if wrong.any():
             shown = ", ".join(str(day) for day in days[wrong][:3])

@@ -151,7 +151,7 @@ class Stats(Mapping[str, float]):
             return found
         words = [*self, *(row.label for row in self.rows.values())]
         hint = did_you_mean(name, words) if isinstance(name, str) else ""
-        raise UsageError(f"no metric {_arguments.shown(name)}; choose from {', '.join(self)}{hint}")
+        raise UsageError(f"unknown metric {_arguments.shown(name)}; choose from {', '.join(self)}{hint}")
 
     @property
     def rows(self) -> dict[str, Metric]:
@@ -411,7 +411,7 @@ def _why(result: RunRecord) -> str:
 def _of_calls(result: RunRecord) -> dict[str, int]:
     """Return how many orders the account gave itself, in a sentence, with their number."""
     reasons = [one for one in result.orders_table["reason"].to_pylist() if (one or "").startswith(CALL)]
-    return {f"Orders of margin calls: {len(reasons):,}.": len(reasons)}
+    return {f"Orders placed by margin calls: {len(reasons):,}.": len(reasons)}
 
 
 def _of_costs(result: RunRecord) -> Iterator[str]:
@@ -468,7 +468,7 @@ def _of_splits(result: RunRecord) -> Iterator[str]:
         name = Series.parse(key).short
         if "ratios" in told:
             ratios = ", ".join(f"{ratio:g}:1 on {day}" for day, ratio in told["ratios"].items())
-            yield f"Fees of {name} are charged on shares as traded, by the splits of {told['from']}: {ratios}."
+            yield f"Fees of {name} are charged on shares as traded, using the splits from {told['from']}: {ratios}."
             continue
         rows = by_name.get(name, np.zeros(0, np.int64))
         least = np.minimum(told["minimum"], told["cap"] * values[rows])
@@ -498,7 +498,7 @@ def _of_warm_up(result: RunRecord) -> Iterator[str]:
     asked, waited = result.spec.warm_up, result.manifest.get("market", {}).get("waited", 0)
     if asked:
         bars = result.manifest["warm_up"]["bars"]
-        yield f"Indicators were warmed up on the {bars:,} bars before (--warm-up {asked})."
+        yield f"Indicators were warmed up on the {bars:,} bars before the run (--warm-up {asked})."
     if waited:
         more = "" if asked == AUTO else f"; use --since with --warm-up {AUTO} to warm up on earlier bars"
         yield f"Indicators needed the first {waited:,} bars{more}."
@@ -575,7 +575,7 @@ def _of_currencies(result: RunRecord) -> Iterator[str]:
     rates = told.get("rates", {})
     pairs = dict.fromkeys(Series.parse(leg["series"]).short for legs in rates.values() for leg in legs)
     if pairs:
-        known = f"by the last close known of {' and '.join(pairs)}"
+        known = f"at the last known close of {' and '.join(pairs)}"
         how = "at once" if spec.brokerage.conversion == AT_ONCE else "where an order lacks cash of its currency"
         yield f"{' and '.join(rates)} converted to {told['base']} {how}, {known}"
     yield from words_of_units(told["prices"], keys)
@@ -761,7 +761,9 @@ def _dated(returns: pd.Series | pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
         raise UsageError(f"these cannot be read as returns ({error}); {example}") from error
     days = np.asarray(dates.to_numpy(), dtype="datetime64[D]")
     if len(days) and (np.diff(days) <= np.timedelta64(0, "D")).any():
-        raise UsageError("the dates of returns must rise, each there once; sort them, and sample them at session ends")
+        raise UsageError(
+            "the dates of returns must increase, without duplicates; sort them, and sample them at session ends"
+        )
     return days, numbers
 
 
@@ -778,7 +780,7 @@ def _without_nan(nan: str, days: np.ndarray, *series: np.ndarray) -> tuple[np.nd
     kept = drop_nan(days, *series)
     if nan == "refuse" and len(kept[0]) < len(days):
         missing = _some(np.setdiff1d(days, kept[0]))
-        raise UsageError(f'there is no return of {missing}; fill the gaps, or leave them out with nan="drop"')
+        raise UsageError(f'there is no return for {missing}; fill the gaps, or leave them out with nan="drop"')
     return kept
 
 
@@ -795,7 +797,7 @@ def _rates_on(days: np.ndarray, dates: np.ndarray, rates: np.ndarray) -> np.ndar
     _, places, own = np.intersect1d(days, dates, assume_unique=True, return_indices=True)
     if len(places) < len(days) or np.isnan(rates[own]).any():
         missing = _some(np.setdiff1d(days, dates[np.isfinite(rates)]))
-        raise UsageError(f"there is no risk-free return of {missing}; give one for every session")
+        raise UsageError(f"there is no risk-free return for {missing}; give one for every session")
     return rates[own]
 
 

@@ -315,7 +315,7 @@ def expected_maximum(trials: int) -> float:
     Source: Bailey and López de Prado (2014), "The Deflated Sharpe Ratio", by extreme value theory.
     """
     if not trials >= 1:
-        raise ValueError(f"there are {trials} trials; count all that were tried, the best one among them")
+        raise ValueError(f"there are {trials} trials; count all that were tried, including the best one")
     if trials < 2:
         return 0.0
     first, second = _NORMAL.inv_cdf(1 - 1 / trials), _NORMAL.inv_cdf(1 - 1 / (trials * math.e))

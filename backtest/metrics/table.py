@@ -737,9 +737,7 @@ def _check_row(metric: Metric, rows: Mapping[str, Metric]) -> None:
         _arguments.text(getattr(metric, field), f"the {field} of a metric", _ROW)
     name = metric.name
     if not name.isidentifier():
-        _arguments.refuse(
-            "the name of a metric", name, "write a word that Python takes as a name, such as gain_to_pain"
-        )
+        _arguments.refuse("the name of a metric", name, "write a valid Python name, such as gain_to_pain")
     for word, what in ((name, "name"), (metric.label, "label")):
         if not word.strip() or metric_named(word, rows) is not None:
             raise UsageError(f"the {what} of a metric, {word!r}, is that of another one, or is empty; choose another")

@@ -138,11 +138,11 @@ def _curves(found: Comparison) -> Curves:
     falls = [underwater(one)[1:] for one in worth]
     first, last = found.days[0], found.days[-1]
     words = (
-        f"What {_FROM:.0f} became in {len(found.runs)} runs from {first} to {last}, how far each was below its peak, "
+        f"Growth of {_FROM:.0f} in {len(found.runs)} runs from {first} to {last}, how far each was below its peak, "
         f"and how far the others were ahead of {found.runs[0]}, on one time axis."
     )
     panes = [
-        Pane(f"What {_FROM:.0f} became", "money", [Curve(name, one, **look) for name, one, look in named], 260),
+        Pane(f"Growth of {_FROM:.0f}", "money", [Curve(name, one, **look) for name, one, look in named], 260),
         Pane("Drawdown", "percent", [Curve("", one, **look) for one, look in zip(falls, looks, strict=True)], 110),
         Pane(
             f"Ahead of {found.runs[0]}", "percent",

@@ -126,7 +126,8 @@ def _refuse_long(tables: Mapping[str, pa.Table]) -> None:
     for name, table in tables.items():
         if len(table) >= _ROWS:
             raise UsageError(
-                f"the table of {name} has {len(table):,} rows, and a sheet of Excel {_ROWS - 1:,} below its head; "
+                f"the table of {name} has {len(table):,} rows, but an Excel sheet holds {_ROWS - 1:,} below its "
+                "header; "
                 "write CSV files"
             )
 
@@ -242,7 +243,7 @@ def _zone(result: Measured, name: str) -> tzinfo:
     try:
         return ZoneInfo(wanted)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-        raise UsageError(f"no zone {_arguments.shown(wanted)}; {_ZONE}") from error
+        raise UsageError(f"unknown time zone {_arguments.shown(wanted)}; {_ZONE}") from error
 
 
 def _dated(result: Measured, table: pa.Table) -> list[bool]:

@@ -293,7 +293,7 @@ def draw_exposure(result: Measured, width: float = WIDE) -> Canvas:
             axes.fill_between(x, y, color=COLOURS[colour], alpha=0.35, linewidth=0)
     _line(axes, times, 100 * (long + short), "run", "Net")
     axes.legend(**_LEGEND)
-    axes.set_ylabel("Of equity, %", color=COLOURS["ink"], fontsize=_SIZE)
+    axes.set_ylabel("% of equity", color=COLOURS["ink"], fontsize=_SIZE)
     return _dated(canvas, width)
 
 
@@ -487,7 +487,7 @@ def _distribution_alt(result: Measured) -> str:
     returns = moving(result)
     return (
         f"Returns of the {len(returns):,} {result.account.unit} that changed equity: the worst {returns.min():+.2%}, "
-        f"the middle one {np.median(returns):+.2%}, the best {returns.max():+.2%}."
+        f"the median {np.median(returns):+.2%}, the best {returns.max():+.2%}."
     )
 
 

@@ -41,7 +41,7 @@ class PageServer:
         try:
             self._server = ThreadingHTTPServer((_LOOPBACK, port), _handler_of(self))
         except (OSError, OverflowError) as error:
-            raise UsageError(f"port {port} cannot be listened on ({error}); name another --port, or 0") from error
+            raise UsageError(f"cannot listen on port {port} ({error}); name another --port, or 0") from error
         self._server.daemon_threads = True
         self._thread = Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
 
@@ -116,7 +116,7 @@ def _handler_of(server: PageServer) -> type[BaseHTTPRequestHandler]:
         def do_GET(self) -> None:
             """Answer a GET request."""
             if not server.is_own(self.headers.get("Host", "")):
-                self._send(403, "text/plain; charset=utf-8", f"ask for {server.address}\n")
+                self._send(403, "text/plain; charset=utf-8", f"open {server.address}\n")
                 return
             self._send(*server.answer(self.path))
 

@@ -349,6 +349,6 @@ def _equity(sweep: ShownSweep) -> tuple[Curves, int]:
             left -= len(rows)
     if _held(sweep):
         more["hold"] = rounded(_FROM / run.spec.cash * hold(run)[session_ends(run.record)][rows], 2)
-    words = f"What {_FROM:.0f} became in the selected trial and in the best one, from {days[0]} to {days[-1]}."
+    words = f"Growth of {_FROM:.0f} in the selected trial and in the best one, from {days[0]} to {days[-1]}."
     best = Curve("best", _FROM * np.cumprod(1 + run.account.returns)[rows])
-    return Curves(words, days[rows], [Pane(f"What {_FROM:.0f} became", "money", [best], 240)], more), step
+    return Curves(words, days[rows], [Pane(f"Growth of {_FROM:.0f}", "money", [best], 240)], more), step

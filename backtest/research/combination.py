@@ -136,16 +136,18 @@ def _check(runs: Sequence[Measured]) -> None:
                 f"the run {label} is named twice; name each once, and give it the weight that it is to have"
             )
         if flows_of(run.record) is not None:
-            raise UsageError(f"the strategy of {label} adds cash or takes some out, so that its positions are no "
-                             "fraction of a combined account; combine runs that do not")  # fmt: skip
+            raise UsageError(f"the strategy of {label} adds or withdraws cash, so that its positions cannot be "
+                             "scaled to a combined account; combine runs that do not")  # fmt: skip
         if not run.is_converted:
-            raise UsageError(f"{label} added amounts of several currencies as they are; run it again first")
-    _check_alike(runs, "base currencies", [run.currency for run in runs], "money of which cannot be added; run them "
+            raise UsageError(f"{label} added amounts of several currencies without converting them; run it again first")
+    _check_alike(runs, "base currencies", [run.currency for run in runs], "whose amounts cannot be added; run them "
                  "with the same --currency")  # fmt: skip
     rates = [run.spec.rates[:8] or f"{run.spec.risk_free:g}" for run in runs]
-    _check_alike(runs, "risk-free rates", rates, "and a combination has one; run them with the same")
+    _check_alike(runs, "risk-free rates", rates, "but a combination has one; run them with the same")
     paid = [f"{one.dividends}, {one.withholding:g} withheld" for one in (run.spec.brokerage for run in runs)]
-    _check_alike(runs, "dividends", paid, "and buy and hold beside them has one kind; run them with the same")
+    _check_alike(
+        runs, "dividends", paid, "but the combination is compared with one buy and hold; run them with the same"
+    )
 
 
 def _check_alike(runs: Sequence[Measured], what: str, values: Sequence[str], why: str) -> None:
@@ -166,7 +168,9 @@ def _weights(given: Any, labels: Sequence[str], names: Sequence[set[str]]) -> np
         places = [n for n, own in enumerate(names) if str(name) in own]
         if len(places) != 1:
             hint = did_you_mean(str(name), labels)
-            raise UsageError(f"no run {str(name)!r} to give a weight to; choose from {', '.join(labels)}{hint}")
+            raise UsageError(
+                f"there is no run {str(name)!r} to give a weight to; choose from {', '.join(labels)}{hint}"
+            )
         weight = _arguments.number(value, f"the weight of {name}", "write 0.6 for 60 %")
         if not 0 <= weight <= 1:
             raise UsageError(f"the weight of {name} is {weight:g}; write a share of the account, 0.6 for 60 %")
@@ -176,7 +180,9 @@ def _weights(given: Any, labels: Sequence[str], names: Sequence[set[str]]) -> np
     if missing := [label for label, weight in zip(labels, found, strict=True) if math.isnan(weight)]:
         raise UsageError(f"there is no weight for {', '.join(missing)}; give one for each run, 0 for none")
     if not 0 < found.sum() <= 1 + 1e-9:
-        raise UsageError(f"the weights add up to {found.sum():g}; they are shares of the account, 1 in all at most")
+        raise UsageError(
+            f"the weights add up to {found.sum():g}; they are shares of the account and must not exceed 1 in total"
+        )
     return found
 
 

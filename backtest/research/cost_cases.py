@@ -120,9 +120,11 @@ class _Again:
     ) -> None:
         spec = result.spec
         if result.manifest.get("frame"):
-            raise UsageError("its bars came from a frame, which the run does not keep; ingest them into a store first")
+            raise UsageError(
+                "its bars came from a frame, which a saved run does not store; ingest them into a store first"
+            )
         if spec.rates:
-            raise UsageError("it was given the risk-free return of each session, which the run does not keep as asked")
+            raise UsageError("it was given a risk-free return for each session, which a saved run does not store")
         self.spec, self.store, self.strategy, self.engine = spec, store, strategy, engine
         self.brokerage = with_kept_account(with_kept_universe(spec.brokerage, result.manifest), result.manifest)
 

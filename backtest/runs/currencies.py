@@ -174,7 +174,9 @@ def currency_text(given: Any) -> str:
         return ""
     text = _arguments.text(given, "currency", _CURRENCY).strip().upper()
     if text in MINOR_UNITS:
-        _arguments.refuse("currency", given, f"an account is in {MINOR_UNITS[text].currency}")
+        _arguments.refuse(
+            "currency", given, f"write {MINOR_UNITS[text].currency}, the currency of which it is a hundredth"
+        )
     if not _CODE.fullmatch(text) or text == NO_CURRENCY:
         _arguments.refuse("currency", given, _CURRENCY)
     return text

@@ -82,7 +82,7 @@ def read_run_table(path: Path, columns: RunColumns, series: Sequence[str]) -> pa
     if "series" in table.column_names:
         strange = [name for name in table["series"].unique().to_pylist() if not _is_one_of(name, series)]
         if strange:
-            raise DamagedStore(f"{path}: the column series has {strange[0]!r:.60}, which is none of the run")
+            raise DamagedStore(f"{path}: the column series has {strange[0]!r:.60}, which is not in the run")
     return table
 
 
@@ -109,7 +109,7 @@ def read_parquet(
             file = pq.ParquetFile(handle, page_checksum_verification=True)
             rows, size = file.metadata.num_rows, os.fstat(handle.fileno()).st_size
             if rows > size * rows_for_a_byte:
-                raise DamagedStore(f"{path} says that its {size:,} bytes are {rows:,} rows, which cannot be")
+                raise DamagedStore(f"{path} says that its {size:,} bytes are {rows:,} rows, which is impossible")
             types = {one.name: str(one.type) for one in file.schema_arrow}
             if len(types) < len(file.schema_arrow):
                 raise ValueError("two columns have one name")

@@ -126,7 +126,7 @@ def form_of(value: Any, for_key: bool = False) -> Any:
     try:
         return _kept(value, for_key)
     except RecursionError as error:
-        raise _Unkept("something that holds itself") from error
+        raise _Unkept("a value that contains itself") from error
 
 
 def read_form(form: Any) -> Any:
@@ -280,7 +280,8 @@ def _kept_param(name: str, value: Any, for_key: bool) -> Any:
         return form_of(value, for_key)
     except _Unkept as error:
         raise UsageError(
-            f"the parameter {name} cannot be saved with the run: it is, or holds, {error}; use numbers, texts, dates, "
+            f"the parameter {name} cannot be saved with the run: it is, or holds, {error}; use numbers, strings, "
+            "dates, "
             "times, lists, tuples, sets, dicts, or classes and functions that stand at the top of a file"
         ) from error
 
@@ -351,7 +352,7 @@ def _name_of(thing: Any) -> str:
     name = getattr(thing, "__qualname__", "") or ""
     if not name or "<" in name:
         what = "a class" if isinstance(thing, type) else "a function"
-        raise _Unkept(f"{what} without a name of its own in a file ({name or type(thing).__name__})")
+        raise _Unkept(f"{what} that is not defined at module level ({name or type(thing).__name__})")
     return f"{_module_name(getattr(thing, '__module__', '') or 'builtins')}:{name}"
 
 

@@ -368,7 +368,7 @@ def keep_cost_table(run: RunRecord, folder: Path) -> None:
     try:
         replace_files(folder, {_COSTS: files_of(run)[_COSTS]})
     except OSError as error:
-        raise UsageError(f"no costs can be saved in {folder} ({error}); make it a folder of yours") from error
+        raise UsageError(f"no costs can be saved in {folder} ({error}); check who owns the folder") from error
 
 
 def files_of(run: RunRecord) -> dict[str, Content | None]:

@@ -33,7 +33,7 @@ def slippage_of(given: Any) -> str:
     """
     if given is None or isinstance(given, str):
         return given or ""
-    example = 'write "5bp" for five basis points of the price, or 0.01 for a cent a share'
+    example = 'write "5bp" for five basis points of the price, or 0.01 for a cent per share'
     return repr(_arguments.number(given, "slippage", example))
 
 
@@ -170,7 +170,9 @@ def splits_text(given: Any) -> str:
     return text
 
 
-_SPLITS = 'write the path of a CSV file of date,ratio (and series), or rows such as ("2000-06-21", 2, "AAPL/1day")'
+_SPLITS = (
+    'write the path of a CSV file with lines date,ratio (and series), or rows such as ("2000-06-21", 2, "AAPL/1day")'
+)
 _SPLIT_RULES = re.compile(r"[^=,\n]*[0-9]{4}-[0-9]{2}-[0-9]{2}=[^=\n]*(,[^=,\n]*[0-9]{4}-[0-9]{2}-[0-9]{2}=[^=,\n]*)*")
 
 
@@ -884,4 +886,4 @@ def json_text(value: Any) -> str:
     try:
         return json.dumps(value, sort_keys=True, indent=1, allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise UsageError(f"the run cannot be saved ({error}); use numbers, texts or truths") from error
+        raise UsageError(f"the run cannot be saved ({error}); use numbers, strings or booleans") from error

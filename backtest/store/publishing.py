@@ -226,7 +226,7 @@ def _check_nothing_is_lost(store: Store, target: _Target, series: Series, ours: 
     unasked = [span for covered in theirs.coverage for span in covered.minus(ours.coverage)]
     if not lost and not unasked:
         return
-    what = f"{len(lost)} bars, the first at {lost[0]}" if lost else f"what was asked for {unasked[0]}"
+    what = f"{len(lost)} bars, the first at {lost[0]}" if lost else f"the answers for {unasked[0]}"
     raise Conflict(
         f"{target.place} has {series.short} in generation {theirs.generation} (content {theirs.content[:12]}), of "
         f"which {store.root} in generation {ours.generation} (content {ours.content[:12]}) lacks {what}; nothing of "

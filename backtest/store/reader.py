@@ -197,7 +197,7 @@ def outside_of(reader: Reader, series: Series, span: Span | None) -> str:
 def nothing_in(reader: Reader) -> str:
     """Return the message about a store without series, or a folder that is not one yet, and how to fill it."""
     marked = "://" in reader.name or (Path(reader.name) / MARK).exists()
-    return f"{reader.name} {'' if marked else 'is no store: it '}holds no bars; {ways_to_fill(reader)}"
+    return f"{reader.name} {'' if marked else 'is not a store: it '}holds no bars; {ways_to_fill(reader)}"
 
 
 def ways_to_fill(reader: Reader, series: Series | None = None) -> str:

@@ -307,7 +307,9 @@ class Store(SegmentReader):
         source, text, why = (_known_text(name, one) for name, one in (("source", source), ("text", text), ("why", why)))
         if contract is not None:
             _arguments.instance(contract, "contract", ContractDetails, "write a ContractDetails, or leave it out")
-        known = _arguments.mapping(provenance, "provenance", "write texts by their names, as in segments.PROVENANCE")
+        known = _arguments.mapping(
+            provenance, "provenance", "write a dict of strings with the keys of segments.PROVENANCE"
+        )
         download = download_record(known, source, asked, at, len(bars))
         revises = _arguments.truth(revise, "revise")
         with self._lock(wanted) as old:
@@ -366,7 +368,7 @@ class Store(SegmentReader):
 
         series, reason = series_of(series), _arguments.text(reason, "reason", "write why the answer is not believed")
         span = known_span(self, series, span)
-        _arguments.instance(bars, "bars", pa.Table, "write a table of Arrow's")
+        _arguments.instance(bars, "bars", pa.Table, "write a pyarrow table")
         note = {"series": series.key, "span": str(span), "reason": reason, "at": self.clock().isoformat()}
         data = encode_any(bars, json.dumps(note))
         name = f"{span.start:%Y-%m-%d}.{hashlib.sha256(data).hexdigest()[:12]}.parquet"
@@ -648,7 +650,7 @@ def _known_text(name: str, text: str) -> str:
 def _check_bars_table(bars: pa.Table, series: Series) -> None:
     import pyarrow as pa
 
-    _arguments.instance(bars, "bars", pa.Table, "write a table of Arrow's with the columns of bars.schema()")
+    _arguments.instance(bars, "bars", pa.Table, "write a pyarrow table with the columns of bars.schema()")
     check_unset(bars, series)
     check_bars(bars, series)
 

@@ -46,7 +46,7 @@ class Intervals:
         return (
             f"{self.confidence:.0%} confidence intervals".replace("%", " %") + ": stationary bootstrap, "
             f"{self.samples:,} samples, mean block {self.block:.1f} sessions; trades resampled individually; seed "
-            f"{self.seed}. Those of return, CAGR, volatility and Sharpe ratio are studentised."
+            f"{self.seed}. The intervals of return, CAGR, volatility and Sharpe ratio are studentised."
         )
 
 

@@ -95,8 +95,8 @@ class Comparison:
         converted = any(one.brokerage.currency or one.has_several_currencies for one in self.specs)
         account = f" The accounts are in {self.specs[0].base_currency}." if converted else ""
         return (
-            f"{self.stats[0].basis}{account}{left_out} Intervals and p by {self.samples:,} studentised stationary "
-            f"bootstraps of pairs of sessions, seed {self.seed}.{alone}"
+            f"{self.stats[0].basis}{account}{left_out} Confidence intervals and p values: studentised stationary "
+            f"bootstrap of paired sessions, {self.samples:,} samples, seed {self.seed}.{alone}"
         )
 
     @property
@@ -291,7 +291,7 @@ def _check(results: Sequence[Measured]) -> None:
     if len(currencies := {result.currency for result in results}) > 1:
         raise UsageError(
             f"the runs are in different currencies ({', '.join(sorted(currencies))}), so that their returns are not "
-            "alike; run them with the same --currency"
+            "comparable; run them with the same --currency"
         )
     rates = {result.spec.rates[:8] or f"{result.spec.risk_free:g}" for result in results}
     if len(rates) > 1:

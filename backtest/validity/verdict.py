@@ -192,7 +192,7 @@ def _about_luck(result: Measured, judged: _Judged) -> Iterator[tuple[str, str]]:
         probability = _NORMAL.cdf(run.moments.ratio / error)
         yield (
             "",
-            f"Sharpe ratio: 95 % CI {low:.2f} to {high:.2f} with HAC errors, positive with probability "
+            f"Sharpe ratio: 95 % CI {low:.2f} to {high:.2f} with HAC standard errors, positive with probability "
             f"{_likely(probability)} (market return included)",
         )
 
@@ -225,10 +225,10 @@ def _fault_of(judged: _Judged) -> str:
 def _alpha_words(judged: _Judged) -> str:
     test, reach = judged.test, critical(_LEVEL) * judged.test.error
     ends = f"{_LEVEL * 100:.0f} % CI {_percent(test.alpha - reach)} to {_percent(test.alpha + reach)}"
-    precision = f"({ends}, t = {test.t:.2f} with HAC errors)"
+    precision = f"({ends}, t = {test.t:.2f} with HAC standard errors)"
     if judged.market is None:
         return (
-            f"annual return over cash, as {judged.name}: {_percent(test.alpha)} {precision}, Sharpe ratio "
+            f"annual excess return over cash, since {judged.name}: {_percent(test.alpha)} {precision}, Sharpe ratio "
             f"{test.appraisal:.2f}"
         )
     return f"annual alpha over {judged.name}: {_percent(test.alpha)} {precision}, appraisal ratio {test.appraisal:.2f}"

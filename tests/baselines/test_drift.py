@@ -137,7 +137,7 @@ def test_other_bars_that_no_revision_kept_are_named_by_month_and_as_all_that_is_
     judgement = check(old, "cross", replace(scene, store=other))
 
     assert causes(judgement) == {"data": LIKELY}
-    assert told(judgement, "data").startswith("AAPL/1day has different bars in 2003-06; ")
+    assert told(judgement, "data").startswith("AAPL/1day has bars other than those of the baseline in 2003-06; ")
 
 
 @pytest.mark.slow

@@ -372,7 +372,7 @@ def test_a_session_without_a_risk_free_return_is_refused(tmp_path):
     store = store_of(tmp_path, NYSE="1day")
     rates = rates_of(run(BuysOnce, "AAPL/1day", store=store, costs="none"))
 
-    with pytest.raises(UsageError, match="no risk-free return of 2018-01-04; give one for every session"):
+    with pytest.raises(UsageError, match="no risk-free return for 2018-01-04; give one for every session"):
         run(BuysOnce, "AAPL/1day", store=store, risk_free=rates.drop(pd.Timestamp("2018-01-04")))
     with pytest.raises(UsageError, match="risk-free"):
         compare([run(BuysOnce, "AAPL/1day", store=store, risk_free=one) for one in (rates, 2 * rates)])

@@ -207,7 +207,7 @@ def test_slippage_that_is_a_number_is_money_a_share_as_in_its_spelling(turns):
     assert result.spec.brokerage.slippage == "0.25"
     assert result.record.equals(turns(slippage="0.25").record)
     assert not result.record.equals(turns().record)
-    with pytest.raises(UsageError, match=r'"5bp" for five basis points of the price, or 0.01 for a cent a share'):
+    with pytest.raises(UsageError, match=r'"5bp" for five basis points of the price, or 0.01 for a cent per share'):
         turns(slippage=[5])
 
 
@@ -381,7 +381,9 @@ def test_a_number_is_found_by_the_label_that_people_read(turns):
 
 
 def test_a_number_that_there_is_none_of_is_refused_with_the_nearest(turns):
-    with pytest.raises(UsageError, match=r"no metric 'Sharp ratio'; choose from total_return, .*mean Sharpe ratio"):
+    with pytest.raises(
+        UsageError, match=r"unknown metric 'Sharp ratio'; choose from total_return, .*mean Sharpe ratio"
+    ):
         turns().stats["Sharp ratio"]
 
 

@@ -239,7 +239,7 @@ def test_the_base_is_what_is_asked_for_or_what_all_have_or_dollars(store):
     assert run(HoldsAll, [TOYOTA, APPLE], store=store).currency == "USD"
     assert run(HoldsAll, [VODAFONE, TOYOTA], store=store).currency == "GBP"
     assert run(HoldsAll, APPLE, store=store, currency="eur").currency == "EUR"
-    with pytest.raises(UsageError, match="currency is 'GBX'; an account is in GBP"):
+    with pytest.raises(UsageError, match="currency is 'GBX'; write GBP"):
         run(HoldsAll, VODAFONE, store=store, currency="GBX")
 
 
@@ -255,7 +255,7 @@ def test_the_summary_says_how_money_was_converted(store):
 
     assert "account in EUR" in basis
     assert (
-        "GBP and JPY and USD converted to EUR at once, by the last close known of EUR-CASH-IDEALPRO-GBP/1day and"
+        "GBP and JPY and USD converted to EUR at once, at the last known close of EUR-CASH-IDEALPRO-GBP/1day and"
         in basis
     )
     assert "prices of VOD-STK-LSE-GBP/1day in GBX, a hundredth of GBP" in basis

@@ -47,15 +47,15 @@ STEPS = [
     ("doctor --source ib://127.0.0.1:{port}", 1, "backtest demo --store data/bars"),
     (
         "download AAPL/1day --since 2000-03-01 --source emulator:nothing", 3,
-        "nothing is no store: it holds no bars; " + WAYS.format(store="nothing"),
+        "nothing is not a store: it holds no bars; " + WAYS.format(store="nothing"),
     ),
-    ("ls", 0, f"data/bars is no store: it holds no bars; {DEFAULT}"),
-    ("pin", 3, f"there is nothing to pin: data/bars is no store: it holds no bars; {DEFAULT}"),
-    ("verify --store empty", 3, f"there is nothing to verify: empty is no store: it holds no bars; {OTHER}"),
+    ("ls", 0, f"data/bars is not a store: it holds no bars; {DEFAULT}"),
+    ("pin", 3, f"there is nothing to pin: data/bars is not a store: it holds no bars; {DEFAULT}"),
+    ("verify --store empty", 3, f"there is nothing to verify: empty is not a store: it holds no bars; {OTHER}"),
     ("verify", 3, f"there is no store at data/bars; name one with --store, or {DEFAULT}"),
     (
         "publish file:///nowhere/at/all --store empty", 3,
-        f"there is nothing to publish: empty is no store: it holds no bars; {OTHER}",
+        f"there is nothing to publish: empty is not a store: it holds no bars; {OTHER}",
     ),
     # a strategy that fails
     ("run lost.py AAPL/1day", 5, "lost.py cannot be loaded: ModuleNotFoundError at line 2: No module named 'helpers"),
@@ -124,7 +124,7 @@ def test_the_emulator_of_an_empty_store_says_how_to_fill_it(place):
         serving.terminate()
         serving.communicate()
 
-    assert f"error 200: data/bars is no store: it holds no bars; {DEFAULT}" in said
+    assert f"error 200: data/bars is not a store: it holds no bars; {DEFAULT}" in said
 
 
 @pytest.mark.slow

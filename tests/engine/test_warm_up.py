@@ -83,7 +83,7 @@ def test_indicators_see_bars_before_and_all_else_begins_with_the_first_session(s
     [
         ("", "Indicators needed the first 4 bars; use --since with --warm-up auto to"),
         (2, "Indicators needed the first 2 bars; use --since with --warm-up auto to"),
-        ("auto", "Indicators were warmed up on the 10 bars before (--warm-up auto)."),
+        ("auto", "Indicators were warmed up on the 10 bars before the run (--warm-up auto)."),
     ],
 )
 def test_the_summary_says_how_many_bars_passed_and_names_the_option(store, warm_up, told):
@@ -229,5 +229,5 @@ def test_the_command_takes_it(sample, tmp_path, capsys):
 
     told = " ".join(capsys.readouterr().out.split())
     assert "Indicators needed the first 29 bars; use --since with --warm-up auto" in told
-    assert "Indicators were warmed up on the 1,216 bars before (--warm-up auto)." in told
-    assert "Indicators were warmed up on the 50 bars before (--warm-up 50)." in told
+    assert "Indicators were warmed up on the 1,216 bars before the run (--warm-up auto)." in told
+    assert "Indicators were warmed up on the 50 bars before the run (--warm-up 50)." in told

@@ -893,7 +893,7 @@ def test_a_date_that_the_benchmark_lacks_is_left_out():
 
 
 def test_returns_out_of_order_are_refused():
-    with pytest.raises(UsageError, match="dates of returns must rise"):
+    with pytest.raises(UsageError, match="dates of returns must increase"):
         measure_returns(dated([0.01, 0.02])[::-1])
 
 

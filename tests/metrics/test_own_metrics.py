@@ -46,7 +46,7 @@ def test_it_is_read_and_found_as_ours_are():
     assert "Latest money" not in repr(stats)  # which is no headline
     assert stats.to_frame()["value"]["Sessions that gained [%]"] == 75.0
     assert stats.document["definitions"]["up_sessions"] == "Sessions with r > 0 / N."
-    with pytest.raises(UsageError, match=r"no metric 'up_session'; .*did you mean up_sessions\?"):
+    with pytest.raises(UsageError, match=r"unknown metric 'up_session'; .*did you mean up_sessions\?"):
         stats["up_session"]
 
 
@@ -79,7 +79,7 @@ def test_any_number_is_taken(value):
         ([own(lambda run: 1, name="sharpe")], "the name of a metric, 'sharpe', is that of another one"),
         ([own(lambda run: 1, label="sharpe RATIO")], "the label of a metric, 'sharpe RATIO', is that of another one"),
         ([own(lambda run: 1), own(lambda run: 2, label="Other")], "the name of a metric, 'mine', is that of another"),
-        ([own(lambda run: 1, name="my metric")], "the name of a metric is 'my metric'; write a word"),
+        ([own(lambda run: 1, name="my metric")], "the name of a metric is 'my metric'; write a valid"),
         ([own(lambda run: 1, label=" ")], "is empty"),
         ([own(lambda run: 1, format="percents")], "choose from percent, .*did you mean percent"),
         ([own(lambda run: 1, group="mine")], "choose from return, risk"),

@@ -162,7 +162,7 @@ def test_a_table_that_is_too_long_for_a_sheet_is_refused(tmp_path):
     result = result_of([101.0, 102.0], [fill(0, 1, 1.0)])
     long = replace(result, fills_table=result.fills_table.take(pa.array([0] * 1_048_576)))
 
-    with pytest.raises(UsageError, match=r"fills has 1,048,576 rows, and a sheet of Excel 1,048,575.*write CSV"):
+    with pytest.raises(UsageError, match=r"fills has 1,048,576 rows, but an Excel sheet holds 1,048,575.*write CSV"):
         long.to_excel(tmp_path / "run.xlsx")
     assert list(tmp_path.iterdir()) == []
 
@@ -180,8 +180,8 @@ def test_dates_before_excels_first_are_texts(tmp_path):
     [
         ({"file": "run.xls"}, "does not end in .xlsx"),
         ({"file": "folder.xlsx"}, "cannot be exported"),
-        ({"file": "run.xlsx", "tz": "Mars/Base"}, "no zone 'Mars/Base'; write UTC, exchange"),
-        ({"file": "run.xlsx", "tz": ".."}, "no zone"),
+        ({"file": "run.xlsx", "tz": "Mars/Base"}, "unknown time zone 'Mars/Base'; write UTC, exchange"),
+        ({"file": "run.xlsx", "tz": ".."}, "unknown time zone"),
         ({"file": "run.xlsx", "tz": None}, "write UTC, exchange"),
         ({"file": "there.xlsx", "overwrite": False}, "there.xlsx exists; name another place"),
         ({"file": ""}, "write the path of a file"),

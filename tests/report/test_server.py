@@ -91,5 +91,5 @@ def test_a_folder_without_runs_is_served_until_some_arrive(tmp_path):
 def test_a_port_that_is_taken_is_told(runs):
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        with pytest.raises(UsageError, match=f"port {port} cannot be listened on"):
+        with pytest.raises(UsageError, match=f"cannot listen on port {port}"):
             PageServer(runs, written, str, port)

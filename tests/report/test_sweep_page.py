@@ -95,7 +95,7 @@ def test_the_table_has_the_trials_by_rank(page):
 def test_equity_is_what_100_became_and_buying_and_holding_is_beside_it(shown, page):
     about, columns = chart_in(page)
 
-    assert about["panes"][0]["title"] == "What 100 became"
+    assert about["panes"][0]["title"] == "Growth of 100"
     for place in (0, 2):
         assert columns[f"trial.{place}"] == pytest.approx(100 * np.cumprod(1 + shown.trials[place].returns), abs=0.005)
     assert columns["hold"][-1] == pytest.approx(100 * 120 / 110, abs=0.005)  # bought at the close of the first bar

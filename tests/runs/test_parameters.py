@@ -190,7 +190,7 @@ def test_a_list_that_holds_itself_is_refused():
     value = []
     value.append(value)
 
-    with pytest.raises(UsageError, match="holds itself"):
+    with pytest.raises(UsageError, match="contains itself"):
         kept_params({"it": value})
 
 

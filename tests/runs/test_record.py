@@ -262,7 +262,7 @@ def test_sessions_and_tables_keep_their_types(tmp_path):
         ("record", lambda table: table.slice(0, 0), "has no row"),
         ("record", lambda table: pa.concat_tables([table.slice(1), table.slice(0, 1)]), "time goes back in time"),
         ("record", lambda table: table.set_column(0, "time", FAR), "time has a time before the year 1 or after 9999"),
-        ("trades", lambda table: table.set_column(0, "series", pa.array(["GOOG/1day"])), "which is none of the run"),
+        ("trades", lambda table: table.set_column(0, "series", pa.array(["GOOG/1day"])), "which is not in the run"),
         ("orders", lambda table: table.drop_columns(["closed"]), "the column closed is not there"),
     ],
 )

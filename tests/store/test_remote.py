@@ -222,7 +222,7 @@ def test_pruned_revisions_go_there_too(store, bucket):
 
 
 def test_an_empty_store_is_not_published(bucket, tmp_path):
-    with pytest.raises(NoBars, match=r"nothing to publish: .*/empty is no store"):
+    with pytest.raises(NoBars, match=r"nothing to publish: .*/empty is not a store"):
         publish(Store(tmp_path / "empty"), bucket.url())
 
     assert bucket.objects == {}
@@ -285,7 +285,7 @@ def test_an_answer_that_was_published_is_not_forgotten(store, made, bucket):
     store.write(AAPL, nothing, schema().empty_table(), source="market", text="no data")
     publish(store, bucket.url())
 
-    with pytest.raises(Conflict, match="what was asked for 2024-03-0"):
+    with pytest.raises(Conflict, match="the answers for 2024-03-0"):
         publish(made, bucket.url())
 
 

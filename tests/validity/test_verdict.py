@@ -35,7 +35,7 @@ def test_the_reason_names_alpha_its_interval_its_t_and_the_appraisal_ratio():
     found, test = verdict(result), alpha_test(result.account.returns, result.account.benchmark)
 
     assert found.good
-    assert f"t = {test.t:.2f} with HAC errors" in str(found)
+    assert f"t = {test.t:.2f} with HAC standard errors" in str(found)
     assert f"appraisal ratio {test.appraisal:.2f}" in str(found)
     low, high = ((test.alpha + sign * 2.326348 * test.error) * 100 for sign in (-1, 1))
     assert f"{test.alpha * 100:.2f} % (98 % CI {low:.2f} % to {high:.2f} %" in str(found)
@@ -64,7 +64,7 @@ def test_without_a_benchmark_it_is_judged_against_cash_and_says_so(closes, why):
     found = verdict(result_of(money, closes=closes))
 
     assert found.good
-    assert f"annual return over cash, as {'its benchmark' if 'move' in why else 'a price'}" in str(found)
+    assert f"annual excess return over cash, since {'its benchmark' if 'move' in why else 'a price'}" in str(found)
     assert why in str(found)
 
 

@@ -62,14 +62,14 @@ def bars_by_row(result: RunRecord, number: int, readers: Iterable[Reader], step:
     closes, key = column(result.record, f"close.{number}"), result.spec.series[number]
     known, series = result.manifest.get("series", {}).get(key, {}), Series.parse(key)
     if not {"rows_sha256", "from", "to"} <= known.keys():
-        return SeriesBars({"close": closes}, "the run does not say which bars it saw")
+        return SeriesBars({"close": closes}, "the run did not save which bars it used")
     for reader in readers:
         fitting = _Fitting(result, series, closes, step)
         if _has_bars(reader, series, known, fitting):
             if fitting.fits:
                 return SeriesBars(fitting.columns, step=step)
-            return SeriesBars({"close": closes}, "its bars are not those at the times of its record")
-    return SeriesBars({"close": closes}, "the bars that it saw were not found")
+            return SeriesBars({"close": closes}, "the bars found do not match the closes that the run saved")
+    return SeriesBars({"close": closes}, "the bars of the run were not found")
 
 
 def _has_bars(reader: Reader, series: Series, known: Mapping[str, Any], fitting: _Fitting) -> bool:

@@ -95,7 +95,8 @@ class CrossValidation:
         return (
             f"{len(self.chosen)} folds of {len(self.groups)} groups, {self.tested} tested in each, form "
             f"{len(self.paths)} out-of-sample path{'s' * (len(self.paths) > 1)}: Sharpe {spread}, below 0 in "
-            f"{(known < 0).mean() * 100 if len(known) else 0:.0f} %. {kinds} different parameter sets were chosen."
+            f"{(known < 0).mean() * 100 if len(known) else 0:.0f} % of them. {kinds} different parameter sets were "
+            "chosen."
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -68,7 +68,7 @@ def walk_forward_folds(count: int, train: int, test: int, *, anchored: bool = Fa
     starts = range(train + purge, count, test)
     if not starts:
         raise UsageError(
-            f"{count:,} sessions are too few to learn from {train:,} and test on the next; take a shorter TRAIN"
+            f"{count:,} sessions are too few to train on {train:,} and test on the next; use a shorter TRAIN"
         )
     return [
         Fold(
@@ -82,7 +82,9 @@ def walk_forward_folds(count: int, train: int, test: int, *, anchored: bool = Fa
 def group_sizes(count: int, groups: int) -> list[int]:
     """Return the number of rows in each of these groups; they differ by at most one."""
     if not 2 <= groups <= count:
-        raise UsageError(f"{count:,} sessions cannot be put into {groups} groups; name 2 or more, and fewer than those")
+        raise UsageError(
+            f"{count:,} sessions cannot be put into {groups} groups; name 2 or more, and fewer than the sessions"
+        )
     return [count // groups + (n < count % groups) for n in range(groups)]
 
 
@@ -104,14 +106,15 @@ def purged_folds(sizes: Sequence[int], tested: int = 1, purge: int = 0, embargo:
     groups = len(sizes)
     if not 1 <= tested < groups or purge < 0 or embargo < 0 or comb(groups, tested) > _MOST:
         raise UsageError(
-            f"{tested} of {groups} groups cannot be tested, purged of {purge} and {embargo} sessions; write N,K such "
+            f"cannot test {tested} of {groups} groups with a purge of {purge} and an embargo of {embargo} sessions; "
+            "write N,K such "
             "as 6,2, and 0 sessions or more"
         )
     ends = np.cumsum([0, *sizes])
     chosen = combinations(range(groups), tested)
     folds = [_purged(ends, test, purge, embargo) for test in chosen]
     if not all(len(fold.train) > 1 for fold in folds):
-        raise UsageError(f"a purge of {purge} and an embargo of {embargo} sessions leave nothing to learn from")
+        raise UsageError(f"a purge of {purge} and an embargo of {embargo} sessions leave nothing to train on")
     return folds
 
 

@@ -98,7 +98,7 @@ class WalkForward:
             ) from error
         except (OSError, DamagedStore, UsageError, ValueError) as error:
             where = "" if str(path) in str(error) else f"{path}: "
-            raise BadStore(f"{where}{error}; walk forward again to rerun it") from error
+            raise BadStore(f"{where}{error}; run the walk-forward again") from error
         plain = {name: kept[name] for name in _PLAIN}
         return cls(**plain | {"steps": steps, "values": values, "rank": rank, "series": series, "folder": folder})
 
@@ -434,7 +434,7 @@ def points_of(strategy: Strategy, grid: Any, where: Any, random: int, seed: int)
     if words or (given and all(isinstance(one, str) for one in given)):
         values = typed_values(strategy, grids.grid_given(given, names_of_texts(strategy)))
         return grids.points(values, condition, draws, seed)
-    points = [_arguments.mapping(one, "a point", 'write such as {"fast": 10, "slow": 50}') for one in given]
+    points = [_arguments.mapping(one, "a point", 'write, for example, {"fast": 10, "slow": 50}') for one in given]
     if not points or any(point.keys() != points[0].keys() for point in points):
         raise UsageError("the points do not all have the same parameters, or there are none; give each the same")
     every = typed_values(strategy, {name: [point[name] for point in points] for name in points[0]})

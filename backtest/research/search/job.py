@@ -153,7 +153,7 @@ def job_of(
     opened = store_with_whole_path(store)
     sessions = asked_span(span, start, end)
     if isinstance(sessions, Span):
-        raise UsageError("trials are made on whole sessions; write span=('2020-01-02', '2024-03-28'), not a Span")
+        raise UsageError("trials run on whole sessions; write span=('2020-01-02', '2024-03-28'), not a Span")
     since, until = sessions or (None, None)
     universe = known_universe(brokerage)
     wanted = with_bars(universe, opened, [opened.named(one) for one in wanted], sessions, None)

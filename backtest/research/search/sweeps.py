@@ -430,7 +430,9 @@ class Sweep:
         again, first = METRICS[metric].function(self.best_run.account), self.best.metrics[metric]
         reasons = [f"probability of overfitting: {_number(self.overfitting)}"]
         if again != first:
-            reasons.append(f"two runs gave a {metric} of {first:g} and {again:g}: it draws at random without a seed")
+            reasons.append(
+                f"two runs gave a {metric} of {first:g} and {again:g}: the strategy uses random numbers without a seed"
+            )
         return reasons
 
 
@@ -638,7 +640,7 @@ def rank_of(given: str) -> str:
     name = text.lstrip("-")
     found = metric_named(name)
     if found is None:
-        raise UsageError(f"no metric {text!r} to rank by; {there_are(name, METRICS)}")
+        raise UsageError(f"unknown metric {text!r} to rank by; {there_are(name, METRICS)}")
     return text.removesuffix(name) + found
 
 
@@ -654,7 +656,7 @@ def _check(jobs: int, random: int, optuna: int, resume: bool) -> None:
     if optuna < 0 or (optuna and (random or resume)):
         raise UsageError(
             f"Optuna cannot propose {optuna} points with random={random} and resume={resume}; name 1 or more and "
-            "neither of the two: given again, the same call makes what is not kept yet"
+            "leave out both: the same call, repeated, runs the trials that are not saved yet"
         )
     if jobs < 1:
         raise UsageError(f"{jobs} processes can do nothing; name 1 or more")
@@ -700,9 +702,9 @@ def _refuse_known_by_its_text(folder: Path, now: Mapping[str, Any]) -> None:
     if "modules" in before or before.get("strategy") != now["strategy"] or now["file"] != now["strategy"]:
         return
     raise UsageError(
-        f"the sweep in {folder} is of version 0.1.0, which knew the class {now['strategy']} by its own text alone, and "
-        "not by the constants, helpers and base classes beside it: its trials may be those of other code; sweep into "
-        "another folder, or remove this one"
+        f"the sweep in {folder} was made by version 0.1.0, which identified the class {now['strategy']} by its own "
+        "source alone, without the constants, helpers and base classes beside it: its trials may come from other code; "
+        "sweep into another folder, or remove this one"
     )
 
 
@@ -717,7 +719,7 @@ def _check_same(before: dict[str, Any], now: dict[str, Any], folder: Path) -> No
     changed = [said.get(name, name) for name in names if _as_json(before.get(name)) != _as_json(now[name])]
     raise UsageError(
         f"the sweep in {folder} has other settings: {', '.join(changed) or 'the condition'} differ; leave out --resume "
-        "to begin this one beside it, whose trials then count together with the others"
+        "to add this one to the folder, so that the trials of both count"
     )
 
 

@@ -143,7 +143,8 @@ def _refused(bars: pa.Table, series: Series, hours: Hours, answers: Sequence[Ans
     if odd.any() and any(answer.source == _ASKED for answer in answers):
         at, count = _moment(seconds(bars)[odd][0]), int(np.count_nonzero(odd))
         text = (
-            f"{count:,} bars lie outside of the calendar's sessions, since {at:%Y-%m-%d %H:%M}Z; IB's schedule has them"
+            f"{count:,} bars lie outside of the calendar's sessions, the first at {at:%Y-%m-%d %H:%M}Z; IB's schedule "
+            "includes them"
         )
         yield Finding("hours", "warn", text, at, count)
         bars = bars.filter(~odd)
@@ -202,7 +203,7 @@ def _missing_at_the_ends(bars: pa.Table, series: Series, hours: Hours, answers: 
                     starts, ends = session_edges(series, hours, series.regular_hours)
                     rows = np.flatnonzero((starts >= hole.start.timestamp()) & (ends <= hole.end.timestamp()))
                     if len(rows):
-                        why = "the answer for it had others"
+                        why = "the answer for these dates has other bars"
                         # What is before the first bar may be before a listing: only the source knows.
                         level: Level = (
                             "hole"
@@ -262,7 +263,7 @@ def _split(step: float, near_by: float) -> str:
 
 
 def _night(at: datetime, ratio: float, split: str) -> Finding:
-    moved = f"{at:%Y-%m-%d} opens at {ratio:.4g} of the close before"
+    moved = f"{at:%Y-%m-%d} opens at {ratio:.4g} times the previous close"
     if not split:
         return Finding("jump", "warn", f"{moved}: wrong units?", at)
     name = split if ratio < 1 else ":".join(reversed(split.split(":")))

@@ -295,7 +295,10 @@ def _ledger(folder: Path, manifest: Manifest, bars: pa.Table) -> Iterator[Findin
     unknown = np.flatnonzero(~sessions_inside(manifest.coverage, stamps, stamps))
     if len(unknown):
         first = bars["time"][int(unknown[0])].as_py()
-        text = f"{len(unknown):,} bars from {first:%Y-%m-%d} on are not recorded as requested; a download repeats them"
+        text = (
+            f"{len(unknown):,} bars from {first:%Y-%m-%d} on are not recorded as requested; a download requests them "
+            "again"
+        )
         yield Finding("ledger", "warn", text, first, len(unknown), str(folder / "manifest.json"))
 
 

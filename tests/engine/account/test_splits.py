@@ -76,7 +76,8 @@ def test_the_factors_are_shown_and_without_any_what_the_error_can_be(store):
     known, unknown = run(Steps, "AAPL/1day", **asked, splits=AAPL_SPLITS), run(Steps, "AAPL/1day", **asked)
 
     assert (
-        "AAPL/1day are charged on shares as traded, by the splits of --splits: 2:1 on 2000-06-21" in known.stats.basis
+        "AAPL/1day are charged on shares as traded, using the splits from --splits: 2:1 on 2000-06-21"
+        in known.stats.basis
     )
     assert known.manifest["splits"]["AAPL-STK-SMART-USD/1day/TRADES/rth"]["ratios"]["2014-06-09"] == 7
     # Each order pays at least 1 USD: 279 of 280 can be too much.
@@ -159,4 +160,4 @@ def test_a_rescaling_that_the_store_recorded_is_a_split(tmp_path):
 
     assert recorded_splits(store, series) == [("2000-06-22", 4.0)]
     assert result.fills["costs"].tolist() == pytest.approx([5.0, 20.0])  # 1,000 of the 20th, 4,000 of the 23rd
-    assert "by the splits of the store: 4:1 on 2000-06-22" in result.stats.basis
+    assert "using the splits from the store: 4:1 on 2000-06-22" in result.stats.basis

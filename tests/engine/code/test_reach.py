@@ -165,7 +165,7 @@ def test_a_sweep_of_a_class_by_version_0_1_0_is_refused_with_the_reason(script, 
     old_sweep(Path("swept"), cls)
 
     with pytest.raises(
-        UsageError, match=r"is of version 0\.1\.0, which knew the class my_script:Mine by its own text alone"
+        UsageError, match=r"was made by version 0\.1\.0, which identified the class my_script:Mine by its own source"
     ):
         sweep(cls, "AAPL/1day", {"more": [0, 1]}, store=store, folder="swept", rank="trades", resume=resume)
 

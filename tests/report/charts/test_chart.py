@@ -93,7 +93,7 @@ def test_a_small_run_is_shown_without_its_bars_and_says_so():
     assert "open.0" not in columns
     assert columns["trade.net"].tolist() == [11.0]  # 2 * (16 - 10) - 1
     assert chart.about["series"] == [{"name": "AAPL/1day", "bars": False}]
-    assert "because the run does not say which bars it saw" in chart.notes[0]
+    assert "because the run did not save which bars it used" in chart.notes[0]
 
 
 def test_dividends_of_a_trade_are_on_the_chart_where_there_are_any():

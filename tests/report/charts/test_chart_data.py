@@ -55,7 +55,7 @@ def test_bars_of_another_digest_are_not_shown():
 
     assert list(found.columns) == ["close"]
     assert found.columns["close"].tolist() == [10.0, 11.0]
-    assert found.why_closes == "the bars that it saw were not found"
+    assert found.why_closes == "the bars of the run were not found"
 
 
 def test_a_row_without_a_bar_of_the_series_is_a_gap():
@@ -71,14 +71,14 @@ def test_bars_that_do_not_fit_the_record_are_not_shown():
 
     found = bars_by_row(run_on(table, [10.0, 99.0]), 0, [reader(table)])
 
-    assert found.why_closes == "its bars are not those at the times of its record"
+    assert found.why_closes == "the bars found do not match the closes that the run saved"
 
 
 def test_a_run_without_a_manifest_has_closes():
     found = bars_by_row(result_of([1.0, 2.0]), 0, [])
 
     assert found.columns["close"].tolist() == [1.0, 2.0]
-    assert found.why_closes == "the run does not say which bars it saw"
+    assert found.why_closes == "the run did not save which bars it used"
 
 
 @pytest.mark.parametrize(

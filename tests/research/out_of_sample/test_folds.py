@@ -68,7 +68,7 @@ def test_no_row_within_purge_and_embargo_of_a_test_is_learnt_from_and_all_others
         near = {row + away for row in rows_tested for away in range(-purge, purge + embargo + 1)}
         expected.append(set(range(sum(sizes))) - near)
     if min(map(len, expected)) < 2:
-        with pytest.raises(UsageError, match="leave nothing to learn from"):
+        with pytest.raises(UsageError, match="leave nothing to train on"):
             purged_folds(*asked)
         return
 

@@ -247,7 +247,7 @@ def test_a_walk_forward_that_cannot_be_read_says_why(market, tmp_path):
         load_with('"first": "2024-01-02"', '"first": "2024-01-32"')
     with pytest.raises(BadStore, match="1 of its 8 trials are missing"):
         load_with(json.loads(text)["steps"][0]["outside"], "0" * 16)
-    with pytest.raises(BadStore, match="no metric 'luck'"):
+    with pytest.raises(BadStore, match="unknown metric 'luck'"):
         load_with('"rank": "total_return"', '"rank": "luck"')
     with pytest.raises(BadStore, match="holds no walk-forward"):
         WalkForward.load(tmp_path)

@@ -483,7 +483,7 @@ def test_more_trials_than_bytes_could_hold_are_damaged_and_not_decoded(tmp_path)
     path = Trials(tmp_path).add([trial()])
     pq.write_table(pa.concat_tables([pq.read_table(path)] * 5000).combine_chunks(), path, compression="zstd")
 
-    with pytest.raises(DamagedStore, match="5,000 rows, which cannot be"):
+    with pytest.raises(DamagedStore, match="5,000 rows, which is impossible"):
         Trials(tmp_path).read()
 
 

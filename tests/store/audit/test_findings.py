@@ -117,12 +117,12 @@ def test_sessions_that_an_answer_lacks_at_its_ends_are_found():
         for answers in ([Answer(asked, 4, at)], [Answer(asked, 4, at), empty])
     ]  # fmt: skip
 
-    before = ("warn", "1 session has no bar, 2024-03-04: the answer for it had others")
+    before = ("warn", "1 session has no bar, 2024-03-04: the answer for these dates has other bars")
     assert found[0] == [
         before,
-        ("hole", "2 sessions have no bar, 2024-03-11 to 2024-03-12: the answer for it had others"),
+        ("hole", "2 sessions have no bar, 2024-03-11 to 2024-03-12: the answer for these dates has other bars"),
     ]
-    assert found[1] == [before, ("hole", "1 session has no bar, 2024-03-11: the answer for it had others")]
+    assert found[1] == [before, ("hole", "1 session has no bar, 2024-03-11: the answer for these dates has other bars")]
 
 
 def test_weeks_that_an_answer_lacks_are_found():
@@ -132,8 +132,8 @@ def test_weeks_that_an_answer_lacks_are_found():
     found = [one.text for one in inspect_bars(table_of(rows), series, NYSE, [Answer(asked, 3, NOW)])]
 
     assert found == [
-        "5 sessions have no bar, 2024-03-11 to 2024-03-15: the answer for it had others",
-        "5 sessions have no bar, 2024-04-01 to 2024-04-05: the answer for it had others",
+        "5 sessions have no bar, 2024-03-11 to 2024-03-15: the answer for these dates has other bars",
+        "5 sessions have no bar, 2024-04-01 to 2024-04-05: the answer for these dates has other bars",
     ]
 
 

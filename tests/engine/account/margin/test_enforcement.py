@@ -150,7 +150,7 @@ def test_a_fall_is_told_in_numbers_and_words(fallen):
     assert fallen.stats["margin_used"] == pytest.approx(3_872 / 3_500)
     assert fallen.stats["margin_calls"] == 2
     assert fallen.stats["max_gross_leverage"] == pytest.approx(242 * 64 / 3_500)
-    assert "Orders rejected: 1 of 4 (initial margin 1). Orders of margin calls: 2." in (fallen.stats.basis)
+    assert "Orders rejected: 1 of 4 (initial margin 1). Orders placed by margin calls: 2." in (fallen.stats.basis)
     assert "account reg-t" in fallen.stats.basis
 
 
