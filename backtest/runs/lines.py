@@ -19,7 +19,6 @@ from backtest._suggest import there_are
 from backtest.errors import DamagedStore, UsageError
 from backtest.market import arrays
 from backtest.market.series import Series
-from backtest.runs.kept_tables import read_parquet
 from backtest.store.documents import ANYTHING, TEXT, WHOLE, document_in, either, keyed, list_of, mapped, one_of
 
 if TYPE_CHECKING:
@@ -128,10 +127,14 @@ class Lines:
     """
 
     table: pa.Table | None = None
-    _layout: _Layout = field(init=False, repr=False, compare=False)
+    _read: _Layout | None = field(default=None, init=False, repr=False, compare=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_layout", _Layout() if self.table is None else _layout_of(self.table))
+    @property
+    def _layout(self) -> _Layout:
+        if self._read is None:
+            object.__setattr__(self, "_read", _Layout() if self.table is None else _layout_of(self.table))
+        assert self._read is not None
+        return self._read
 
     @property
     def why_not(self) -> str:
@@ -241,6 +244,8 @@ def read_lines(path: Path) -> pa.Table:
     Raises:
         DamagedStore: it is not a regular file, or not a table of lines.
     """
+    from backtest.runs.kept_tables import read_parquet
+
     table = read_parquet(path, _columns)
     try:
         layout = _layout_of(table)

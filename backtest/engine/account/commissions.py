@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from decimal import Decimal
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import backtrader as bt
 
@@ -78,7 +78,7 @@ class OrderBill:
         self._known: dict[int, _Charged] = {}  # of the day, by the order's reference
         self._order: Any = None
         self._filled = 0.0
-        self._now = _Charged()
+        self._now = _NOTHING
         self._parts: list[tuple[float, float, float]] = []  # size, price and charge of those not confirmed yet
 
     @property
@@ -91,14 +91,14 @@ class OrderBill:
         if day != self._day:
             self._day, self._known = day, {}
         self._order, self._filled, self._parts = order, order.executed.size, []
-        self._now = self._known.get(order.ref, _Charged())
+        self._now = self._known.get(order.ref, _NOTHING)
         self.shares = abs(self._now.size)
 
     def charge(self, whole: Callable[[float, float, bool], float], size: float, price: float) -> float:
         """Return the charge for a part: that for the order including this part, minus what was charged before."""
-        before = [(self._now.size, self._now.value, self._now.charged)] if self._now.size else []
-        before += [(part, part * paid, cost) for part, paid, cost in self._parts]
-        if before:
+        if self._now.size or self._parts:
+            before = [(self._now.size, self._now.value, self._now.charged)] if self._now.size else []
+            before += [(part, part * paid, cost) for part, paid, cost in self._parts]
             total = size + sum(part for part, _, _ in before)
             value = size * price + sum(worth for _, worth, _ in before)
             due = max(whole(total, value / total, True) - sum(cost for _, _, cost in before), 0.0)
@@ -119,8 +119,7 @@ class OrderBill:
             self._known[order.ref] = self._now
 
 
-@dataclass(frozen=True, slots=True)
-class _Charged:
+class _Charged(NamedTuple):
     """The part of an order that filled on one day: its size, its value, and the charge."""
 
     size: float = 0.0
@@ -129,6 +128,9 @@ class _Charged:
 
     def with_part(self, size: float, price: float, cost: float) -> _Charged:
         return _Charged(self.size + size, self.value + size * price, self.charged + cost)
+
+
+_NOTHING = _Charged()
 
 
 class IbModel(bt.CommInfoBase):

@@ -27,13 +27,13 @@ class Loop:
             off.
         backend: the backend that ran the bars; "" for the event engine.
         why_not: why the compiled engine did not run them, if it should have.
-        numba: whether numba is installed.
+        numba: whether numba is installed; None if nobody has looked yet.
     """
 
     asked: str = ""
     backend: str = ""
     why_not: str = ""
-    numba: bool = False
+    numba: bool | None = False
 
     @classmethod
     def of(cls, asked: str) -> Loop:
@@ -44,7 +44,7 @@ class Loop:
             UsageError: there is no such engine.
         """
         word = _arguments.word(asked, "engine", ENGINES) if asked else ""
-        return cls(word, numba=find_spec("numba") is not None)
+        return cls(word, numba=None)
 
     @property
     def words(self) -> str:
@@ -57,14 +57,14 @@ class Loop:
 
     def wants(self, bars: int) -> bool:
         """Return whether the compiled engine should try a run."""
-        return self.asked == "compiled" or (not self.asked and bars >= _MANY and self.numba)
+        return self.asked == "compiled" or (not self.asked and bars >= _MANY and self._has_numba())
 
     def walk(self, strategy: Any) -> Walked | None:
         """Run the bars with a strategy, or return None."""
         from backtest.engine.compiled.single import walk_one
 
         # By numpy one trial alone takes longer than bar by bar.
-        backends = [*(["numba"] if self.numba else []), *(["numpy"] if self.asked else [])]
+        backends = [*(["numba"] if self._has_numba() else []), *(["numpy"] if self.asked else [])]
         for backend in backends:
             walked, self.why_not = walk_one(strategy, backend)
             if walked is not None:
@@ -87,3 +87,8 @@ class Loop:
         self.why_not = self.why_not or why_not or "something beside the strategy acts at each bar"
         if not self.why_not.startswith("it does something unexpected"):
             raise UsageError(f"the run cannot be compiled: {self.why_not}; leave out --engine compiled")
+
+    def _has_numba(self) -> bool:
+        if self.numba is None:
+            self.numba = find_spec("numba") is not None
+        return self.numba
