@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import errno
 import inspect
 import math
@@ -188,6 +187,8 @@ def rows_of(path: Path) -> list[list[str]]:
         OSError: as `named_bytes`.
         ValueError: it is not text, or not CSV.
     """
+    import csv
+
     try:
         rows = [[cell.strip() for cell in row] for row in csv.reader(text_of(path).splitlines())]
     except csv.Error as error:

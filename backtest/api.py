@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, Unpack, cast
 
 from backtest import _arguments
+from backtest._garbage import seldom_collected
 from backtest._suggest import there_are
 from backtest.errors import UsageError
 from backtest.market.calendars import sessions_a_year
@@ -248,6 +249,7 @@ def _without_benchmark(names: list[Series], benchmark: Any) -> list[Series]:
 
 @takes_frames
 @takes_brokerage_options
+@seldom_collected()  # from the imports on, which make many objects that stay
 def run(
     strategy: str | Path | type[Any] | Strategy,
     series: Series | str | Iterable[Series | str] | Mapping[str, Any] | pd.DataFrame | pa.Table,
@@ -377,13 +379,7 @@ def prepared(
     Raises:
         UsageError, NoBars: as `run` does.
     """
-    from backtest.engine.account.borrowing import fee_series
-    from backtest.engine.account.dividends import dividends_of, series_read
-    from backtest.engine.account.interest import benchmark_rates, check_interest
-    from backtest.engine.account.margin.tables import check_account, margin_table, with_margins
     from backtest.engine.code.strategy import load_strategy, parameters
-    from backtest.engine.markets.membership import with_bars
-    from backtest.engine.markets.small_bars import check_fill_bars, small_series
     from backtest.engine.warm_up import warm_up_of
 
     found, given = load_strategy(strategy), _arguments.mapping(params, "params", 'write a dict, such as {"fast": 10}')
@@ -397,25 +393,24 @@ def prepared(
     beside = opened.named(beside) if beside else None
     warm, universe = warm_up_text(warm_up), known_universe(brokerage)
     before = warm_up_of(warm, opened, wanted, asked)
-    wanted = with_bars(universe, opened, wanted, before.read if before else asked, before)
+    if universe is not None:
+        from backtest.engine.markets.membership import with_bars
+
+        wanted = with_bars(universe, opened, wanted, before.read if before else asked, before)
     read = [*wanted, *([beside] if beside else [])]
-    further = [*series_read(brokerage.dividends, read), *fee_series(brokerage.borrow, wanted).values()]
-    check_fill_bars(brokerage, wanted)
-    further += small_series(brokerage, wanted, opened, before.read if before else asked).values() if pins else ()
+    _check_fill_bars(brokerage, wanted)
     if pins:
         from backtest.store.pins import pinned_span as check_pins
 
         span_of_all = before.read if before else asked
+        further = _read_beside(brokerage, read, wanted, opened, span_of_all)
         path = _arguments.path(pins, "pins", "write the file of the pins")
         pinned = check_pins(opened, path, [*read, *map(opened.named, further)], span_of_all)
         asked = asked if before else pinned
     legacy = sessions_a_year(hours_in(opened, wanted[0]))
-    paid = dividends_of(brokerage.dividends, opened, read)
-    check_interest(brokerage.interest, brokerage.cash_rate, wanted, brokerage.currency)
-    earned = benchmark_rates(brokerage.interest)
-    ruled = margin_table(brokerage.account)
-    check_account(ruled, brokerage, wanted, charged)
-    brokerage = with_margins(brokerage, ruled, wanted)
+    paid = _dividends(brokerage, opened, read)
+    earned = _benchmark_rates(brokerage, wanted)
+    ruled, brokerage = _account(brokerage, wanted, charged)
     spec = RunSpec(
         found.name,
         tuple(one.key for one in wanted),
@@ -439,6 +434,56 @@ def prepared(
         warm,
     )
     return PreparedRun(found, spec, opened, asked, charged, paid, earned, ruled, universe)
+
+
+# --- what a run is asked of its market and its account; an option that is not set imports nothing
+
+
+def _check_fill_bars(brokerage: Brokerage, wanted: list[Series]) -> None:
+    if brokerage.fill_bars:
+        from backtest.engine.markets.small_bars import check_fill_bars
+
+        check_fill_bars(brokerage, wanted)
+
+
+def _read_beside(
+    brokerage: Brokerage, read: list[Series], wanted: list[Series], store: Reader, span: Span | Sessions | None
+) -> list[Series]:
+    """Return the further series that a run reads: for dividends, borrow fees and fills."""
+    from backtest.engine.account.borrowing import fee_series
+    from backtest.engine.account.dividends import series_read
+    from backtest.engine.markets.small_bars import small_series
+
+    further = [*series_read(brokerage.dividends, read), *fee_series(brokerage.borrow, wanted).values()]
+    return [*further, *small_series(brokerage, wanted, store, span).values()]
+
+
+def _dividends(brokerage: Brokerage, store: Reader, read: list[Series]) -> DividendTable | None:
+    if brokerage.dividends == NO_DIVIDENDS:
+        return None
+    from backtest.engine.account.dividends import dividends_of
+
+    return dividends_of(brokerage.dividends, store, read)
+
+
+def _benchmark_rates(brokerage: Brokerage, wanted: list[Series]) -> BenchmarkRates | None:
+    if not brokerage.interest:
+        return None
+    from backtest.engine.account.interest import benchmark_rates, check_interest
+
+    check_interest(brokerage.interest, brokerage.cash_rate, wanted, brokerage.currency)
+    return benchmark_rates(brokerage.interest)
+
+
+def _account(brokerage: Brokerage, wanted: list[Series], charged: Costs) -> tuple[MarginTable | None, Brokerage]:
+    """Return the rules of the account, and the brokerage with its margins."""
+    if brokerage.account == BACKTRADER:
+        return None, brokerage
+    from backtest.engine.account.margin.tables import check_account, margin_table, with_margins
+
+    ruled = margin_table(brokerage.account)
+    check_account(ruled, brokerage, wanted, charged)
+    return ruled, with_margins(brokerage, ruled, wanted)
 
 
 def known_universe(brokerage: Brokerage) -> Universe | None:
@@ -500,9 +545,6 @@ def check_asked(cash: Any, risk_free: Any, brokerage: Brokerage, periods: Any = 
         UsageError: an argument is invalid.
     """
     from backtest.engine.account.commissions import costs_of
-    from backtest.engine.account.dividends import check_dividends
-    from backtest.engine.account.interest import check_interest
-    from backtest.engine.account.margin.tables import check_account, margin_table
     from backtest.engine.alignment import ALIGNMENTS
     from backtest.engine.execution import check_market
     from backtest.engine.sizing import Sizing
@@ -516,9 +558,18 @@ def check_asked(cash: Any, risk_free: Any, brokerage: Brokerage, periods: Any = 
     if _arguments.text(align, "align", f"write one of {', '.join(ALIGNMENTS)}") not in ALIGNMENTS:
         raise UsageError(f"unknown alignment {align!r}; {there_are(align, ALIGNMENTS)}")
     check_market(brokerage)
-    check_dividends(brokerage.dividends, brokerage.withholding)
-    check_interest(brokerage.interest, brokerage.cash_rate)
-    check_account(margin_table(brokerage.account), brokerage)
+    if not (brokerage.dividends == NO_DIVIDENDS and brokerage.withholding == 0):
+        from backtest.engine.account.dividends import check_dividends
+
+        check_dividends(brokerage.dividends, brokerage.withholding)
+    if brokerage.interest:
+        from backtest.engine.account.interest import check_interest
+
+        check_interest(brokerage.interest, brokerage.cash_rate)
+    if brokerage.account != BACKTRADER:
+        from backtest.engine.account.margin.tables import check_account, margin_table
+
+        check_account(margin_table(brokerage.account), brokerage)
     Sizing.parse(brokerage.size)
     return costs_of(brokerage.costs)
 

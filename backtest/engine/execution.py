@@ -15,7 +15,6 @@ import backtrader as bt
 
 from backtest import _arguments
 from backtest._suggest import there_are
-from backtest.engine.account.borrowing import STORED, Borrowing, StoredFees
 from backtest.engine.account.commissions import Costs, MonthlyVolume, bill_of, charges_by_order, model_for, read_number
 from backtest.engine.account.contracts import Terms, trade_by
 from backtest.engine.account.converted import Converted
@@ -28,6 +27,8 @@ from backtest.runs.spec import Brokerage
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from backtest.engine.account.borrowing import Borrowing, StoredFees
 
 NEXT_BAR, THIS_CLOSE = FILLS = ("next-bar", "this-close")
 
@@ -320,9 +321,9 @@ def check_market(brokerage: Brokerage) -> None:
     borrowing_by(brokerage, {})
 
 
-def borrowing_by(brokerage: Brokerage, fees: Mapping[Series, pa.Table]) -> Borrowing | StoredFees:
+def borrowing_by(brokerage: Brokerage, fees: Mapping[Series, pa.Table]) -> Borrowing | StoredFees | None:
     """
-    Return the borrow fees of a run.
+    Return the borrow fees of a run; None if there are none.
 
     Args:
         fees: the stored fees of each series, if the run uses these.
@@ -330,16 +331,25 @@ def borrowing_by(brokerage: Brokerage, fees: Mapping[Series, pa.Table]) -> Borro
     Raises:
         UsageError: a rule is invalid.
     """
+    if not brokerage.borrow:
+        return None
+    from backtest.engine.account.borrowing import STORED, Borrowing, StoredFees
+
     return StoredFees.of(fees) if brokerage.borrow == STORED else Borrowing.parse(_borrow_rules(brokerage))
 
 
 def commission_model(
-    borrowing: Borrowing | StoredFees, costs: Costs, series: Series, terms: Terms, feed: Any, traded: MonthlyVolume
+    borrowing: Borrowing | StoredFees | None,
+    costs: Costs,
+    series: Series,
+    terms: Terms,
+    feed: Any,
+    traded: MonthlyVolume,
 ) -> Any:
     """Return the commission model of a series, by its product and terms, which also charges borrow fees."""
     made = trade_by(model_for(costs_for(costs, series), feed, traded), terms)
     lent = terms.model or series.instrument.kind not in CONTRACT_KINDS  # contracts are not
-    return borrowing.charge(made, feed._name) if lent else made
+    return borrowing.charge(made, feed._name) if lent and borrowing is not None else made
 
 
 def _borrow_rules(brokerage: Brokerage) -> list[str]:

@@ -13,7 +13,6 @@ import backtrader as bt
 import numpy as np
 
 from backtest import _arguments
-from backtest.engine.account.bookings import Balances
 from backtest.engine.execution import held_size
 from backtest.engine.lean.clock import feed_stamps
 from backtest.errors import StrategyError, UsageError
@@ -25,6 +24,7 @@ from backtest.runs.closing_fills import filled_at_close
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from backtest.engine.account.bookings import Balances
     from backtest.engine.account.currencies import Exchange
     from backtest.engine.lean.history import History, Walked
     from backtest.market.hours import Hours
@@ -86,6 +86,8 @@ class Recorder(bt.Analyzer):
 
     def since(self, row: int) -> Balances:
         """Return the state of the account after each bar from a row on."""
+        from backtest.engine.account.bookings import Balances
+
         sizes, closes = ([np.array(one[row:]) for one in every] for every in (self.positions, self.closes))
         return Balances(np.array(self.stamps[row:]), np.array(self.cash[row:]), sizes, closes)
 

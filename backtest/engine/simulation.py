@@ -19,19 +19,9 @@ import numpy as np
 
 from backtest._garbage import seldom_collected
 from backtest._system import free_memory
-from backtest.engine.account.bookings import Bookings
-from backtest.engine.account.borrowing import BookedBySize, FilledFirst, check_begun, days_without_fee, fee_series
 from backtest.engine.account.commissions import Costs, MonthlyVolume
 from backtest.engine.account.contracts import Terms, terms_of
 from backtest.engine.account.converted import Converted, PresentRow, convert_orders
-from backtest.engine.account.currencies import Exchange, exchange_of
-from backtest.engine.account.dividends import Dividends, DividendTable, check_covers
-from backtest.engine.account.holdings import CashByCurrency
-from backtest.engine.account.interest import BenchmarkRates, rates_outside
-from backtest.engine.account.margin.enforcement import keep_rules
-from backtest.engine.account.margin.opening import open_account, with_margin
-from backtest.engine.account.margin.tables import MarginTable
-from backtest.engine.account.payouts import Payout, Payouts, Several, payouts_of
 from backtest.engine.account.schedules import check_products
 from backtest.engine.account.splits import Splits, counts_adjusted_shares, splits_of
 from backtest.engine.alignment import align as align_bars
@@ -52,7 +42,6 @@ from backtest.engine.code.failures import (
     said,
 )
 from backtest.engine.code.strategy import Strategy, explain_failure, importing_beside, live_parameters
-from backtest.engine.compiled.runs import MadeRuns, Together
 from backtest.engine.execution import (
     HalfSpreads,
     MarketBroker,
@@ -66,13 +55,6 @@ from backtest.engine.feed import ArrowFeed, close_stamps, replay
 from backtest.engine.fill_bars import extremes_of
 from backtest.engine.lean.cerebro import Cerebro
 from backtest.engine.lean.lines import quick_indicators
-from backtest.engine.markets.membership import FinalSales, Roster, roster_of
-from backtest.engine.markets.small_bars import (
-    SmallMarket,
-    fill_on_small_bars,
-    in_order_of_small_bars,
-    small_market_of,
-)
 from backtest.engine.plotted_lines import plotted_lines
 from backtest.engine.provenance import describe, describe_code, describe_rates
 from backtest.engine.recorder import (
@@ -106,7 +88,7 @@ from backtest.market.series import CONTRACT_KINDS, Series
 from backtest.market.session_days import days_of_moments, session_days
 from backtest.market.span import Sessions, Span
 from backtest.runs.closing_fills import booked_at_close
-from backtest.runs.currencies import currency_of
+from backtest.runs.currencies import are_plain, currency_of
 from backtest.runs.dividends import with_amounts, with_bookings, with_dividends_of_trips
 from backtest.runs.lines import Lines
 from backtest.runs.record import RunRecord
@@ -117,8 +99,18 @@ from backtest.store.reader import Reader, hours_in
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from backtest.engine.account.bookings import Bookings
+    from backtest.engine.account.currencies import Exchange
+    from backtest.engine.account.dividends import Dividends, DividendTable
+    from backtest.engine.account.holdings import CashByCurrency
+    from backtest.engine.account.interest import BenchmarkRates
+    from backtest.engine.account.margin.tables import MarginTable
+    from backtest.engine.account.payouts import Payouts
     from backtest.engine.compiled.loop import Loop
+    from backtest.engine.compiled.runs import Together
     from backtest.engine.compiled.trials import Outcomes
+    from backtest.engine.markets.membership import Roster
+    from backtest.engine.markets.small_bars import SmallMarket
     from backtest.market.hours import Hours
     from backtest.market.universe import Universe
 
@@ -240,11 +232,9 @@ def simulate(
     manifest, hours, exchange, feeds = ground.manifest, ground.hours, ground.exchange, ground.feeds(wanted, shared)
     cerebro = _cerebro(gated(strategy) if before else strategy, spec, feeds)
     begins = stamp_of(before.begins) if before else 0.0
-    bookings = Bookings(ground.stamps, interest, begins or window_begins()) if interest else None
-    outside = rates_outside(interest, bookings.first, bookings.last) if interest and bookings else {}
-    sales = FinalSales(cerebro, feeds, ground.roster.ends) if ground.roster else None
-    due = [one for one in (_payouts(feeds, ground.paid, brokerage.withholding), bookings, sales) if one is not None]
-    cerebro.payouts = Several(due) if len(due) > 1 else next(iter(due), None)
+    bookings, outside = _bookings(ground, interest, begins) if interest else (None, {})
+    sales = _final_sales(cerebro, feeds, ground.roster) if ground.roster else None
+    cerebro.payouts = _all_of(_payouts(feeds, ground.paid, brokerage.withholding), bookings, sales)
     ticks = {one.short: its.tick for one, its in zip(wanted, terms, strict=True)}
     half_spreads: Callable[[], HalfSpreads] = partial(_half_spreads, store, wanted, span)
     if shared is not None:
@@ -254,10 +244,14 @@ def simulate(
         loop.why_not = _not_by_compiled(spec, exchange, before is not None)
         cerebro.walker = None if loop.why_not else loop.walk
     if ground.small is not None:
+        from backtest.engine.markets.small_bars import fill_on_small_bars, in_order_of_small_bars
+
         fill_on_small_bars(cerebro.broker, cerebro.datas, wanted, ground.small)
     with _code_of(strategy, cerebro), importing_beside(strategy):
         shares = _set_costs(cerebro, spec, costs, wanted, terms, splits, exchange, ground.fees)
         if account is not None:
+            from backtest.engine.account.margin.opening import open_account, with_margin
+
             steps = list(map(smallest_size, cerebro.datas))
             open_account(
                 account, cerebro.broker, cerebro.datas, wanted, terms, hours, steps, exchange, spec.base_currency
@@ -292,9 +286,10 @@ def simulate(
         if exchange is not None:
             fill_rows = with_rates_of_fills(fill_rows, order_rows, feeds, wanted, exchange)
         check_orders(recorder.strategy, order_rows, recorder.first_order, strategy.name)
-        owed = getattr(cerebro.broker, "d_credit", None)
-        fees = owed.of(fill_rows) if isinstance(owed, BookedBySize) else None
-        if isinstance(owed, BookedBySize):
+        owed = _booked(cerebro)
+        fees = None
+        if owed is not None:
+            fees = owed.of(fill_rows)
             record = record.append_column("borrow", arrays.floats(owed.by_bar(np.asarray(recorder.stamps))))
         record = booked_at_close(record, fill_rows, order_rows, spec, fees)
         if account is not None:
@@ -353,6 +348,7 @@ def simulate_together(
         TooMany: the lines of so many runs do not fit into memory.
     """
     from backtest.engine.compiled.refusals import NotCompiled, TooMany
+    from backtest.engine.compiled.runs import MadeRuns
     from backtest.engine.compiled.trials import Parts, run_trials
 
     spec, ground, before = specs[0], shared.ground, shared.record
@@ -459,6 +455,8 @@ def _ground_of(
     if small is not None:
         manifest["fill_bars"] = small.document
     begins = np.datetime64(before.begins.date() if before else date.min, "D")
+    if fees:
+        from backtest.engine.account.borrowing import check_begun, days_without_fee
     for one, (kept, table) in fees.items():
         days = _days_of(bars[one], one, hours_in(store, one))
         check_begun(one, kept, days[days >= begins], table)
@@ -470,6 +468,8 @@ def _ground_of(
     compared = (bars[compared_with[0]], hours_in(store, compared_with[0])) if compared_with else None
     clock = _clock(bars, wanted, hours)
     if dividends is not None:
+        from backtest.engine.account.dividends import check_covers
+
         for one, table in bars.items():
             if (paid_by := dividends.of(one)) is not None and paid_by.since:
                 days = _days_of(table, one, hours_in(store, one))
@@ -480,11 +480,11 @@ def _ground_of(
     aligned, notes = align_bars(own, spec.brokerage.align)
     pair = (compared_with[0], compared[0]) if compared else None
     least = None if account is None else account.least_equity
-    exchange = exchange_of(spec, store, aligned, pair, before.begins if before else None, least)
+    exchange = _exchange_of(spec, store, aligned, pair, before, least)
     if exchange is not None and costs is not None:
         manifest = _with_rates(manifest, exchange, store)
     known = {one: dividends.of(one) if dividends else None for one in [*wanted, *compared_with]}
-    paid = [payouts_of(aligned[one], one, its, known[one]) for one, its in zip(wanted, hours, strict=True)]
+    paid = [_payouts_of(aligned[one], one, its, known[one]) for one, its in zip(wanted, hours, strict=True)]
     beside = _ex_dates(known[compared_with[0]] if compared_with else None)
     if exchange is not None and dividends is not None:
         units = [dividends.unit_of(one) for one in wanted]
@@ -496,7 +496,11 @@ def _ground_of(
     every = [close_stamps(aligned[one], one.size) for one in wanted] if spec.brokerage.interest else [np.zeros(0)]
     stamps = arrays.merged(every)
     missing = spec.brokerage.missing_members
-    roster = roster_of(universe, missing, store, own, aligned, before) if universe is not None else None
+    roster = None
+    if universe is not None:
+        from backtest.engine.markets.membership import roster_of
+
+        roster = roster_of(universe, missing, store, own, aligned, before)
     return _Ground(
         own, aligned, notes, hours, clock, compared, exchange, manifest, paid, beside, lent, stamps, roster, small
     )
@@ -508,8 +512,27 @@ def _small_market_of(
     """Return the bars on which orders fill, by the rows of the feeds; None if these are the run's own."""
     if not spec.brokerage.fill_bars:
         return None
+    from backtest.engine.markets.small_bars import small_market_of
+
     aligned, _ = align_bars(own, spec.brokerage.align)
     return small_market_of(spec.brokerage.fill_bars, store, span, aligned, hours)
+
+
+def _exchange_of(
+    spec: RunSpec,
+    store: Reader,
+    bars: Mapping[Series, pa.Table],
+    benchmark: tuple[Series, pa.Table] | None,
+    before: BarsBefore | None,
+    least_equity: float | None,
+) -> Exchange | None:
+    """Return the rates of a run; None where all money is that of the account, as its series alone say."""
+    named = [*bars, *([benchmark[0]] if benchmark else [])]
+    if least_equity is None and are_plain(named, spec.base_currency, spec.brokerage.quoted_in):
+        return None
+    from backtest.engine.account.currencies import exchange_of
+
+    return exchange_of(spec, store, bars, benchmark, before.begins if before else None, least_equity)
 
 
 def _check_converted(cerebro: _Cerebro, exchange: Exchange, name: str) -> None:
@@ -554,8 +577,57 @@ def _of_interest(rates: BenchmarkRates, bookings: Bookings, recorder: Recorder) 
     return {"rates": rates.name, "sha256": rates.digest, "booked": booked, "accrued": bookings.left(recorder)}
 
 
+def _bookings(ground: _Ground, interest: BenchmarkRates, begins: float) -> tuple[Bookings, dict[str, str]]:
+    """Return what books the interest of a run, and which of its days are outside of the known rates."""
+    from backtest.engine.account.bookings import Bookings
+    from backtest.engine.account.interest import rates_outside
+
+    bookings = Bookings(ground.stamps, interest, begins or window_begins())
+    return bookings, rates_outside(interest, bookings.first, bookings.last)
+
+
+def _final_sales(cerebro: _Cerebro, feeds: list[ArrowFeed], roster: Roster) -> Any:
+    """Return what sells the positions in what has ended."""
+    from backtest.engine.markets.membership import FinalSales
+
+    return FinalSales(cerebro, feeds, roster.ends)
+
+
+def _all_of(*every: Any) -> Any:
+    """Return what pays and books between bars as one; None for nothing."""
+    due = [one for one in every if one is not None]
+    if len(due) < 2:
+        return next(iter(due), None)
+    from backtest.engine.account.payouts import Several
+
+    return Several(due)
+
+
+def _booked(cerebro: _Cerebro) -> Any:
+    """Return what borrowing has cost, by fill and by bar; None where it costs nothing."""
+    if not cerebro.borrows:
+        return None
+    from backtest.engine.account.borrowing import BookedBySize
+
+    owed = getattr(cerebro.broker, "d_credit", None)
+    return owed if isinstance(owed, BookedBySize) else None
+
+
+def _payouts_of(bars: pa.Table, series: Series, hours: Hours, paid: Dividends | None) -> DatedAmounts:
+    """Return stamp and amount of each dividend of a series."""
+    if paid is None:
+        return np.zeros(0), np.zeros(0)
+    from backtest.engine.account.payouts import payouts_of
+
+    return payouts_of(bars, series, hours, paid)
+
+
 def _payouts(feeds: list[ArrowFeed], paid: Sequence[DatedAmounts], withholding: float) -> Payouts | None:
     """Return the payments into cash between bars, None if there are none."""
+    if not any(len(stamps) for stamps, _ in paid):
+        return None
+    from backtest.engine.account.payouts import Payout, Payouts
+
     due = [
         Payout(stamp, feed, amount)
         for feed, pairs in zip(feeds, paid, strict=True)
@@ -691,6 +763,8 @@ class _Cerebro(Cerebro):
         if self.flows is None:
             self.flows = CashFlows(self.broker, runstrats[0].analyzers.recorder, self.asked_cash)
             if self.borrows:
+                from backtest.engine.account.borrowing import BookedBySize, FilledFirst
+
                 self.broker.d_credit = BookedBySize(self.broker)
                 self.broker.check_submitted = FilledFirst(self.broker)
 
@@ -710,7 +784,10 @@ class _Cerebro(Cerebro):
             charge_by_order(self.broker)
             go_by_sessions(self.broker, self.datas)
             convert_orders(self.broker)
-            keep_rules(self.broker)
+            if getattr(self.broker, "rules", None) is not None:
+                from backtest.engine.account.margin.enforcement import keep_rules
+
+                keep_rules(self.broker)
         super()._brokernotify()
 
 
@@ -793,6 +870,8 @@ def _set_costs(
     traded, borrowing, shares = MonthlyVolume(), borrowing_by(spec.brokerage, fees), {}
     row = PresentRow(exchange.stamps, cerebro.datas) if exchange is not None else None
     if exchange is not None and row is not None and exchange.held is not None and exchange.dollars is not None:
+        from backtest.engine.account.holdings import CashByCurrency
+
         cerebro.cash_by_currency = CashByCurrency(exchange.base, row.number, exchange.held, exchange.dollars)
     for n, (feed, one, its) in enumerate(zip(cerebro.datas, series, terms, strict=True)):
         model = commission_model(borrowing, costs, one, its, feed, traded)
@@ -831,7 +910,11 @@ def _count_shares(model: Any, series: Series, splits: Mapping[Series, Splits]) -
 
 def _stored_fees(store: Reader, borrow: str, series: list[Series], span: Any) -> dict[Series, tuple[Series, pa.Table]]:
     """Return the stored fee series of each stock with its bars, if the run charges stored fees."""
-    found = {}
+    found: dict[Series, tuple[Series, pa.Table]] = {}
+    if not borrow:
+        return found
+    from backtest.engine.account.borrowing import fee_series
+
     for one, fees in fee_series(borrow, series).items():
         kept = store.named(fees)
         found[one] = kept, store.read(kept, span_asked(kept, hours_in(store, kept), span))

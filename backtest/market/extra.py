@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import keyword
 import re
-import unicodedata
 from collections.abc import Iterable
 from typing import Any
 
@@ -67,13 +66,19 @@ def united(names: Iterable[Iterable[str]]) -> tuple[str, ...]:
 
 def suggested_name(name: str) -> str:
     """Return the name under which a column can be stored and is found; "" if it has to be renamed."""
-    near = re.sub(r"\W+", "_", unicodedata.normalize("NFKC", name)).strip("_")
+    near = re.sub(r"\W+", "_", _composed(name)).strip("_")
     return next((one for one in (near, f"{near}_") if _fits(one)), "")
 
 
 def _plain_text(given: Any) -> str:
-    # As Python reads identifiers: a name with an accent may be written in two ways.
-    return unicodedata.normalize("NFKC", _arguments.text(given, "extra", _EXAMPLE).strip())
+    return _composed(_arguments.text(given, "extra", _EXAMPLE).strip())
+
+
+def _composed(name: str) -> str:
+    """Return a name as Python reads identifiers: one with an accent may be written in two ways."""
+    import unicodedata
+
+    return unicodedata.normalize("NFKC", name)
 
 
 def _problem(name: str) -> str:
@@ -98,7 +103,7 @@ def _problem(name: str) -> str:
 def _fits(name: str) -> bool:
     """Return whether a column can be an extra one by its name alone."""
     known = name.casefold() in _EVERY_BAR or _is_taken(name) or keyword.iskeyword(name)
-    return name.isidentifier() and name[0] != "_" and not known and unicodedata.normalize("NFKC", name) == name
+    return name.isidentifier() and name[0] != "_" and not known and _composed(name) == name
 
 
 def _is_taken(name: str) -> bool:

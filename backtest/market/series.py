@@ -11,7 +11,6 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from backtest import _arguments
-from backtest._notebook import html_table
 from backtest._suggest import did_you_mean, nearest, there_are
 from backtest._system import one_word
 from backtest.errors import UsageError
@@ -384,6 +383,8 @@ class Series:
         return f"{self.instrument}/{self._rest}"
 
     def _repr_html_(self) -> str:
+        from backtest._notebook import html_table
+
         return html_table(["Series", "In full"], [[self.short, str(self)]])
 
     @property

@@ -37,7 +37,6 @@ from backtest.metrics.account import (
     slippage_by_fill,
 )
 from backtest.metrics.benchmark import both_begin, common_dates, common_places, compounded, periods_at
-from backtest.metrics.combination import Combination, combination_of
 from backtest.metrics.returns import SESSIONS, checked_returns, drop_nan, equity_of
 from backtest.metrics.table import METRICS, Metric, metric_named, metric_value, rows_with
 from backtest.metrics.trades import REFUSED, Trades, rejected_orders
@@ -49,6 +48,7 @@ from backtest.runs.spec import AUTO
 if TYPE_CHECKING:
     import pandas as pd
 
+    from backtest.metrics.combination import Combination
     from backtest.runs.spec import RunSpec
 
 _OF_RETURNS = ("return", "risk", "drawdown", "benchmark")  # groups that need no trades
@@ -292,7 +292,11 @@ class Measured(RunRecord):
     def combination(self) -> Combination | None:
         """The combined runs and the contribution of each; None for a run of one strategy."""
         kept = self.manifest.get("combination")
-        return None if kept is None else combination_of(kept)
+        if kept is None:
+            return None
+        from backtest.metrics.combination import combination_of
+
+        return combination_of(kept)
 
     def __repr__(self) -> str:
         return f"{super().__repr__()}\n{self.stats}"

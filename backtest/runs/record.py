@@ -20,8 +20,6 @@ from typing import IO, TYPE_CHECKING, Any, Self, TypeVar
 from backtest import _arguments
 from backtest.errors import BacktestError, BadStore, DamagedStore, UsageError, reason
 from backtest.market.series import NO_CURRENCY, Series, few
-from backtest.runs.cost_table import CostTable, cost_table_of
-from backtest.runs.kept_tables import columns_of_runs, read_run_table
 from backtest.runs.lines import Lines, read_lines, write_lines
 from backtest.runs.spec import RunSpec, json_text, kept_spec
 from backtest.store.documents import (
@@ -42,6 +40,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
+    from backtest.runs.cost_table import CostTable
     from backtest.store.reader import Reader
 
 _T = TypeVar("_T")
@@ -332,6 +331,8 @@ _FORMATTED = keyed({"format": WHOLE}, more=ANYTHING)
 
 
 def _table_in(files: Mapping[str, Path], name: str, spec: RunSpec) -> pa.Table:
+    from backtest.runs.kept_tables import columns_of_runs, read_run_table
+
     return read_run_table(files[f"{name}.parquet"], columns_of_runs(len(spec.series))[name], spec.series)
 
 
@@ -352,6 +353,8 @@ def _spec_in(asked: Any, path: Path) -> RunSpec:
 
 
 def _cost_table_in(path: Path) -> CostTable:
+    from backtest.runs.cost_table import cost_table_of
+
     try:
         return cost_table_of(read_document(path, mapped(ANYTHING)))
     except Misfit as error:

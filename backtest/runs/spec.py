@@ -18,7 +18,6 @@ from backtest.errors import UsageError, reason
 from backtest.market.periods import Periods
 from backtest.market.series import CONTRACT_KINDS, FUTURE_KINDS, BarSize, Series
 from backtest.market.span import Sessions, Span
-from backtest.market.universe import Universe, is_digest, universe_of
 from backtest.runs.currencies import base_currency, conversion_text, currency_of, currency_text, quoted_in_text
 from backtest.runs.parameters import kept_params, read_params
 from backtest.store.documents import ANYTHING, NUMBER, TEXT, Misfit, keyed, list_of, mapped
@@ -234,6 +233,15 @@ def fill_bars_of(given: Any) -> str:
     if given is None or (isinstance(given, str) and not given):
         return ""
     return str(given if isinstance(given, BarSize) else BarSize.parse(given))
+
+
+def _read_universe(given: Any) -> Any:
+    """Return a universe as `universe_of` reads it."""
+    if given is None or (isinstance(given, str) and not given):
+        return ""
+    from backtest.market.universe import universe_of
+
+    return universe_of(given)
 
 
 REFUSE, ALLOW = MISSING_MEMBERS = ("refuse", "allow")
@@ -464,7 +472,7 @@ class Brokerage:
         default="",
         metadata={
             "words": "Index membership: a CSV or Parquet file with symbol,from,to, or date and a column per symbol.",
-            "read": universe_of,
+            "read": _read_universe,
             "said": "universe {}".format,
         },
     )
@@ -567,6 +575,8 @@ def with_kept_universe(brokerage: Brokerage, manifest: Mapping[str, Any]) -> Bro
     kept = manifest.get("universe")
     if not kept or not isinstance(brokerage.universe, str):
         return brokerage
+    from backtest.market.universe import Universe
+
     found = Universe.read(kept)
     return replace(brokerage, universe=found) if found.text == brokerage.universe else brokerage
 
@@ -832,11 +842,18 @@ def kept_spec(flat: Any) -> RunSpec:
     _check_reads("splits", split_rules, spec.brokerage.splits)
     _check_reads("missing_members", missing_members_of, spec.brokerage.missing_members)
     _check_reads("fill_bars", fill_bars_of, spec.brokerage.fill_bars)
-    if spec.brokerage.universe and not is_digest(spec.brokerage.universe):
-        raise Misfit(f"universe is {spec.brokerage.universe!r:.80}, and no digest of one")
+    if spec.brokerage.universe:
+        _check_digest(spec.brokerage.universe)
     if spec.multipliers and len(spec.multipliers) != len(spec.series):
         raise Misfit(f"multipliers are {len(spec.multipliers)}, of {len(spec.series)} series")
     return spec
+
+
+def _check_digest(universe: str) -> None:
+    from backtest.market.universe import is_digest
+
+    if not is_digest(universe):
+        raise Misfit(f"universe is {universe!r:.80}, and no digest of one")
 
 
 def _check_reads(key: str, read: Callable[[Any], object], value: Any) -> None:

@@ -26,7 +26,6 @@ from typing import TYPE_CHECKING, TypeVar
 
 from backtest import _arguments
 from backtest._clock import Clock, utc_now
-from backtest._notebook import html_lines, html_table
 from backtest._resources import bundled
 from backtest._system import OPEN_FILES_STAY, remove_file
 from backtest.errors import BadBars, BadStore, DamagedStore, DataError, UsageError
@@ -241,6 +240,8 @@ class Store(SegmentReader):
     def _repr_html_(self) -> str:
         series = self.series()
         more = f"and {len(series) - _SHOWN:,} more" if len(series) > _SHOWN else ""
+        from backtest._notebook import html_lines, html_table
+
         return html_table([f"{len(series):,} series in {self.name}"], [[one.short] for one in series[:_SHOWN]]) + (
             html_lines(more)
         )

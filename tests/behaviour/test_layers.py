@@ -94,7 +94,7 @@ def test_a_kept_result_is_loaded_and_printed_without_backtrader_and_matplotlib(f
 
 
 @pytest.mark.slow
-def test_the_engine_leaves_a_record_and_knows_nothing_of_numbers():
+def test_the_engine_knows_nothing_of_numbers_and_a_run_loads_nothing_for_options_that_are_not_set():
     job = """
 from backtest.engine.account.commissions import costs_of
 from backtest.engine.simulation import simulate
@@ -105,12 +105,22 @@ strategy = load_strategy("buy_and_hold")
 spec = RunSpec(strategy.name, ("AAPL-STK-SMART-USD/1day/TRADES/rth",), params=parameters(strategy, {}))
 record = simulate(strategy, spec, Store("data/sample"), None, costs_of(spec.brokerage.costs))
 print(type(record).__name__, len(record.fills_table))
+print(*sys.modules)
+from backtest import run
+print(run("buy_and_hold", "AAPL/1day", store="data/sample").stats["exposure"] > 0.9)
+print(*sys.modules)
 """
 
-    rooms, _, told = loaded_by(job)
+    rooms, heavy, (record, by_engine, measured, by_run) = loaded_by(job)
 
-    assert not {"metrics", "validity", "report", "api"} & rooms
-    assert told == ["RunRecord 1"]
+    assert (record, measured) == ("RunRecord 1", "True")
+    assert not {f"backtest.{name}" for name in ("metrics", "validity", "report", "api")} & {*by_engine.split()}
+    assert heavy == ["backtrader"]
+    assert not {"validity", "report", "downloads", "sources"} & rooms
+    account = ["bookings", "borrowing", "currencies", "dividends", "interest", "payouts", "margin.tables"]
+    markets = {"backtest.engine.markets.membership", "backtest.engine.markets.small_bars", "backtest.market.universe"}
+    others = {"backtest.metrics.combination", "backtest.runs.cost_table", "backtest.engine.compiled.runs"}
+    assert not ({f"backtest.engine.account.{name}" for name in account} | markets | others) & {*by_run.split()}
 
 
 @pytest.mark.parametrize("layer", LAYERS)

@@ -7,14 +7,16 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from functools import cache
 from types import new_class
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import backtrader as bt
 import numpy as np
 
-from backtest.engine.account.currencies import Conversion
-from backtest.engine.account.holdings import CashByCurrency
 from backtest.errors import UsageError
+
+if TYPE_CHECKING:
+    from backtest.engine.account.currencies import Conversion
+    from backtest.engine.account.holdings import CashByCurrency
 
 
 class PresentRow:

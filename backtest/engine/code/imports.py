@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ast
 import builtins
-import csv
 import hashlib
 import importlib
 import importlib.util
@@ -322,6 +321,8 @@ def came_along(file: str) -> bool:
 @cache
 def _installed_in(folder: Path) -> frozenset[str]:
     """Return the files and folders of packages that were installed into a folder, as seen from it."""
+    import csv
+
     found: set[str] = set()
     with suppress(OSError):
         for record in folder.glob("*.dist-info/RECORD"):

@@ -14,7 +14,6 @@ from backtrader.position import Position
 
 from backtest.engine.account.commissions import bill_of
 from backtest.engine.account.converted import Converted, converting, converts_any
-from backtest.engine.account.margin.enforcement import execute_by_rules
 from backtest.engine.lean.orders import (
     CLOSE,
     COMPLETED,
@@ -459,6 +458,8 @@ class LeanBroker(_Stock):
         data = order.data
         if self.restless or ago is None or self.p.filler is not None or data._compensate is not None:
             if self.rules is not None and ago is not None:
+                from backtest.engine.account.margin.enforcement import execute_by_rules
+
                 return execute_by_rules(self, order, ago, price, dtcoc)
             return _Stock._execute(self, order, ago, price, cash, position, dtcoc)
         if price is None:

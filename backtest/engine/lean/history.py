@@ -7,13 +7,15 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from itertools import chain, islice
 from operator import itemgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backtest.engine.account.bookings import Balances
 from backtest.engine.account.converted import Converted
 from backtest.engine.lean.clock import FeedClock
+
+if TYPE_CHECKING:
+    from backtest.engine.account.bookings import Balances
 
 _BLOCK = 2**16  # steps whose values are computed at once: of 10,000,000 an array is 80 MB
 
@@ -67,6 +69,8 @@ class History:
 
     def since(self, row: int) -> Balances:
         """Return the state of the account after each step, from the given one to the last complete one."""
+        from backtest.engine.account.bookings import Balances
+
         steps = self._clock.own.at + 1
         quiet = steps if self._first_noted < 0 else min(max(self._first_noted, row), steps)
         noted = slice(max(row - max(self._first_noted, 0), 0), None)
