@@ -1,8 +1,9 @@
 """
 `read_document`: read a JSON file from any origin, and refuse one that does not have the expected shape.
 
-A shape is a function that takes a value and the way to it, and raises `Misfit` for what does not fit: `TEXT`, `NUMBER`,
-`WHOLE`, `TRUTH`, `DAY`, `MOMENT`, `ANYTHING`; `one_of`, `either`, `every`, `list_of`, `mapped`, `keyed` return others.
+A shape is a function that takes a value and its path in the document, and raises `Misfit` if the value does not fit:
+`TEXT`, `NUMBER`, `WHOLE`, `TRUTH`, `DAY`, `MOMENT`, `ANYTHING`; `one_of`, `either`, `every`, `list_of`, `mapped`,
+`keyed` return others.
 """
 
 from __future__ import annotations
@@ -31,15 +32,15 @@ _SHOWN = 60  # characters of a value in an error
 
 
 class Misfit(ValueError):
-    """A value that is not of its shape; the text says where it is and what it should be."""
+    """A value does not have its shape; the text says where it is and what it should be."""
 
 
 def open_plain(path: Path, limit: int, *, links: bool = False) -> IO[bytes]:
     """
-    Open a file for reading that may be anything: no pipe is waited for, and nothing endless is begun.
+    Open a file of any kind for reading, without waiting for a pipe or reading an endless device.
 
     Args:
-        links: whether a link may lead to it: only what the user named himself.
+        links: whether it may be a link: only if the user named it.
 
     Raises:
         FileNotFoundError: there is none.
@@ -77,7 +78,7 @@ def read_document(path: Path, shape: Shape, *, links: bool = False, limit: int =
 
     Raises:
         FileNotFoundError: there is none.
-        DamagedStore: it is not a regular file, no JSON, or not of the shape; the text says where, and not what to do.
+        DamagedStore: it is not a regular file, not JSON, or not of the shape; the text says where, but not what to do.
     """
     try:
         data = bytes_of(path, limit, links=links)
@@ -98,7 +99,7 @@ def document_in(data: bytes | str) -> Any:
     Return the JSON document in bytes.
 
     Raises:
-        Misfit: it is not one; numbers that are not finite or that no float holds, and deep nesting, are none of JSON's.
+        Misfit: it is not JSON, has numbers that are not finite or that no float holds, or is nested too deeply.
     """
     found = values_in(data)
     _check_depth(found)
@@ -108,10 +109,10 @@ def document_in(data: bytes | str) -> Any:
 
 def values_in(data: bytes | str) -> Any:
     """
-    Return the JSON document in bytes, like `document_in`; how deep it is, and what its texts hold, is not looked at.
+    Return the JSON document in bytes, like `document_in`, but without checking its depth and its strings.
 
     Raises:
-        Misfit: it is none, or has numbers that are not finite or that no float holds.
+        Misfit: it is not JSON, or has numbers that are not finite or that no float holds.
     """
     try:
         return json.loads(data, parse_constant=_constant, parse_float=_finite, parse_int=_held)
@@ -124,7 +125,7 @@ def values_in(data: bytes | str) -> Any:
 
 
 def for_json(value: Any) -> Any:
-    """Return plain data as JSON has it: None in place of numbers that are not finite, lists of tuples."""
+    """Return plain data for JSON: None instead of numbers that are not finite, lists instead of tuples."""
     if isinstance(value, dict):
         return {name: for_json(one) for name, one in value.items()}
     if isinstance(value, list | tuple):
@@ -156,7 +157,7 @@ def _check_depth(found: Any) -> None:
 
 
 def _check_texts(found: Any) -> None:
-    """Raise Misfit for half of a surrogate pair, which no file, page or terminal takes."""
+    """Raise Misfit for half of a surrogate pair, which no file, page or terminal accepts."""
     try:
         json.dumps(found, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
@@ -172,37 +173,37 @@ def _inside(value: Any) -> list[Any]:
 
 
 def _anything(value: Any, key: str) -> None:
-    """Take whatever JSON has."""
+    """Accept any JSON value."""
 
 
 def _text(value: Any, key: str) -> None:
-    """Take a text."""
+    """Accept a string."""
     _require(isinstance(value, str), value, key, "a text")
 
 
 def _number(value: Any, key: str) -> None:
-    """Take a number."""
+    """Accept a number."""
     _require(isinstance(value, int | float) and not isinstance(value, bool), value, key, "a number")
 
 
 def _whole(value: Any, key: str) -> None:
-    """Take a whole number that is not negative and that 64 bits hold."""
+    """Accept a non-negative integer that fits into 64 bits."""
     good = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63
     _require(good, value, key, "a whole number")
 
 
 def _truth(value: Any, key: str) -> None:
-    """Take true or false."""
+    """Accept true or false."""
     _require(isinstance(value, bool), value, key, "true or false")
 
 
 def _day(value: Any, key: str) -> None:
-    """Take a date, such as 2024-01-02."""
+    """Accept a date, such as 2024-01-02."""
     _require(isinstance(value, str) and _reads(date.fromisoformat, value), value, key, "a date such as 2024-01-02")
 
 
 def _moment(value: Any, key: str) -> None:
-    """Take a time with a zone, such as 2024-01-02T00:00:00+00:00."""
+    """Accept a time with a zone, such as 2024-01-02T00:00:00+00:00."""
     good = isinstance(value, str) and _reads(_zoned, value)
     _require(good, value, key, "a time such as 2024-01-02T00:00:00+00:00")
 
@@ -217,7 +218,7 @@ MOMENT: Shape = _moment
 
 
 def one_of(*known: Any) -> Shape:
-    """Return the shape of some values."""
+    """Return the shape of a fixed set of values."""
 
     def shape(value: Any, key: str) -> None:
         good = any(value == one and type(value) is type(one) for one in known)
@@ -227,7 +228,7 @@ def one_of(*known: Any) -> Shape:
 
 
 def either(what: str, *shapes: Shape) -> Shape:
-    """Return the shape of what fits one of several; `what` says them in words."""
+    """Return the shape of values that fit one of several shapes; `what` describes these."""
 
     def shape(value: Any, key: str) -> None:
         _require(any(_fits(one, value, key) for one in shapes), value, key, what)
@@ -236,7 +237,7 @@ def either(what: str, *shapes: Shape) -> Shape:
 
 
 def every(*shapes: Shape) -> Shape:
-    """Return the shape of what fits each of several."""
+    """Return the shape of values that fit all of several shapes."""
 
     def shape(value: Any, key: str) -> None:
         for one in shapes:
@@ -272,9 +273,9 @@ def keyed(needed: Mapping[str, Shape], may: Mapping[str, Shape] | None = None, m
     Return the shape of an object that has some keys.
 
     Args:
-        needed: the shapes of what it must have.
-        may: the shapes of what it may have.
-        more: the shape of whatever else; None if there may be nothing else.
+        needed: the shapes of required keys.
+        may: the shapes of optional keys.
+        more: the shape of all other values; None if there may be no other keys.
     """
     known = {**needed, **(may or {})}
 

@@ -1,7 +1,7 @@
 """
-Files that survive a kill or a power cut: written beside, synced, renamed, their folder synced.
+Files that survive a kill or a power cut: written to a temporary file, synced, renamed, their folder synced.
 
-Below the root of a store no symbolic link is followed: what a stranger packed could lead anywhere.
+Below the root of a store no symbolic link is followed: in a store from elsewhere it could lead anywhere.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ TEMPORARY = ".tmp-"
 
 
 class Unreadable(DamagedStore):
-    """A file or folder that the disk or its rights keep from being read: what it holds is not known."""
+    """A file or folder cannot be read because of a disk error or missing permissions: its content is unknown."""
 
 
 def unreadable(path: object, error: OSError) -> Unreadable:
@@ -61,7 +61,7 @@ def read_file(path: Path, limit: int) -> bytes:
 
 def read_if_any(path: Path, limit: int) -> bytes | None:
     """
-    Return what a file holds, None where there is none.
+    Return what a file holds, None if there is none.
 
     Raises:
         DamagedStore: it is a link or no file, or has more bytes than the limit.
@@ -73,7 +73,7 @@ def read_if_any(path: Path, limit: int) -> bytes | None:
 
 
 def size_if_any(path: Path) -> int | None:
-    """Return the bytes of a file, None where there is none, or where its folder does not say."""
+    """Return the size of a file in bytes, None if there is none, or its folder cannot be read."""
     try:
         return path.lstat().st_size
     except (FileNotFoundError, NotADirectoryError, PermissionError):
@@ -85,7 +85,7 @@ def write_file(path: Path, data: bytes, folder: Path | None = None) -> None:
     Put a file in place, whole and on the disk, or not at all; its folder is not synced.
 
     Args:
-        folder: where the unfinished file lies, if not beside: on the same disk.
+        folder: the folder of the temporary file, on the same disk; by default that of the file.
     """
     beside = (folder or path.parent) / f"{TEMPORARY}{os.getpid()}-{threading.get_ident()}-{path.name}"
     try:
@@ -100,7 +100,7 @@ def write_file(path: Path, data: bytes, folder: Path | None = None) -> None:
 
 
 def keep_file(path: Path, folder: Path, beside: Path) -> None:
-    """Give a file a second name of the same spelling in a folder, in place of what has it there; not synced."""
+    """Link a file under its own name into another folder, replacing a file of that name; not synced."""
     second = beside / f"{TEMPORARY}{os.getpid()}-{threading.get_ident()}-{path.name}"
     try:
         remove_file(second, missing_ok=True)
@@ -122,9 +122,9 @@ def sync_folder(folder: Path) -> None:
 
 def make_folders(folder: Path, root: Path) -> None:
     """
-    Make a folder, and those between it and the root, each durable.
+    Create a folder, and those between it and the root, durably.
 
-    All are synced, also those that were there: who made them may have been killed before he came to it.
+    All are synced, even existing ones: the process that created them may have been killed before syncing them.
     """
     missing = [path for path in root.parents if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
@@ -181,7 +181,7 @@ def _between(root: Path, folder: Path) -> list[Path]:
 
 @contextlib.contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Let an error say which file it is about; one of reading or syncing an open file does not by itself."""
+    """Add the file's name to an error; errors of reading or syncing an open file lack it."""
     try:
         yield
     except OSError as error:

@@ -61,7 +61,7 @@ def format_of(root: Path) -> int | None:
 
 
 def mark_store(root: Path) -> None:
-    """Mark a folder as a store of the newest format, before anything else is written in it."""
+    """Mark a folder as a store of the newest format, before anything else is written into it."""
     if format_of(root) == FORMAT:
         return
     root.mkdir(parents=True, exist_ok=True)
@@ -75,7 +75,7 @@ def mark_store(root: Path) -> None:
 
 
 def write_mark(root: Path) -> None:
-    """Write the mark of the newest format, and before it Git's attributes for a store; a user's own file stays."""
+    """Write Git's attributes for a store, unless the user has such a file, then the mark of the newest format."""
     write_attributes(root)
     write_file(root / MARK, MARKS[FORMAT])
 
@@ -106,7 +106,7 @@ def instruments_in(root: Path) -> list[str]:
     Return the names of the folders that look like instruments.
 
     Raises:
-        Unreadable: the root cannot be looked into.
+        Unreadable: the root cannot be read.
     """
     return [name for name in _names(root, folders=True) if not name.startswith(".")]
 
@@ -116,10 +116,10 @@ def folders_of_series(root: Path, instruments: Iterable[str] | None = None) -> l
     Return the folders that look like series, without those that another process removes meanwhile.
 
     Args:
-        instruments: names of folders, to look into these alone.
+        instruments: names of folders, to search only these.
 
     Raises:
-        Unreadable: a folder above them cannot be looked into.
+        Unreadable: a folder above them cannot be read.
     """
     folders = [root / name for name in (instruments_in(root) if instruments is None else instruments)]
     for _ in range(3):
@@ -128,7 +128,7 @@ def folders_of_series(root: Path, instruments: Iterable[str] | None = None) -> l
 
 
 def _may_be_of_series(folder: Path) -> bool:
-    """Return whether a folder looks like that of a series; one that cannot be looked into does."""
+    """Return whether a folder looks like that of a series; one that cannot be read does."""
     try:
         return folder / "manifest.json" in _entries(folder, folders=False) or has_segments(folder)
     except Unreadable:
@@ -167,7 +167,7 @@ def names_of(segments: Iterable[Segment]) -> set[str]:
 
 
 def _entries(folder: Path, *, folders: bool) -> list[Path]:
-    """Return what lies in a folder, all of it or the folders alone; nothing where there is none."""
+    """Return the content of a folder, or only its subfolders; nothing if it does not exist."""
     return [folder / name for name in _names(folder, folders=folders)]
 
 

@@ -55,9 +55,9 @@ class Segment:
 @dataclass(frozen=True, slots=True)
 class Answer:
     """
-    A vendor's answer to a request for a span: how many bars (0: it says that there are none), when, and from whom.
+    A vendor's answer to a request for a span: how many bars (0 means "no data"), when, and from whom.
 
-    `since` is when it first said that there are none, if it repeated that at `at`; None if it said so once.
+    `since` is when the vendor first reported no bars, if it repeated that at `at`; None if it reported it once.
     """
 
     span: Span
@@ -185,10 +185,10 @@ def recorded(answers: tuple[Answer, ...], new: Answer, silent: Sequence[Answer] 
     """
     Return the answers with the new one; successive answers with bars are merged, so the ledger stays short.
 
-    Where a vendor says again that there are none, it is kept since when it does.
+    If a vendor repeats that there are no bars, the time of its first such answer is kept.
 
     Args:
-        silent: the parts of earlier answers of none in which the new one, which has bars, has none either.
+        silent: the parts of earlier empty answers in which the new one, which has bars, has none either.
     """
     empties = [answer for answer in answers if not answer.bars and answer.span.common(new.span)]
     outside = [replace(answer, span=part) for answer in empties for part in answer.span.minus([new.span])]
@@ -208,7 +208,7 @@ def recorded(answers: tuple[Answer, ...], new: Answer, silent: Sequence[Answer] 
 
 
 def _said_again(empties: Sequence[Answer], new: Answer) -> list[Answer]:
-    """Return the parts of an answer of none: those that were said before, and the others."""
+    """Return the parts of an empty answer: those that repeat earlier ones, and the others."""
     again = [
         replace(new, span=common, since=None if old.first_said == new.at else old.first_said)
         for old in empties

@@ -1,7 +1,7 @@
 """
 Manifests as JSON that contains its own hash, and back.
 
-A manifest may come from a stranger, who can hash as well: so every value is checked, whatever the hash says.
+A manifest may come from elsewhere with a valid hash: so every value is checked, whatever the hash says.
 """
 
 from __future__ import annotations
@@ -95,8 +95,8 @@ def of_bytes(data: bytes, path: Path | str, series: Series) -> Manifest:
     Return the manifest in these bytes; the path is for messages.
 
     Raises:
-        DamagedStore: the bytes are not what was written, or no manifest of this series can say that.
-        BadStore: they are of a format that this version does not know.
+        DamagedStore: the bytes differ from what was written, or are not a valid manifest of this series.
+        BadStore: their format is unknown to this version.
     """
     body, whole = _hashed(data)
     if not whole:
@@ -112,13 +112,13 @@ def of_bytes(data: bytes, path: Path | str, series: Series) -> Manifest:
 
 
 def _hashed(data: bytes) -> tuple[bytes, bool]:
-    """Return what stands before the hash of a manifest, and whether it is the hash of that."""
+    """Return the part of a manifest before its hash, and whether the hash matches."""
     body, mark, digest = data.rpartition(b"#sha256 ")
     return body, bool(mark) and digest == f"{hashlib.sha256(body).hexdigest()}\n".encode()
 
 
 def unix_lines(data: bytes) -> bytes:
-    """Return the bytes of a text with Unix line ends, which a store has."""
+    """Return the bytes of a text with Unix line ends, as in a store."""
     return data.replace(b"\r\n", b"\n")
 
 

@@ -1,10 +1,10 @@
 """
 Pins: the bars that a run must use, as a text file to commit (`data.lock`), and how a store differs from it.
 
-A pin holds the bars of a series from `first` to `last`, both included; what is stored outside does not count. For
-each calendar month in UTC it has the number of bars and `bars.rows_digest` of them, and the digest of the series is
-the SHA-256 of the lines "YYYY-MM ROWS DIGEST". So it rests on values alone: compression, the cut into segments and
-the version of pyarrow do not count. Where a segment is a whole month, its digest is read off the manifest.
+A pin covers the bars of a series from `first` to `last`, both included; other stored bars do not count. For each
+calendar month in UTC it has the number of bars and their `bars.rows_digest`, and the digest of the series is the
+SHA-256 of the lines "YYYY-MM ROWS DIGEST". So it depends on values alone: compression, the division into segments and
+the version of pyarrow do not matter. If a segment is a whole month, its digest comes from the manifest.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Pin:
 
     @property
     def span(self) -> Span:
-        """The span of timestamps that it covers, up to where the bar after `last` may be."""
+        """The span of timestamps that it covers, up to the possible start of the bar after `last`."""
         seconds = min(self.series.size.seconds, 86_400)  # longer ones are nominal
         return Span(self.first, self.last + timedelta(seconds=seconds))
 
@@ -79,8 +79,8 @@ class ChangedMonth:
     """
     A month whose stored bars differ from the pinned ones.
 
-    `gone`, `added` and `cells` (values that differ in bars that are in both) are known, by bar, only where the pinned
-    bars are still in the archive; else None.
+    `gone`, `added` and `cells` (values that differ in common bars) are known only if the pinned bars are still in the
+    archive; otherwise they are None.
     """
 
     month: str
@@ -100,7 +100,7 @@ class ChangedMonth:
 
 @dataclass(frozen=True, slots=True)
 class PinReport:
-    """The outcome of a pin: `status` is new, held, broken or updated; `pin` is what the file has from now on."""
+    """The outcome of a pin: `status` is new, held, broken or updated; `pin` is the pin in the file from now on."""
 
     pin: Pin
     status: str
@@ -123,7 +123,7 @@ def take(store: Reader, series: Series, span: Span | None = None) -> Pin:
     Return a pin on the stored bars of a series, or on those in the span.
 
     Raises:
-        NoBars: there is no such bar.
+        NoBars: there are no such bars.
     """
     months = dict(_months(store, series, span or _all(store, series)))
     if not months:
@@ -139,7 +139,7 @@ def changed_months(store: Reader, pin: Pin, span: Span | None = None) -> list[Ch
     Return the months whose stored bars differ from the pinned ones, in order; only those in the span, if given.
 
     Raises:
-        NoBars: the store does not know the series at all.
+        NoBars: the store does not have the series.
     """
     if not manifest_or_empty(store, pin.series).rows:
         dates = f"--since {pin.first:%Y-%m-%d} --until {pin.last:%Y-%m-%d}"
@@ -162,13 +162,13 @@ def add(store: Reader, path: str | Path, series: Iterable[Series], dates: Dates 
     """
     Pin the series as stored, and return whether each is new, or was pinned before and still holds.
 
-    A pin that is there stays as it is: `update` changes it.
+    An existing pin stays unchanged: `update` changes it.
 
     Args:
-        dates: first and last session, None for all that is stored.
+        dates: first and last session, None for all stored bars.
 
     Raises:
-        NoBars: the store lacks a series, or none is named, as of an empty store.
+        NoBars: the store lacks a series, or no series is named, as in an empty store.
     """
     pins, wanted = load_pins(path) if Path(path).exists() else {}, list(map(store.named, series))
     if not wanted:
@@ -188,7 +188,7 @@ def update(
     Pin again the pinned series, or those named, and return what changed in the range pinned before.
 
     Args:
-        dates: first and last session; None where the pin goes on to begin or end as it does.
+        dates: first and last session; None to keep the beginning or the end of the pin.
     """
     pins = load_pins(path)
     reports = [_updated(store, pin, dates) for pin in _chosen(pins, path, map(store.named, series))]
@@ -205,10 +205,10 @@ def pinned_span(
     Args:
         path: the lock file.
         series: all that the run reads.
-        span: what the run was asked for, as `api.run` takes it.
+        span: the span of the run, as `api.run` accepts it.
 
     Raises:
-        BrokenPin: a bar that the run would see is not as pinned, or not pinned at all; the text names the month.
+        BrokenPin: a bar that the run would see differs from the pin, or is not pinned; the text names the month.
         NoBars: the store lacks a pinned series.
         UsageError: the file is not a lock file.
     """
@@ -225,7 +225,7 @@ def load_pins(path: str | Path) -> dict[Series, Pin]:
 
     Raises:
         UsageError: there is no such file.
-        BadStore: it is of a later version.
+        BadStore: a later version wrote it.
         DamagedStore: it was not written by `save_pins`; the text names the key.
     """
     try:
@@ -280,7 +280,7 @@ def _updated(store: Reader, pin: Pin, dates: Dates) -> PinReport:
 
 
 def _months(store: Reader, series: Series, span: Span) -> Iterator[tuple[str, _Month]]:
-    """Yield the months in which the span has bars: from the manifest where a segment is a month, else from bars."""
+    """Yield the months in which the span has bars: from the manifest if a segment is a month, otherwise from bars."""
     for names, segments in _groups(store.manifest(series).segments, span):
         if len(names) == len(segments) == 1 and _is_month(segments[0], names[0], span):
             yield names[0], _Month(segments[0].rows, segments[0].rows_sha256)
@@ -387,14 +387,14 @@ def _change(store: Reader, pin: Pin, name: str, stored: _Month | None) -> Change
 
 
 def _formerly(store: Reader, series: Series, span: Span) -> Iterator[pa.Table]:
-    """Yield what the span held before each revision, the last one first."""
+    """Yield the bars of the span before each revision, the last revision first."""
     for revision in reversed(store.manifest(series).revisions):
         with contextlib.suppress(NoBars):
             yield store.read(series, span, revision=revision.number)
 
 
 def _difference(before: pa.Table, now: pa.Table) -> tuple[int, int, int]:
-    """Return how many bars are gone, how many were added, and how many values differ in those that stayed."""
+    """Return how many bars are gone, how many were added, and how many values of common bars differ."""
     old, new = ({row["time"]: row for row in table.to_pylist()} for table in (before, now))
     both = old.keys() & new.keys()
     names = united([before.column_names, now.column_names])
@@ -441,7 +441,7 @@ _SHAPE = keyed(
 
 
 def _pin_of(key: str, entry: dict[str, Any]) -> Pin:
-    """Return the pin of an entry; raise Misfit where it cannot be one."""
+    """Return the pin of an entry; raise Misfit if it is not valid."""
     try:
         return _checked_pin(key, entry)
     except (ValueError, UsageError, OverflowError) as error:

@@ -1,9 +1,9 @@
 """
 Publishing: copy a store to a bucket or a folder, for `open_store` to read.
 
-What is published is a store like any other: segments first, which are never changed, then the manifest, which is
-swapped only for the one that was read before (compare-and-swap). So readers see the old state or the new one, and of
-two who publish at once the second is refused.
+A published store is a store like any other. Segments are sent first and never change; then the manifest is replaced,
+but only if it is still the one that was read before (compare-and-swap). So readers see the old state or the new one,
+and if two users publish at once, the second is refused.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def publish(
 
     Raises:
         UsageError: an argument is invalid.
-        Conflict: bars were published that this store lacks or has with other values, or somebody else is publishing.
+        Conflict: bars were published that this store lacks or has with other values, or another user is publishing.
         NoBars: the store does not know a series.
         NoConnection: the server cannot be reached, or refuses.
     """
@@ -97,7 +97,7 @@ def publish(
 
 
 class _Target(Protocol):
-    """What publishing asks of a place: files by name, and one that is swapped only if nobody else did."""
+    """What publishing needs of a target: files by name, and a compare-and-swap for one of them."""
 
     place: Place
 
@@ -111,7 +111,7 @@ class _Target(Protocol):
         """Write a file that never changes."""
 
     def swap(self, name: str, data: bytes, tag: str | None) -> bool:
-        """Write a file if its state has this tag, None for no file yet; return whether it was written."""
+        """Write a file if its current state has this tag (None: no file yet); return whether it was written."""
 
     def delete(self, name: str) -> None:
         """Remove a file."""
@@ -126,7 +126,7 @@ def _target(place: Place) -> _Target:
 
 
 def _mark(store: Store, target: _Target) -> None:
-    """See to it that the target is marked as a store, and that it swaps files only on the conditions given."""
+    """Ensure that the target is marked as a store, and that it honours conditional writes."""
     ours = (store.root / MARK).read_bytes()
     there = target.get(MARK)
     if there is None:
@@ -195,7 +195,7 @@ def _is(there: tuple[bytes, str] | None, data: bytes) -> bool:
 
 
 def _send_segments(store: Store, target: _Target, series: Series, ours: Manifest) -> list[int]:
-    """Send the segments that are not there, and return their sizes."""
+    """Send the segments that the target lacks, and return their sizes."""
     there = target.sizes(series.key)
     kept = [("bars", one) for one in ours.segments] + [("archive", one) for one in ours.archived]
     sent = []
@@ -215,7 +215,7 @@ def _own_bytes(path: Path, segment: Segment) -> bytes:
 
 
 def _check_nothing_is_lost(store: Store, target: _Target, series: Series, ours: Manifest, theirs: Manifest) -> None:
-    """Raise Conflict unless what is published is in our store, as it is or in a revision, and so is what was asked."""
+    """Raise Conflict unless all published bars and answers are in our store, as current ones or in a revision."""
     known = names_of([*ours.segments, *ours.archived])
     lost = [
         row
@@ -258,7 +258,7 @@ def _lost_bars(store: Store, series: Series, published: pa.Table) -> list[dateti
 
 
 class _Folder:
-    """A folder on this machine or on a share that keeps locks."""
+    """A folder on this machine or on a network share that supports locks."""
 
     def __init__(self, place: Place) -> None:
         self.place = place
@@ -297,7 +297,7 @@ class _Folder:
 
 
 class _Bucket:
-    """A bucket, written through obstore: unlike pyarrow it can put a file on a condition."""
+    """A bucket, written through obstore, which unlike pyarrow supports conditional writes."""
 
     def __init__(self, place: Place) -> None:
         self.place = place

@@ -86,7 +86,7 @@ def bars_if_any(reader: Reader, series: Series, span: Span | None) -> pa.Table |
     """
     Return the bars of a series in a span; None if the reader has none.
 
-    For hundreds of series: the text of an error would compare each missing series with all that are stored.
+    For hundreds of series: building the text of an error would compare each missing series with all stored ones.
     """
     if isinstance(reader, SegmentReader):
         _, bars = reader._bars_in(reader.named(series), span, None)
@@ -101,7 +101,7 @@ def bars_of_then(reader: Reader, series: Series, known: Mapping[str, Any]) -> pa
     """
     Return the bars with the digest in a run's manifest; None if a reader no longer has them.
 
-    They are those of now, without later ones, or those from before a revision of the store.
+    They are the current ones, without later bars, or those from before a revision of the store.
     """
     if (bars := bars_as_known(reader, series, known)) is not None:
         return bars
@@ -178,7 +178,7 @@ def hours_in(reader: Reader, series: Series) -> Hours:
 
 
 def lacks(reader: Reader, *series: Series) -> str:
-    """Return the message about missing series: how to get the first, and similar ones that exist."""
+    """Return the message about missing series: how to get the first one, and similar existing ones."""
     names, be = ", ".join(one.short for one in series), "are" if series[1:] else "is"
     if are_of_frames(reader):
         return f"{names} {be} not among the frames; {put_frames_into_a_store(series[0])}"
@@ -201,7 +201,7 @@ def nothing_in(reader: Reader) -> str:
 
 
 def ways_to_fill(reader: Reader, series: Series | None = None) -> str:
-    """Return the commands that bring a series, or any, into a store; for an empty one also that of the sample."""
+    """Return the commands that add a series, or any, to a store; for an empty store also that for the sample."""
     if "://" in reader.name:
         return f"see what is: backtest ls --store {reader.name}"
     own = Path(reader.name) != bundled("sample")  # which is only read
@@ -216,7 +216,7 @@ def ways_to_fill(reader: Reader, series: Series | None = None) -> str:
 
 
 def put_frames_into_a_store(lacking: Series) -> str:
-    """Return how a run on frames gets bars of another series, which lie in a store only."""
+    """Return how a run on frames gets bars of another series, which have to be in a store."""
     return (
         f'put each frame, and bars of {lacking.quoted}, into a store: backtest.ingest(frame, "{lacking.quoted}", '
         '"data/bars"); then run on the names of its series, with store="data/bars"'
@@ -286,11 +286,11 @@ class SegmentReader(ABC):
         """
         Return the stored series that a spelling refers to: a future or option may be named by its month or its date.
 
-        A contract by its month is the stored one of that contract month, one by its date the one that IB said ends on
-        it; where there is none, and where the spelling itself is stored, it is returned as it is.
+        A contract named by its month refers to the stored one of that contract month, one named by its date to the one
+        that ends on it according to IB. If there is none, or the spelling itself is stored, it is returned unchanged.
 
         Raises:
-            UsageError: several stored contracts have that month, or the series is one that this version cannot make.
+            UsageError: several stored contracts have that month, or this version cannot build the series.
         """
         wanted = series_of(series)
         refuse_made(wanted.instrument)
@@ -323,13 +323,13 @@ class SegmentReader(ABC):
         """
         Return the stored bars, verified against their hashes.
 
-        The columns are `time` (the bar's opening, UTC; of daily bars the session's date), `open`, `high`, `low` and
-        `close` in the instrument's currency, `volume`, `average` and `trades`; null is what the vendor does not know.
-        The extra columns of the series follow, null where a bar has none.
+        The columns are `time` (the bar's opening, UTC; for daily bars the session's date), `open`, `high`, `low` and
+        `close` in the instrument's currency, `volume`, `average` and `trades`; null means that the vendor does not know
+        the value. The extra columns of the series follow, null where a bar has none.
 
         Args:
             series: a series, or its spelling.
-            span: a `Span` of stamps, or a pair of sessions, both included; all bars if not given.
+            span: a `Span` of timestamps, or a pair of sessions, both included; all bars if not given.
             start: the first session, instead of a span.
             end: the last session, included.
             revision: read the bars exactly as they were before this revision, by its number in `revisions`.
@@ -357,9 +357,9 @@ class SegmentReader(ABC):
         """
         Return one column of many series side by side, verified against their hashes.
 
-        The table has `time`, the openings of all bars of any of the series in order (UTC; of daily bars the sessions'
+        The table has `time`, the openings of all bars of any of the series in order (UTC; for daily bars the session
         dates), and a column for each series, named by its shortest spelling: float64, null where it has no bar or the
-        vendor does not know the number.
+        vendor does not know the value.
 
         Args:
             series: a list of series or their spellings, all of one bar size; or one.
@@ -379,7 +379,7 @@ class SegmentReader(ABC):
         return _side_by_side(self, wanted, columns, asked)
 
     def _bars_in(self, series: Series, stamps: Span | None, revision: int | None) -> tuple[Manifest, pa.Table]:
-        """Return the manifest of a series and its bars in a span, which may be none."""
+        """Return the manifest of a series and its bars in a span, possibly none."""
         state, tables = self._each_segment(series, lambda manifest: _chosen(manifest, stamps, revision), bars_in)
         bars = with_extra(joined(tables), state.extra)
         return state, bars if stamps is None else between(bars, stamps)
@@ -411,7 +411,7 @@ class SegmentReader(ABC):
         return pa.chunked_array([chunk for chunks in parts for chunk in chunks], kind)
 
     def _column(self, series: Series, field: str, asked: Span | Sessions | None) -> tuple[np.ndarray, np.ndarray]:
-        """Return the times of the bars of a series, in microseconds, and a number of each, NaN where none is known."""
+        """Return the times of the bars of a series, in microseconds, and a value of each, NaN if unknown."""
         try:
             stamps = span_asked(series, hours_in(self, series), asked)
         except UsageError:  # none of its sessions lies between the dates
@@ -451,10 +451,10 @@ class SegmentReader(ABC):
 
     def _is_unborn(self, series: Series, size: int | None) -> bool:
         """
-        Return whether nothing was committed to a series yet; one that is damaged says so when it is read.
+        Return whether nothing has been committed to a series yet; a damaged one raises its error when it is read.
 
         Args:
-            size: bytes of its manifest, None where that is lost.
+            size: the size of its manifest in bytes, None if that is missing.
         """
         if size is None or size > _LARGEST_UNBORN + len(series.key):
             return False
@@ -466,11 +466,11 @@ class SegmentReader(ABC):
 
     @abstractmethod
     def _read_manifest(self, series: Series) -> Manifest | None:
-        """Return the manifest of a series as it is now; None where there is none."""
+        """Return the current manifest of a series; None if there is none."""
 
     @abstractmethod
     def _paths(self, series: Series, manifest: Manifest, segments: Iterable[Segment]) -> list[Path]:
-        """Return where the segments of a state of a series lie on this machine."""
+        """Return the paths, on this machine, of the segments of a state of a series."""
 
     def _each_segment(
         self,
@@ -478,7 +478,7 @@ class SegmentReader(ABC):
         choose: Callable[[Manifest], Sequence[Segment]],
         use: Callable[[Path, Segment], _T],
     ) -> tuple[Manifest, list[_T]]:
-        """Return one state of the series, and what `use` makes of each segment of it that is chosen."""
+        """Return one state of the series, and the result of `use` for each chosen segment of it."""
         manifest = self._read_manifest(series)
         while manifest is not None:
             try:
@@ -500,7 +500,7 @@ class SegmentReader(ABC):
 
 def _check_panel(series: Sequence[Series], field: str) -> None:
     """
-    Refuse what cannot stand side by side.
+    Refuse series that cannot form a panel.
 
     Raises:
         UsageError: no series is given, one is given twice, or their bars are not of one size.
@@ -517,7 +517,7 @@ def _check_panel(series: Sequence[Series], field: str) -> None:
 
 
 def _each_in_threads(use: Callable[[Series], _T], series: Sequence[Series]) -> list[_T]:
-    """Return what `use` makes of each series; reading, hashing and decoding leave Python to the other threads."""
+    """Return the result of `use` for each series; reading, hashing and decoding release Python's lock."""
     from concurrent.futures import ThreadPoolExecutor
 
     threads = min(_THREADS, os.cpu_count() or 1)
@@ -537,11 +537,11 @@ def _side_by_side(
     Return the table of a panel.
 
     Args:
-        columns: of each series the times of its bars in microseconds, and their numbers.
-        asked: of which sessions, for a message.
+        columns: for each series the times of its bars in microseconds, and their numbers.
+        asked: the requested sessions, for a message.
 
     Raises:
-        NoBars: there is no bar at all.
+        NoBars: there are no bars.
     """
     import pyarrow as pa
 

@@ -1,8 +1,8 @@
 """
 Stores at a URL, such as s3://bucket/bars, read like a folder.
 
-Credentials are found by the library that speaks to the server; a URL that holds any is refused, and no message of
-ours repeats what a server said.
+The library that talks to the server finds the credentials; a URL that contains any is refused, and no message of ours
+repeats the server's text.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Place:
         Return the location in a URL.
 
         Raises:
-            UsageError: it is no URL of a store, or holds a login; then the text does not repeat it.
+            UsageError: it is not the URL of a store, or contains a login; then the text does not repeat it.
         """
         try:
             parts = urlsplit(url)
@@ -138,7 +138,7 @@ class RemoteStore(SegmentReader):
             return list(pool.map(lambda one: self._fetch(f"{folders[one.file in stored]}/{one.file}", one), segments))
 
     def _fetch(self, name: str, segment: Segment) -> Path:
-        """Return where a segment lies from now on."""
+        """Fetch a segment, and return its path."""
         path = self._fetched / segment.sha256
         if not path.exists():
             data = self._bytes(name, segment.bytes)
@@ -163,7 +163,7 @@ class RemoteStore(SegmentReader):
         return data
 
     def _sizes(self, folder: str) -> dict[str, int]:
-        """Return the bytes of all files below a folder, by their names from the top."""
+        """Return the sizes of all files below a folder, by their paths from the top."""
         from pyarrow.fs import FileSelector
 
         selector = FileSelector(f"{self._top}/{folder}".rstrip("/"), recursive=True, allow_not_found=True)
@@ -187,7 +187,7 @@ def _filesystem(url: str, place: Place) -> tuple[Any, str]:
 
 
 def check_size(name: str, size: int, limit: int) -> None:
-    """Raise DamagedStore for a file larger than one of its kind can be: somebody else may have written it."""
+    """Raise DamagedStore for a file larger than any of its kind: it may come from elsewhere."""
     if size > limit:
         raise DamagedStore(f"{name} has {size:,} bytes, more than the limit of {limit:,}; {_AGAIN}")
 
@@ -195,9 +195,9 @@ def check_size(name: str, size: int, limit: int) -> None:
 @contextlib.contextmanager
 def explained(place: Place, kind: type[Exception] = OSError) -> Iterator[None]:
     """
-    Raise a library's error as NoConnection, without the server's text, which repeats who asked.
+    Raise a library's error as NoConnection, without the server's text, which contains the user's key.
 
-    A key that went after its size was asked for is a file that is not there, and no bad connection.
+    A key that disappears after its size was read is a missing file, not a bad connection.
     """
     try:
         yield

@@ -1,9 +1,9 @@
 """
 `replace_file`, `staged`: replace files and folders as a whole, on disk before the old ones go.
 
-Everything outside of a store that takes the place of something goes through here: saved runs, sweeps, pages, baselines,
-pins, state files, exports, new folders. A file is written beside, synced and renamed. The files of a folder are made in
-a folder within, which is renamed when all are on the disk: from then on they count, and `current` says where each lies
+Everything outside a store that replaces something goes through here: saved runs, sweeps, pages, baselines, pins, state
+files, exports, new folders. A file is written to a temporary file, synced and renamed. The files of a folder are
+created in a subfolder, which is renamed when all are on disk: from then on they count. `current` gives the path of each
 until the process, or after a kill the next one that writes there, has moved them up.
 """
 
@@ -53,15 +53,15 @@ def replace_file(path: str | Path, content: Content, *, folders: bool = False, n
     """
     Put a file in place, whole and on the disk, or not at all.
 
-    Anything with its name is replaced, even a link or a pipe: in a stranger's folder a link could lead to any file.
+    It replaces anything of that name, even a link or a pipe: in a folder from elsewhere a link could lead to any file.
 
     Args:
-        folders: whether its folder is made, and those above it, where they are not there.
-        named: whether the user named this very path. Then a link stays one, and leads to the new file; what is no file,
-            such as a terminal or a pipe, is written to as it is.
+        folders: whether to create missing folders above it.
+        named: whether the user named this path. Then a link is followed and stays a link, and something that is not a
+            file, such as a terminal or a pipe, is written to directly.
 
     Raises:
-        OSError: it cannot be written, or it is a pipe that nobody reads.
+        OSError: it cannot be written, or it is a pipe without a reader.
         UsageError: it is a URL.
     """
     _refuse_url(path)
@@ -79,9 +79,9 @@ def replace_file(path: str | Path, content: Content, *, folders: bool = False, n
 
 def replace_files(folder: Path, files: Mapping[str, Content | None]) -> None:
     """
-    Put files into a folder, which is made if need be: all of them at once or none; None takes one away.
+    Put files into a folder, created if necessary: all of them at once or none; None removes one.
 
-    Other files of the folder stay as they are. `current` says where one of them lies.
+    Other files of the folder stay unchanged. `current` returns the path of each.
     """
     with staged(folder) as begun:
         for name, content in files.items():
@@ -97,7 +97,7 @@ def staged(folder: Path) -> Iterator[Path]:
     """
     Yield an empty folder; when the block ends, its content counts at once as if it were in `folder`.
 
-    It takes the place of what has its name there. Nothing changes where the block raises.
+    It replaces files of the same names there. Nothing changes if the block raises.
 
     Raises:
         UsageError: the folder is a URL.
@@ -122,14 +122,14 @@ def staged(folder: Path) -> Iterator[Path]:
 
 
 def _refuse_url(path: str | Path) -> None:
-    """Raise UsageError for what began as a URL: a path has one slash of the two of s3://BUCKET, a folder named s3:."""
+    """Raise UsageError for a former URL: as a path, s3://BUCKET has lost a slash, and begins with a folder s3:."""
     first, *rest = Path(path).parts or ("",)
     if rest and _SCHEME.fullmatch(first):
         raise UsageError(f"{path} is a URL, which cannot be written; name a local folder or file")
 
 
 def finish(folder: Path) -> bool:
-    """Move up what already counts in a folder and a killed process had not moved; return whether there was any."""
+    """Move up files that already count but that a killed process had not moved; return whether there were any."""
     if not _is_folder(folder / DECIDED):
         return False
     with _alone(folder):
@@ -147,7 +147,7 @@ def current(folder: Path, name: str) -> Path:
 
 
 def version(folder: Path, names: Iterable[str]) -> tuple[object, ...]:
-    """Return a value that changes when one of these files is replaced; between two equal ones they belong together."""
+    """Return a value that changes when one of these files is replaced; between two equal values they are consistent."""
     return tuple(_identity(folder, name) for name in names)
 
 
@@ -205,7 +205,7 @@ def _fill(handle: IO[bytes], content: Content) -> None:
 
 
 def _replaced(target: Path, content: Content) -> bool:
-    """Write a file beside and put it in place; return False if another process took it for a leftover."""
+    """Write a temporary file and put it in place; return False if another process removed it as a leftover."""
     beside = target.with_name(f"{TEMPORARY}{os.getpid()}-{threading.get_ident()}-{_short(target.name)}")
     try:
         with open(beside, "wb", opener=opened_safely) as handle:
@@ -231,7 +231,7 @@ def _replaced(target: Path, content: Content) -> bool:
 
 
 def _held(handle: IO[bytes], path: Path, *, wait: bool) -> bool:
-    """Lock a file, so that others see that it is in use; return whether it is still the one at its path."""
+    """Lock a file, so that other processes see that it is in use; return whether it is still the one at its path."""
     try:
         take_lock(handle, wait=wait)
     except OSError as error:
@@ -244,7 +244,7 @@ def _held(handle: IO[bytes], path: Path, *, wait: bool) -> bool:
 
 
 def _sweep(folder: Path, names: set[str] | None) -> None:
-    """Remove what killed processes left of files of these names, or of all."""
+    """Remove the leftovers of killed processes for files of these names, or for all."""
     with contextlib.suppress(OSError):
         for entry in os.scandir(folder):
             ours = _OURS.fullmatch(entry.name)
@@ -260,7 +260,7 @@ def _remove_if_dead(path: Path) -> None:
 
 @contextlib.contextmanager
 def _room(folder: Path) -> Iterator[None]:
-    """Make a folder and those above it, durable; those that were made are gone again where the block raises."""
+    """Create a folder and those above it, durably; remove those created if the block raises."""
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         if missing:
@@ -275,7 +275,7 @@ def _room(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Let one process at a time replace what is in a folder; the file that it locks is gone afterwards."""
+    """Let one process at a time replace files in a folder; its lock file is removed afterwards."""
     path = folder / _LOCK
     while True:
         handle = open(path, "wb", buffering=0, opener=opened_safely)  # noqa: SIM115
@@ -332,7 +332,7 @@ def _finish(folder: Path) -> None:
 
 
 def _is_folder(path: Path) -> bool:
-    """Return whether there is a folder, and no link to one: a stranger's could lead anywhere."""
+    """Return whether there is a folder, not a link to one: a link from elsewhere could lead anywhere."""
     return path.is_dir() and not path.is_symlink()
 
 
@@ -366,6 +366,6 @@ def _identity(folder: Path, name: str) -> tuple[int, ...]:
 
 
 def _short(name: str) -> str:
-    """Return a name, or what stands for one that leaves no room in a name."""
+    """Return a name, or a replacement for one that is too long to be extended."""
     data = os.fsencode(name)
     return name if len(data) <= _LONGEST else hashlib.sha256(data).hexdigest()[:16]

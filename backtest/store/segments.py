@@ -1,7 +1,7 @@
 """
 Segments: bars as the bytes of a Parquet file, and back, with the downloads that they came from.
 
-Any reader of Parquet opens them. They may come from a stranger: hash, columns and sizes are checked before decoding.
+Any Parquet reader can open them. They may come from elsewhere: hash, columns and sizes are checked before decoding.
 """
 
 from __future__ import annotations
@@ -98,10 +98,10 @@ def decode_segment(data: bytes, segment: Segment, path: Path | str, columns: Seq
     Return the bars of a file; the path is for messages.
 
     Args:
-        columns: those to be decoded, the time among them; all if not given.
+        columns: the columns to decode, including the time; by default all.
 
     Raises:
-        DamagedStore: it is not the file that the manifest means, or no file of bars.
+        DamagedStore: it is not the file in the manifest, or not a file of bars.
     """
     import pyarrow as pa
 
@@ -217,7 +217,7 @@ def _open(data: bytes) -> Any:
 
 
 def _checked_file(data: bytes, segment: Segment) -> Any:
-    """Return the file, opened, if its footer promises our columns and no more rows and bytes than the manifest."""
+    """Return the opened file, if its footer states our columns and no more rows and bytes than the manifest."""
     file = _open(data)
     footer = file.metadata
     if not file.schema_arrow.equals(schema(segment.extra)):

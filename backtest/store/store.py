@@ -6,10 +6,10 @@ The store: bars on disk as Parquet, one folder per series, and the record of req
         manifest.json                                   the only file that changes; replaced whole, hashed by itself
         bars/2024-03.8139f5ddaac6.parquet               immutable, named by period and content
         archive/                                        segments that a revision replaced
-        quarantine/                                     answers that were not believed, and why
-    ROOT/.staging/                                      series that are being read again, themselves a store
+        quarantine/                                     answers that were not stored, and why
+    ROOT/.staging/                                      a store with the series that are being read again
 
-A write makes new segments, then swaps the manifest: a kill at any instant leaves the old state or the new one.
+A write creates new segments, then replaces the manifest: a kill at any instant leaves the old state or the new one.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def open_local(place: str | Path, clock: Clock = utc_now) -> Store:
 
 def local_folder(place: str | Path) -> Path:
     """
-    Return the folder of a store on this machine, which need not exist; for "sample" that of the sample.
+    Return the folder of a store on this machine, which need not exist; "sample" means the bundled store.
 
     Raises:
         UsageError: it is a URL.
@@ -250,7 +250,7 @@ class Store(SegmentReader):
         """
         Return every series of the store, sorted by spelling, including one whose manifest is lost.
 
-        A series is left out until something is committed to it: its first bars are being written, or their writer was
+        A series is omitted until something is committed to it: its first bars are being written, or their writer was
         killed.
 
         Raises:
@@ -259,7 +259,7 @@ class Store(SegmentReader):
         return self._begun(folders_of_series(self.root))
 
     def _begun(self, folders: Iterable[Path]) -> list[Series]:
-        """Return the series of folders to which something was committed."""
+        """Return the series, by folder, to which something was committed."""
         found = [(self._series_of(folder), folder) for folder in folders]
         begun = [one for one, folder in found if not self._is_unborn(one, size_if_any(folder / "manifest.json"))]
         return sorted(begun, key=lambda one: one.key)
@@ -283,15 +283,15 @@ class Store(SegmentReader):
 
         Bars that are already stored must be equal and present in the answer; with `revise` the new answer wins, and the
         old segments go to the archive as a revision. Extra columns that the answer lacks keep their stored values, bar
-        by bar; those that the series lacks are added to it. A number where there was none does not count as a
+        by bar; those that the series lacks are added to it. A number that was missing before does not count as a
         difference.
 
         Args:
             span: the requested span, or a pair of sessions; it contains every bar.
-            bars: the whole answer, columns as in `bars.schema()`, then extra ones; an empty table where the vendor has
+            bars: the whole answer, columns as in `bars.schema()`, then extra ones; an empty table if the vendor has
                 none.
             source: the source that answered, without account, host or user names.
-            text: the vendor's text, where it matters ("no data").
+            text: the vendor's text, if it matters ("no data").
             at: when the answer came. Default: the time of the store's clock.
             why: the reason for a revision, if there is one.
             provenance: further details of the download, by the names in `segments.PROVENANCE`.
@@ -477,7 +477,7 @@ class Store(SegmentReader):
 
     @contextlib.contextmanager
     def _lock(self, series: Series) -> Iterator[Manifest]:
-        """Hold the series, and yield its manifest; where the block fails before its commit, nothing stays of it."""
+        """Lock the series, and yield its manifest; if the block fails before its commit, nothing of it remains."""
         with contextlib.ExitStack() as held:
             for _ in range(100):  # as often as others drop the series while we wait for it
                 mark_store(self.root)
@@ -504,7 +504,7 @@ class Store(SegmentReader):
         return manifest
 
     def _put(self, series: Series, old: Manifest, change: _Change, revise: bool) -> int:
-        """Commit a change, and return how many more bars there are."""
+        """Commit a change, and return how many bars it adds."""
         extra = united([old.extra, extra_of(change.bars)])
         if problem := problem_of(extra):
             raise BadBars(f"{series.short} is stored with the extra columns {', '.join(old.extra)}, and {problem}")
@@ -557,14 +557,14 @@ class Store(SegmentReader):
         return written
 
     def _downloads(self, series: Series, old: Manifest, period: str, span: Span) -> list[dict[str, str]]:
-        """Return where the bars of a period came from, of which some lie outside the span and so stay."""
+        """Return the downloads of a period's bars, some of which lie outside the span and so stay."""
         before = [one for one in old.segments if one.period == period and not _inside(one, span)]
         return [one for downloads in self._use(downloads_in, series, old, before) for one in downloads]
 
     def _use(
         self, use: Callable[[Path, Segment], _T], series: Series, held: Manifest, segments: Sequence[Segment]
     ) -> list[_T]:
-        """Return what `use` makes of each segment of a series whose lock we hold: what is gone is lost."""
+        """Return the result of `use` for each segment of a locked series, of which a missing file is lost."""
         try:
             return in_threads(use, self._paths(series, held, segments), segments)
         except FileNotFoundError as error:
@@ -583,7 +583,7 @@ class Store(SegmentReader):
         self._sweep(series, new)
 
     def _sweep(self, series: Series, manifest: Manifest) -> None:
-        """Remove what the manifest does not name, as far as the disk lets us: the next write sweeps what stays."""
+        """Remove files that the manifest does not name, as far as possible: the next write removes the rest."""
         with contextlib.suppress(OSError):
             for path in strays(self.folder(series), manifest):
                 with contextlib.suppress(OSError):
@@ -595,7 +595,7 @@ class Store(SegmentReader):
 
 
 def _take_apart(folder: Path) -> None:
-    """Remove all that is in the folder of a series to which nothing is committed any more, but for its lock."""
+    """Remove everything except the lock from the folder of a series without a commit."""
     for name in ("bars", "archive", "quarantine"):
         shutil.rmtree(folder / name, ignore_errors=True)
     left = [path for path in files_in(folder) if path.name not in (".lock", "manifest.json")]
@@ -612,7 +612,7 @@ def _remove_emptied(folder: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Change:
-    """What is to be committed: the bars that a span has from now on, and how they came."""
+    """A change to commit: the new bars of a span, and their origin."""
 
     span: Span
     bars: pa.Table
@@ -625,7 +625,7 @@ class _Change:
 
 
 def _still_empty(answers: Iterable[Answer], asked: Span, bars: pa.Table, at: datetime) -> list[Answer]:
-    """Return the parts of earlier answers of none in a span in which a new answer has no bars either."""
+    """Return the parts of earlier empty answers in a span in which a new answer has no bars either."""
     inside = [(answer, common) for answer in answers if not answer.bars and (common := answer.span.common(asked))]
     return [
         replace(answer, span=common, at=at, since=answer.first_said if answer.first_said != at else None)

@@ -43,8 +43,8 @@ def by_date(bars: pa.Table, unit: Literal["D", "M", "Y"]) -> Iterator[tuple[str,
     """
     Yield the bars of each UTC day, month or year, and its name, such as 2024-03 for a month.
 
-    Not by Arrow's functions of dates: they load the system's database of time zones, for UTC as well, and Windows and
-    slim images have none.
+    Arrow's date functions are not used: they load the system's time zone database, even for UTC, which Windows and slim
+    images lack.
     """
     starts = arrays.numbers(bars["time"]).view("datetime64[us]").astype(f"datetime64[{unit}]")
     edges = (np.flatnonzero(starts[1:] != starts[:-1]) + 1).tolist()
@@ -65,7 +65,7 @@ def completed(bars: pa.Table, stored: pa.Table) -> pa.Table:
     """
     Return an answer with all extra columns of the stored bars; those that it lacks keep their stored values.
 
-    A source that has no signals says nothing about them, whatever else it changes in a bar.
+    A source without signals says nothing about them, whatever else it changes in a bar.
     """
     import pyarrow.compute as pc
 
@@ -107,7 +107,7 @@ def differing(stored: pa.Table, bars: pa.Table) -> list[int]:
     """
     Return the rows of the stored bars that the answer lacks or has with other values.
 
-    A number in an extra column that had none is an addition and no difference.
+    A number in an extra column that had none is an addition, not a difference.
     """
     import pyarrow.compute as pc
 

@@ -40,7 +40,7 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """The sessions of a series from its first bar to its last: their dates, and of each how much is stored."""
+    """The sessions of a series from its first bar to its last: their dates, and how much of each is stored."""
 
     series: str
     days: np.ndarray
@@ -57,7 +57,7 @@ class Coverage:
 
 
 def coverage_of(series: Series, hours: Hours, bars: pa.Table, answers: Sequence[Answer]) -> Coverage:
-    """Return the coverage of a series by its bars and by what was asked and answered."""
+    """Return the coverage of a series, by its bars and its answered requests."""
     starts, ends, counts = session_bars(bars, series, hours)
     if not len(starts):  # weeks, months, or no session: what is there is all that is known
         days = np.unique(seconds(bars) // _DAY).astype("datetime64[D]")
@@ -69,7 +69,7 @@ def coverage_of(series: Series, hours: Hours, bars: pa.Table, answers: Sequence[
 
 
 def strips(coverages: Sequence[Coverage], columns: int) -> tuple[str, list[list[int]]]:
-    """Return a line that names the years, and of each series a state for each month, or for more of them to fit."""
+    """Return a line with the years, and for each series a state per month, or per several months to fit the width."""
     months = [{np.datetime64(key, "M").astype(int): state for key, state in one.by("M").items()} for one in coverages]
     first = 12 * (min(min(one) for one in months) // 12)
     count = max(max(one) for one in months) - first + 1
@@ -90,10 +90,10 @@ def _grouped(months: dict[int, int], first: int, size: int, count: int) -> list[
 
 def draw_coverage(coverages: Sequence[Coverage], path: str | Path) -> None:
     """
-    Write a picture of what is stored: a calendar of weeks for each series, or a line of months where there are many.
+    Draw the stored sessions as a picture: a calendar of weeks for each series, or a line of months if there are many.
 
     Raises:
-        UsageError: there is nothing to draw, or no picture has such an ending.
+        UsageError: there is nothing to draw, or the ending is not one of a picture.
     """
     from matplotlib.figure import Figure
 

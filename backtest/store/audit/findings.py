@@ -1,7 +1,7 @@
 """
 Findings about stored bars: what is missing, and what looks wrong but may be correct.
 
-What is certainly wrong is refused at the door (`market/checks.py`); here the rest is listed, and nothing is changed.
+Bars that are certainly invalid are never stored (`market/checks.py`); here the rest is listed, and nothing is changed.
 """
 
 from __future__ import annotations
@@ -60,9 +60,9 @@ class Finding:
     """
     What a check found, where, and what it is called in messages.
 
-    Levels: damage (a file is not what was written), reject (bars that would be refused at the door), conflict (an
-    answer in quarantine that still disagrees), hole (a session without a bar that nobody said to be empty), warn (may
-    be true), note (nothing to do).
+    Levels: damage (a file differs from what was written), reject (bars that would be refused today), conflict (a
+    quarantined answer that still disagrees), hole (a session without a bar that is not confirmed empty), warn (may be
+    correct), note (nothing to do).
     """
 
     check: str
@@ -80,7 +80,7 @@ def inspect_bars(
     Return what is missing from the bars of a series, and what looks wrong in them, in the order of the checks.
 
     Args:
-        answers: what was asked and answered; without it every session counts as asked for, none as confirmed empty.
+        answers: the answered requests; without them every session counts as requested, and none as confirmed empty.
     """
     if not len(bars):
         return []
@@ -98,7 +98,7 @@ def inspect_bars(
 
 def session_bars(bars: pa.Table, series: Series, hours: Hours) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """
-    Return start, end (seconds since 1970) and number of bars of each session from the first bar's to the last one's.
+    Return start, end (seconds since 1970) and number of bars of each session from the first bar's to the last bar's.
 
     Empty for weeks and months.
     """
@@ -113,7 +113,7 @@ def session_bars(bars: pa.Table, series: Series, hours: Hours) -> tuple[np.ndarr
 
 
 def expected_bars(series: Series, hours: Hours, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """Return how many bars each session has at least where every one is there; 1 where that is not known."""
+    """Return the minimum number of bars of each complete session; 1 if it is unknown."""
     if series.size.daily or not series.regular_hours:
         return np.ones(len(starts), np.int64)
     # Hours may begin at the half or at the full one.
@@ -121,12 +121,12 @@ def expected_bars(series: Series, hours: Hours, starts: np.ndarray, ends: np.nda
 
 
 def session_dates(starts: np.ndarray, series: Series, hours: Hours) -> np.ndarray:
-    """Return the dates that sessions are known by, datetime64[D], by the seconds since 1970 at which they start."""
+    """Return the dates of sessions, datetime64[D], given the seconds since 1970 at which they start."""
     return session_days(starts.astype("datetime64[s]").astype("datetime64[us]"), series, hours)
 
 
 def sessions_inside(spans: Iterable[Span], starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """Return which of the sessions lie wholly in the spans."""
+    """Return which of the sessions are entirely within the spans."""
     joined = union(spans)
     if not joined:
         return np.zeros(len(starts), bool)
@@ -155,7 +155,7 @@ def _refused(bars: pa.Table, series: Series, hours: Hours, answers: Sequence[Ans
 
 
 def _known(starts: np.ndarray, hours: Hours) -> np.ndarray:
-    """Return which sessions lie on dates of which the calendar is known."""
+    """Return which sessions are on dates that the calendar covers."""
     dates = known_dates(hours)
     if dates is None:
         return np.zeros(len(starts), bool)
@@ -164,7 +164,7 @@ def _known(starts: np.ndarray, hours: Hours) -> np.ndarray:
 
 
 def _rule(bars: pa.Table, series: Series, hours: Hours) -> Iterator[Finding]:
-    """Yield by which rule sessions are counted where no calendar is known."""
+    """Yield the rule by which sessions are counted without a calendar."""
     first, last = (bars["time"][row].as_py() for row in (0, -1))
     if rule := fallback(hours, first.date(), last.date()):
         yield Finding("calendar", "note", f"sessions are assumed: {rule}", first)
@@ -192,7 +192,7 @@ def _missing_sessions(
 
 
 def _missing_at_the_ends(bars: pa.Table, series: Series, hours: Hours, answers: Sequence[Answer]) -> Iterator[Finding]:
-    """Yield the sessions before the first bar and after the last that an answer with bars should have had, or weeks."""
+    """Yield the sessions or weeks before the first bar and after the last that an answer with bars should have had."""
     known = [one.span for one in answers if not one.bars]
     first, after = _moment(seconds(bars)[0]), _moment(seconds(bars)[-1] + 1)
     between = [Span(first, after)] if series.size.seconds <= _DAY else []  # weeks and months are looked at here alone
@@ -232,7 +232,7 @@ def _missing_minutes(bars: pa.Table, series: Series, hours: Hours) -> Iterator[F
 
 
 def _nights(bars: pa.Table, series: Series, hours: Hours) -> Iterator[Finding]:
-    """Yield openings far from the close before: by the ratio of a split, or more than threefold."""
+    """Yield openings far from the previous close: by the ratio of a split, or by a factor of more than three."""
     if series.instrument.kind in _LEAPING or series.prices in RATES:
         return
     stamps, opens, closes = seconds(bars), bar_values(bars, "open"), bar_values(bars, "close")
@@ -251,7 +251,7 @@ def _nights(bars: pa.Table, series: Series, hours: Hours) -> Iterator[Finding]:
 
 
 def _opens_session(stamps: np.ndarray, series: Series, hours: Hours) -> np.ndarray:
-    """Return of each bar but the first whether it opens a session; of daily bars each does."""
+    """Return for each bar but the first whether it opens a session; each daily bar does."""
     if series.size.daily:
         return np.ones(len(stamps) - 1, bool)
     days = session_days(stamps.astype("datetime64[s]").astype("datetime64[us]"), series, hours)
@@ -271,7 +271,7 @@ def _night(at: datetime, ratio: float, split: str) -> Finding:
 
 
 def _spikes(bars: pa.Table, series: Series, hours: Hours) -> Iterator[Finding]:
-    """Yield the bars that are far from the one before, inside a session; neighbours are one finding."""
+    """Yield the bars that are far from the previous one within a session; adjacent ones are one finding."""
     if series.size.daily or len(bars) < 2 or series.instrument.kind in _LEAPING or series.prices in RATES:
         return
     stamps, closes = seconds(bars), bar_values(bars, "close")
@@ -292,7 +292,7 @@ def _tick(closes: np.ndarray) -> float:
 
 
 def _frozen(bars: pa.Table, series: Series) -> Iterator[Finding]:
-    """Yield the runs of equal bars; of those without volume only where the instrument trades all the time."""
+    """Yield runs of equal bars; those without volume only if the instrument trades continuously."""
     if series.prices in RATES:
         return  # a rate stays what it is until somebody changes it
     stamps, volume = seconds(bars), np.nan_to_num(bar_values(bars, "volume"))

@@ -30,8 +30,8 @@ class Entry:
     """
     A series of a store.
 
-    `expected` counts the sessions from the first bar to the last, `sessions` those of them that were asked for and
-    answered, `missing` those that are not stored and not known to be empty; None of weeks and months.
+    `expected` counts the sessions from the first bar to the last, `sessions` those requested and answered among them,
+    `missing` those neither stored nor confirmed empty; all are None for weeks and months.
     """
 
     series: Series
@@ -71,12 +71,12 @@ class Entry:
 
 def list_series(store: Reader, wanted: Sequence[Series] = ()) -> list[Entry]:
     """
-    Return an entry of each series of the store, or of those that are wanted; a damaged one says so.
+    Return an entry for each series of the store, or for the requested ones; that of a damaged one says so.
 
-    A series that others begin or remove at that time is in the list or not; one that is wanted has to be there.
+    A series that another process creates or removes meanwhile may or may not be listed; a requested one has to exist.
 
     Raises:
-        NoBars: a wanted series is not in the store.
+        NoBars: a requested series is not in the store.
     """
     if wanted:
         return [_entry(store.named(one), store) for one in wanted]
@@ -118,7 +118,7 @@ def _entry(series: Series, store: Reader) -> Entry:
 def _sessions(
     series: Series, hours: Hours, manifest: Manifest, first: datetime, last: datetime
 ) -> tuple[int | None, int | None, int | None]:
-    """Return the sessions asked for, all of them, and those that are missing; nothing of weeks and months."""
+    """Return the numbers of requested, of all, and of missing sessions; None for weeks and months."""
     if series.size.seconds > _DAY:
         return _NOTHING
     reach = np.array([first.timestamp(), last.timestamp()])

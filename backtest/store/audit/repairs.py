@@ -1,8 +1,8 @@
 """
 `repair`: repair a damaged store as far as possible without a source, and report what was done.
 
-Nothing is deleted but unfinished files and copies of stored bars; what is damaged goes to quarantine, and what is lost
-is taken out of the ledger, so that the next download asks for it again.
+Only unfinished files and copies of stored bars are deleted. Damaged files go to quarantine, and lost bars are removed
+from the ledger, so that the next download requests them again.
 """
 
 from __future__ import annotations
@@ -61,13 +61,13 @@ class Repair:
 
 def repair(root: str | Path, verdicts: Iterable[SeriesAudit], clock: Clock = utc_now) -> Iterator[Repair]:
     """
-    Yield each thing that was repaired, where a verdict says that something is damaged or left over.
+    Yield each repair, for verdicts that report something damaged or left over.
 
     Args:
-        clock: what time is written down beside what is lost.
+        clock: the clock for the time recorded with losses.
 
     Raises:
-        Unreadable: a file cannot be read, so that nothing can be said of it; the rest stays as it is.
+        Unreadable: a file cannot be read, so that its state is unknown; the rest stays unchanged.
     """
     for verdict in verdicts:
         if not any(one.level in ("damage", "note") for one in verdict.findings):
@@ -100,7 +100,7 @@ def _repair_mark(root: Path) -> Iterator[Repair]:
 
 
 def _alive(path: Path) -> bool:
-    """Return whether the writer of an unfinished file still runs, as far as this machine shows."""
+    """Return whether the writer of an unfinished file is still running, as far as this machine can tell."""
     number = path.name.removeprefix(TEMPORARY).partition("-")[0]
     return number.isascii() and number.isdigit() and is_running(int(number))
 
@@ -141,7 +141,7 @@ class _Repairing:
             return None
 
     def _with_unix_lines(self) -> Manifest | None:
-        """Return the manifest that Git wrote other ends of lines into, repaired on disk; None for other damage."""
+        """Return the manifest whose line ends Git has changed, repaired on disk; None for other damage."""
         path = self._folder / "manifest.json"
         try:
             data = unix_lines(read_plain(path, LARGEST))
@@ -162,7 +162,7 @@ class _Repairing:
     # --- a manifest that is lost
 
     def _rebuilt(self) -> tuple[Manifest, list[Repair]]:
-        """Write a manifest of the segments that are whole; its ledger is empty, so that all is asked for again."""
+        """Write a manifest of the intact segments, with an empty ledger, so that everything is requested again."""
         told: list[Repair] = []
         chosen: dict[str, tuple[Segment, pa.Table]] = {}
         for path in sorted((self._folder / "bars").glob("*.parquet"), key=_age):
@@ -187,7 +187,7 @@ class _Repairing:
         return manifest, told
 
     def _segment(self, path: Path) -> tuple[Segment, pa.Table] | None:
-        """Return what a manifest says of a file, and its bars; None where it is not what was written."""
+        """Return a manifest's entry for a file, and its bars; None if the file differs from what was written."""
         try:
             data = read_plain(path, LARGEST_SEGMENT)
             bars = decode_parquet(path, data)
@@ -239,7 +239,7 @@ class _Repairing:
         return replace(kept, segments=segments, answers=answers), told
 
     def _without_damaged_aside(self, manifest: Manifest) -> tuple[Manifest, list[Repair]]:
-        """Return the manifest with the answers in quarantine that are what was quarantined; others are marked."""
+        """Return the manifest with the intact answers in quarantine; damaged ones are marked."""
         place = self._folder / "quarantine"
         there = {path.name for path in place.glob("*.parquet") if ANSWER_NAME.fullmatch(path.name)}
         names = sorted(there | set(manifest.aside))
@@ -266,7 +266,7 @@ class _Repairing:
         return True
 
     def _asked_without(self, manifest: Manifest, lost: list[Span]) -> tuple[Answer, ...]:
-        """Return the ledger without what is lost; that the vendor has none of something stays known."""
+        """Return the ledger without lost bars; spans confirmed empty stay."""
         if not lost:
             return manifest.answers
         kept: list[Answer] = []
@@ -283,7 +283,7 @@ class _Repairing:
         return sum(int(np.count_nonzero(sessions_inside([span], one, one))) for one in stamps)
 
     def _note(self, segment: Segment, reason: str) -> None:
-        """Write down what is lost, for `verify` to ask for until it is stored again."""
+        """Record what is lost, so that `verify` reports it until it is stored again."""
         place = self._folder / "quarantine"
         make_folders(place, self._root)
         record = {name: value for name, value in asdict(segment).items() if name != "extra" or value}
@@ -292,7 +292,7 @@ class _Repairing:
         sync_folder(place)
 
     def _put_away(self, path: Path, what: str, ending: str = DAMAGED) -> Repair:
-        """Move a file into quarantine, if it is there at all."""
+        """Move a file into quarantine, if it exists."""
         if not os.path.lexists(path):
             return Repair(str(self._series), f"{what} is lost: {path}")
         place = self._folder / "quarantine"
@@ -317,7 +317,7 @@ class _Repairing:
                 yield self._sweep_segment(path)
 
     def _sweep_segment(self, path: Path) -> Repair:
-        """Remove a segment that no manifest names if all of its bars are stored; else put it into quarantine."""
+        """Remove a segment that no manifest names if all of its bars are stored; otherwise quarantine it."""
         found = self._segment(path)
         stored = joined(self._bars).combine_chunks()
         if found is None or compare_bars(found[1], stored):
@@ -327,7 +327,7 @@ class _Repairing:
 
 
 def _in_one_order(names: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
-    """Return all names in the order that those of each segment have, which is that of the series."""
+    """Return all names in the order of the series, which the names of each segment follow."""
     orders = list(names)
     sorter = TopologicalSorter(dict.fromkeys(united(orders), ()))
     for order in orders:
@@ -340,7 +340,7 @@ def _in_one_order(names: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
 
 
 def _without_revisions(manifest: Manifest, gone: set[str]) -> Manifest:
-    """Return the manifest without the revisions that cannot be read without these files; the rest of them is kept."""
+    """Return the manifest without the revisions that need these files; other revisions are kept."""
     if not gone:
         return manifest
     broken = [
@@ -358,7 +358,7 @@ def _age(path: Path) -> tuple[float, str]:
 
 
 def _period(segment: Segment) -> Span:
-    """Return the time that a segment stands for, by the name of its period."""
+    """Return the time range of a segment, from the name of its period."""
     if segment.period == "all":
         return Span.of_dates(date(1, 1, 2), date(9999, 12, 30))
     year, month, day = (*map(int, segment.period.split("-")), 0, 0)[:3]

@@ -1,8 +1,7 @@
 """
 `verify`: check that a store is as written and complete. It reads every file and changes nothing.
 
-A writer may be at work meanwhile: where a series moved on while it was looked at, it is looked at again, and in the end
-under its lock.
+Writers may be active meanwhile: if a series changes while it is checked, it is checked again, finally under its lock.
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ FAILING = {"damage": 3, "reject": 1, "conflict": 1, "hole": 1}  # exit code of a
 
 @dataclass(frozen=True, slots=True)
 class SeriesAudit:
-    """What was found of a series, or of the store as a whole (`series` is ""), and how much was looked at."""
+    """The findings about a series, or about the store as a whole (`series` is ""), and how much was checked."""
 
     series: str
     findings: tuple[Finding, ...]
@@ -71,12 +70,12 @@ class SeriesAudit:
 
 def verify(root: str | Path, wanted: Sequence[Series] = ()) -> Iterator[SeriesAudit]:
     """
-    Yield what is found of the store as a whole, then of each series, or of those that are wanted.
+    Yield the findings about the store as a whole, then about each series, or the requested ones.
 
     Raises:
         UsageError: the root is a URL.
         BadStore: there is no store in the folder, or one of another format.
-        NoBars: a wanted series is not in it.
+        NoBars: a requested series is not in it.
     """
     if "://" in str(root):
         raise UsageError(f"{root} is a URL, and only a store on disk can be verified; name its folder with --store")
@@ -95,7 +94,7 @@ def verify(root: str | Path, wanted: Sequence[Series] = ()) -> Iterator[SeriesAu
 
 
 def _named(root: Path, series: Series) -> Series:
-    """Return the stored series that a spelling means, as far as what is damaged lets us tell."""
+    """Return the stored series that a spelling refers to, as far as damage permits."""
     try:
         return Store(root).named(series)
     except DataError:
@@ -103,7 +102,7 @@ def _named(root: Path, series: Series) -> Series:
 
 
 def verify_series(root: Path, key: str) -> SeriesAudit:
-    """Return what is found of one series, by its key."""
+    """Return the findings about one series, by its key."""
     try:
         series = Series.parse(key)
         if series.key != key:
@@ -121,16 +120,16 @@ def verify_series(root: Path, key: str) -> SeriesAudit:
 
 
 def _series_keys(root: Path) -> list[str]:
-    """Return the key of every folder that holds a series, or what is left of one."""
+    """Return the key of every folder that holds a series, or the remains of one."""
     return sorted(folder.relative_to(root).as_posix() for folder in folders_of_series(root))
 
 
 def read_segment(path: Path, segment: Segment) -> pa.Table:
     """
-    Return the bars of a file after every check that does not need the others.
+    Return the bars of a file after all checks that do not need other files.
 
     Raises:
-        DamagedStore: the file is lost or a link, not what the manifest says, or holds no such bars.
+        DamagedStore: the file is missing or a link, differs from the manifest, or holds other bars.
         Unreadable: it cannot be read.
     """
     data = read_plain(path, segment.bytes)
@@ -141,7 +140,7 @@ def read_segment(path: Path, segment: Segment) -> pa.Table:
 
 
 def decode_parquet(path: Path, data: bytes) -> pa.Table:
-    """Return the bars of a Parquet file; raise DamagedStore where its footer promises others than ours, or too many."""
+    """Return the bars of a Parquet file; raise DamagedStore if its footer states other columns, or too many rows."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -164,8 +163,8 @@ def read_plain(path: Path, limit: int) -> bytes:
     Return what a file holds.
 
     Raises:
-        DamagedStore: it is lost, a symbolic link, no file, or larger than the limit.
-        Unreadable: the disk or its rights keep it from being read.
+        DamagedStore: it is missing, a symbolic link, not a file, or larger than the limit.
+        Unreadable: a disk error or missing permissions prevent reading it.
     """
     try:
         return read_file(path, limit)
@@ -180,7 +179,7 @@ def read_aside(path: Path) -> bytes:
     Return what the file of an answer in quarantine holds.
 
     Raises:
-        DamagedStore: it is lost, or not what was quarantined.
+        DamagedStore: it is missing, or differs from what was quarantined.
         Unreadable: it cannot be read.
     """
     data = read_plain(path, LARGEST_SEGMENT)
@@ -190,7 +189,7 @@ def read_aside(path: Path) -> bytes:
 
 
 def answers_aside(store: Store, series: Series, hours: Hours) -> Iterator[pa.Table]:
-    """Yield the bars of the answers in quarantine that can be read and could be true."""
+    """Yield the bars of the answers in quarantine that can be read and are valid."""
     folder = store.folder(series) / "quarantine"
     for name in store.manifest(series).aside:
         try:
@@ -219,7 +218,7 @@ def _check_mark(root: Path) -> Iterator[Finding]:
 
 
 def _strangers(root: Path, keys: list[str]) -> Iterator[Finding]:
-    """Yield what lies outside of the folders of the series."""
+    """Yield findings about files outside the folders of the series."""
     hidden: list[OSError] = []
     for folder, folders, files in os.walk(root, onerror=hidden.append):
         for name in sorted([*files, *folders]):
@@ -284,13 +283,13 @@ def _manifest(folder: Path, series: Series) -> tuple[list[Finding], Manifest | N
 
 
 def _located(root: Path, found: list[Finding]) -> Iterator[Finding]:
-    """Yield the findings with paths as from the root of the store."""
+    """Yield the findings with paths relative to the root of the store."""
     for one in found:
         yield replace(one, path=_of(root, Path(one.path))) if one.path else one
 
 
 def _ledger(folder: Path, manifest: Manifest, bars: pa.Table) -> Iterator[Finding]:
-    """Yield the bars of which it is not known what was asked for, as after a repair of a lost manifest."""
+    """Yield the bars whose requests are unknown, as after the repair of a lost manifest."""
     stamps = seconds(bars)
     unknown = np.flatnonzero(~sessions_inside(manifest.coverage, stamps, stamps))
     if len(unknown):
@@ -312,7 +311,7 @@ def _archive(folder: Path, manifest: Manifest) -> Iterator[Finding]:
 
 
 def _unlisted(folder: Path, manifest: Manifest | None) -> Iterator[Finding]:
-    """Yield what lies in the folder of a series and is not in its manifest."""
+    """Yield files in the folder of a series that are not in its manifest."""
     listed = {
         "bars": {one.file for one in manifest.segments} if manifest else None,
         "archive": {one.file for one in manifest.archived} if manifest else None,
@@ -349,7 +348,7 @@ def _unlisted_in(folder: Path, listed: set[str] | None) -> Iterator[Finding]:
 
 
 def _inside(folder: Path) -> Sequence[Path | Finding]:
-    """Return what lies in a folder; of one that cannot be read the finding that says so."""
+    """Return the content of a folder, or the finding that it cannot be read."""
     try:
         return sorted(folder.iterdir())
     except PermissionError as error:
@@ -387,7 +386,7 @@ def _quarantine(
 def _put_aside(
     path: Path, series: Series, hours: Hours, manifest: Manifest, bars: pa.Table | None
 ) -> Iterator[Finding]:
-    """Yield an answer that still disagrees with the stored bars, or whose span nobody has answered since."""
+    """Yield quarantined answers that still disagree with the stored bars, or whose span has no other answer."""
     try:
         data = read_aside(path)
         note = _note(data)
@@ -408,7 +407,7 @@ def _put_aside(
 
 
 def _believable(path: Path, data: bytes, series: Series, hours: Hours) -> pa.Table | None:
-    """Return the bars of an answer that was quarantined; None where they would be refused at the door."""
+    """Return the bars of a quarantined answer; None if a download would refuse them."""
     try:
         bars = decode_parquet(path, data)
         check_answer(bars, series, hours)
@@ -429,7 +428,7 @@ def _span(note: dict[str, Any]) -> Span | None:
 
 
 def _taken_out(path: Path, series: Series, manifest: Manifest) -> Iterator[Finding]:
-    """Yield bars that a repair took out, and that were not downloaded again since."""
+    """Yield bars that a repair removed, and that were not downloaded again."""
     try:
         segment = json.loads(read_plain(path, LARGEST))["segment"]
         first, last = (datetime.fromisoformat(segment[name]) for name in ("first", "last"))
