@@ -132,6 +132,27 @@ class Limits(bt.Strategy):
             self.order = self.close()
 
 
+class Crosses(bt.Strategy):
+    """Looks at operations on lines now and before, also before they have values; one of them is averaged, too."""
+
+    params = (("fast", 2), ("slow", 5), ("up", True))
+
+    def __init__(self):
+        fast, slow = (bt.ind.SMA(period=period) for period in (self.p.fast, self.p.slow))
+        self.above = fast > slow if self.p.up else fast < slow
+        self.apart, self.rising = fast - slow, fast >= self.data.close
+        self.often = bt.ind.SMA(self.rising, period=2)
+
+    def prenext(self):
+        self.next()
+
+    def next(self):
+        if self.above[0] and not self.above[-1]:
+            self.buy(size=1 if self.apart[0] == self.apart[0] else 2)
+        elif self.above[-2] and self.often[0] < 1 and not self.rising[0]:
+            self.sell(size=3 if self.apart[-1] > 0.1 else 4)
+
+
 class Dated(bt.Strategy):
     """Gives orders that are valid until a date, a moment, or for a while, and looks which it was that ended."""
 
@@ -330,6 +351,7 @@ STRATEGIES = [
     ("draws", Draws, 1, [{"seed": 1}, {"seed": 2}]),
     ("draws on two", Draws, 2, [{"seed": 3}]),
     ("limits", Limits, 1, [{}]),
+    ("crosses", Crosses, 1, [{}, {"slow": 9}, {"up": False}]),
     ("alternatives", Alternatives, 1, [{}, {"size": 4}]),
     ("pending", Pending, 1, [{}]),
     ("guards", Guards, 1, [{}, {"near": 0.01}]),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -211,6 +213,45 @@ def reckon(indicators: Sequence[Any]) -> set[int]:
         except Exception:  # noqa: BLE001 - of whose trials the event engine says what it is
             failed.add(id(one))
     return failed
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """
+    Operations on two lines that are computed where they are read, bar by bar: they have no values of their own.
+
+    Attributes:
+        sign: of the operation, the same for all.
+        lefts, rights: values of their lines.
+        begins: the first bar at which each has a value.
+    """
+
+    sign: str
+    lefts: list[np.ndarray]
+    rights: list[np.ndarray]
+    begins: list[int]
+
+
+_SIGNS: dict[Any, str] = {
+    operator.__add__: "+", operator.__sub__: "-", operator.__mul__: "*", operator.__lt__: "<", operator.__gt__: ">",
+    operator.__le__: "<=", operator.__ge__: ">=", operator.__eq__: "==", operator.__ne__: "!=",
+}  # fmt: skip
+
+
+def never_raises(operation: Any, bars: int) -> bool:
+    """Return whether an operation is one of two lines that `Pairs` may be made of, over so many bars."""
+    lines = isinstance(operation.a, LineBuffer) and isinstance(operation.b, LineBuffer)
+    return lines and operation.operation in _SIGNS and operation._minperiod <= bars
+
+
+def pairs_of(operations: Sequence[Any]) -> Pairs | None:
+    """Return operations without values as pairs; None where their signs or lengths differ."""
+    sign, begins = operations[0].operation, [one._minperiod - 1 for one in operations]
+    lefts, rights = ([np.frombuffer(line.array) for line in lines]
+                     for lines in zip(*((one.a, one.b) for one in operations), strict=True))  # fmt: skip
+    if any(one.operation is not sign for one in operations) or len({*map(len, lefts), *map(len, rights)}) > 1:
+        return None
+    return Pairs(_SIGNS[sign], lefts, rights, begins)
 
 
 def bytes_of_indicators(indicators: Sequence[Any], bars: int) -> int:

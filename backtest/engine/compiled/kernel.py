@@ -13,7 +13,7 @@ import copy
 import hashlib
 import importlib.util
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from backtest.engine.compiled import ledger
+from backtest.engine.compiled.indicators import Pairs
 from backtest.engine.compiled.refusals import NotCompiled
 from backtest.engine.compiled.vectors import LEDGER_CONSTANTS, kind_of_name, ledger_functions
 
@@ -50,6 +51,24 @@ _TABLES = (
     "TM",
     "TR",
 )
+_PAIR = """
+
+@njit(**FAST)
+def {name}(p, number, clock, clocks, ago):
+    RI = ii(p, 13)
+    start, bars, other, begins = RI[4 * number], RI[4 * number + 1], RI[4 * number + 2], RI[4 * number + 3]
+    at = ii(p, 9)[ii(p, 1)[0] * clocks + clock] + ago
+    if ago > 0 or at < -bars:
+        flag(p)
+        return 0.0
+    if at < 0:
+        at += bars
+    if at < begins:
+        return NAN
+    return {form}
+"""
+_PAIRS = {"+": "line_sum", "-": "line_difference", "*": "line_product", "<": "line_below", ">": "line_above",
+          "<=": "line_not_above", ">=": "line_not_below", "==": "line_same", "!=": "line_not_same"}  # fmt: skip
 _FILL = 6  # numbers of a fill
 _ROOM = 1024  # orders of a trial at first
 _KINDS: dict[str, type[Any]] = {"F": float, "I": np.int64}
@@ -189,14 +208,14 @@ def log_asked(p, asked):
 @njit(**FAST)
 def line(p, number, clock, clocks, ago):
     RI = ii(p, 13)
-    row, start, bars = RI[3 * number], RI[3 * number + 1], RI[3 * number + 2]
+    start, bars = RI[4 * number], RI[4 * number + 1]
     at = ii(p, 9)[ii(p, 1)[0] * clocks + clock] + ago
     if ago > 0 or at < -bars:
         flag(p)
         return 0.0
     if at < 0:
         at += bars
-    return ff(p, 10)[start + row * bars + at]
+    return ff(p, 10)[start + at]
 
 
 lower, higher = least, most
@@ -212,6 +231,7 @@ class Kernel:
         constants, kept, kinds, slots: as of `vectors.Writer`; slots have the numbers of their lines and bars, too.
         steps: the number of steps of the run.
         columns: the market's columns by step and feed, in order.
+        pairs: the slots whose lines are operations without values, by number.
     """
 
     def __init__(
@@ -224,7 +244,9 @@ class Kernel:
         slots: list[tuple[int, bool, int, int]],
         steps: int,
         columns: Sequence[str] = (),
+        pairs: Mapping[int, Pairs] | None = None,
     ) -> None:
+        self.pairs = pairs or {}
         if importlib.util.find_spec("numba") is None:
             raise NotCompiled("numba is not installed: pip install 'ib-backtest[fast]'")
         self.constants, self.kinds, self.slots, self.steps = constants, kinds, slots, steps
@@ -239,7 +261,7 @@ class Kernel:
             if named & {"draw", "draw_whole", "called", "windowed"}:
                 raise NotCompiled("it calls functions of Python's, for which there is no machine code")
         # All that its source rests on: windows of a walk-forward, and blocks of a sweep, have the same one.
-        clocks = [clock for clock, *_ in slots]
+        clocks = [(clock, self.pairs[n].sign if n in self.pairs else "") for n, (clock, *_) in enumerate(slots)]
         asked = repr(([*map(ast.dump, functions.values())], entries, constants, kept, kinds, clocks, self.columns))
         if asked not in _modules:
             if len(_modules) >= _MOST_MODULES:
@@ -256,7 +278,8 @@ class Kernel:
         needed = _in_order(decided, ["check", "try_pending", "f_value", *entries])  # each takes 0.1 s to compile
         base = "\n".join([_HEAD, *heads, *(self._text(node) for node in needed if node.name not in functions)])
         first = _module(base)
-        own = [f"from {first.__name__} import *", f"from {first.__name__} import FAST, njit, ff, ii, flag"]
+        own = [f"from {first.__name__} import *", f"from {first.__name__} import FAST, NAN, njit, ff, ii, flag"]
+        own += [_pair(sign) for sign in dict.fromkeys(one.sign for one in self.pairs.values())]
         own += [self._text(node) for node in needed if node.name in functions]
         return _module("\n".join([*own, self._driver(entries)]))
 
@@ -364,8 +387,10 @@ class Kernel:
             self.shared["TR"] = np.zeros(len(rings), np.int64)
         # Lines stay where they are: each is found by how far it is from the first of them in memory.
         places = [np.array([line.ctypes.data for line in table], np.int64) for table, _ in lines]
-        self.base = min((int(one.min()) for one in places), default=0)
+        others = {n: np.array([line.ctypes.data for line in one.rights], np.int64) for n, one in self.pairs.items()}
+        self.base = min((int(one.min()) for one in (*places, *others.values())), default=0)
         self.offsets = [(one - self.base) // 8 for one in places]
+        self.others = {n: (one - self.base) // 8 for n, one in others.items()}
         self.room, self.given = _ROOM, _ROOM
         self.arrays = self._arrays(_ROOM) | self.shared
         self.records: list[np.ndarray] = []
@@ -436,7 +461,7 @@ class Kernel:
         return found | {
             "CF": np.zeros(count),
             "CI": np.zeros(count, np.int64),
-            "RI": np.zeros(3 * len(self.slots) + 1, np.int64),
+            "RI": np.zeros(4 * len(self.slots) + 1, np.int64),
         }
 
     def _set(self, arrays: dict[str, np.ndarray], trial: int, used: int) -> None:
@@ -460,7 +485,15 @@ class Kernel:
             arrays["CF" if kind == "f" else "CI"][number] = values[trial]
         for number, (_, rows) in enumerate(self.lines):
             row = rows[trial] if isinstance(rows, np.ndarray) else rows
-            arrays["RI"][3 * number : 3 * number + 3] = 0, self.offsets[number][row], self.slots[number][3]
+            place = self.offsets[number][row], self.slots[number][3]
+            if number in self.pairs:
+                arrays["RI"][4 * number : 4 * number + 4] = (
+                    *place,
+                    self.others[number][row],
+                    self.pairs[number].begins[row],
+                )
+            else:
+                arrays["RI"][4 * number : 4 * number + 2] = place
         arrays["IS"][_STEPS], arrays["IS"][_MOST] = self.steps, 2 * room
 
 
@@ -597,7 +630,9 @@ class _Scalar(ast.NodeTransformer):
         if name == "line":
             number = args[0].value
             clock = self.kernel.slots[number][0]
-            text = f"line(p, {number}, {clock}, {self.kernel.clocks}, {ast.unparse(args[1])})"
+            pairs = self.kernel.pairs
+            read = _PAIRS[pairs[number].sign] if number in pairs else "line"
+            text = f"{read}(p, {number}, {clock}, {self.kernel.clocks}, {ast.unparse(args[1])})"
             return self.expression(f"int({text})" if len(args) > 2 else text)
         if name == "const":
             number = args[0].value
@@ -612,6 +647,12 @@ class _Scalar(ast.NodeTransformer):
         plain = name in ("abs", "least", "most", "lower", "higher", "ratio", "range")
         text = ", ".join([*([] if plain else ["p"]), *map(ast.unparse, args)])
         return self.expression(f"{name}({text})")
+
+
+def _pair(sign: str) -> str:
+    """Return the source of what reads an operation on two lines."""
+    form = f"ff(p, 10)[start + at] {sign} ff(p, 10)[other + at]"
+    return _PAIR.format(name=_PAIRS[sign], form=form if sign in "+-*" else f"1.0 if {form} else 0.0")
 
 
 def _flat(body: list[Any]) -> list[Any]:

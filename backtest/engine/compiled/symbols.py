@@ -6,10 +6,11 @@ import inspect
 import threading
 import traceback
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from functools import partial
+from types import BuiltinFunctionType
 from typing import Any
 
 import backtrader as bt
@@ -21,6 +22,7 @@ from backtrader.lineseries import LineSeriesStub
 from backtest.engine.compiled.refusals import NotCompiled
 
 _EXACT = {bool, int, str, type(None)}  # kinds whose equal values are the same
+_SHOWN = (bool, int, float, str, type(None), type, BuiltinFunctionType, LineRoot)  # what can lead to no other line
 _KINDS: tuple[Any, ...] = (type(bt.Indicator), type(LineActions))  # whose calls make indicators and operations
 
 
@@ -47,6 +49,8 @@ class SharedNodes:
         self._ways: dict[type[Any], str] = {}  # of kinds: see `_way_of`
         self._inside, self._thread = 0, threading.get_ident()
         self.trial: Any = None
+        self._read: set[int] = set()  # ids of operations that something else is made of
+        self._knows_readers = True  # whether `_read` has all of them
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -63,15 +67,18 @@ class SharedNodes:
     def _asking(self, call: Any) -> Any:
         def ask(cls: Any, *args: Any, **kwargs: Any) -> Any:
             if self._inside or self.trial is None or threading.get_ident() != self._thread:
+                self._note_operands(cls, (*args, *kwargs.values()))
                 return call(cls, *args, **kwargs)
             key = self._key((cls, *args, *(part for item in sorted(kwargs.items()) for part in item)))
             if key is not None and key in self._known:
                 found = self._known[key]
                 self.trial._lineiterators[found._ltype].append(found)
                 return found
+            plain = _is_plain(cls, args)
+            self._note_operands(cls, args[:2] if plain else (*args, *kwargs.values()))
             self._inside += 1
             try:
-                found = _operation(self.trial, args, kwargs) if _is_plain(cls, args) else call(cls, *args, **kwargs)
+                found = _operation(self.trial, args, kwargs) if plain else call(cls, *args, **kwargs)
             finally:
                 self._inside -= 1
             self.made.append(found)
@@ -80,6 +87,25 @@ class SharedNodes:
             return found
 
         return ask
+
+    def _note_operands(self, cls: Any, args: Iterable[Any]) -> None:
+        """Note the operations that something is made of."""
+        for one in args:
+            if type(one) is LinesOperation:
+                self._read.add(id(one))
+            elif isinstance(one, tuple | list):
+                self._note_operands(cls, one)
+            elif not isinstance(one, _SHOWN) or isinstance(one, bt.Strategy):
+                self._knows_readers = False  # a function or an object, which may lead to any
+        if not cls.__module__.startswith("backtrader."):  # whose code may find its way to any
+            self._knows_readers = False
+
+    def unread_operations(self) -> list[Any]:
+        """Return the operations that nothing but the strategies' own code can read."""
+        if not self._knows_readers:
+            return []
+        return [one for one in self.made
+                if type(one) is LinesOperation and id(one) not in self._read and not one.bindings]  # fmt: skip
 
     def _key(self, thing: Any) -> Any:
         kind = type(thing)

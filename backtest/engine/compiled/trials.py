@@ -33,7 +33,9 @@ from backtest.engine.compiled.indicators import (
     Market,
     bytes_of_indicators,
     move,
+    never_raises,
     owners_of,
+    pairs_of,
     reckon,
     release,
     rings_of,
@@ -185,6 +187,7 @@ class _Bench(bt.Cerebro):
     recorded: Sequence[str]
     parts: Parts | None
     outcomes: Outcomes
+    inlined: dict[int, Any]
 
     def trace(self) -> None:
         """Make the strategies."""
@@ -198,10 +201,11 @@ class _Bench(bt.Cerebro):
         if mixes_clocks(runstrats, self.datas):
             raise NotCompiled("an indicator reads feeds whose bars have different times")
         self.market, given = Market(self.datas), self.parts
-        needed = bytes_of_indicators(self.maker.shared.made, self.market.steps)
+        beforehand = self._beforehand()
+        needed = bytes_of_indicators(beforehand, self.market.steps)
         if given is not None and len(self.made) > 1 and needed > given.room:
             raise TooMany
-        broken = reckon(self.maker.shared.made)
+        broken = reckon(beforehand)
         owners = owners_of(self.maker.shared.made)
         left = dict(self.failed)
         groups: dict[Any, list[int]] = {}
@@ -218,6 +222,7 @@ class _Bench(bt.Cerebro):
         for numbers in groups.values():
             trials = [self.made[number] for number in numbers]
             program = translate(self.asked[0], trials, self.maker.own, owners, self.market.stamps)
+            self._pair_operations(program)
             run_of_all = Run(self, program, trials, at, self.recorded)
             if given is not None:
                 self._hand_over(given, run_of_all, numbers, at)
@@ -228,6 +233,27 @@ class _Bench(bt.Cerebro):
         for _, made in parts:
             vars(made).clear()  # it and the functions that it made refer to each other
         vars(self.market).clear()  # as this stays until collected
+
+    def _beforehand(self) -> list[Any]:
+        """Return the indicators to compute beforehand; numba computes the other operations where it reads them."""
+        self.inlined = dict[int, Any]()
+        if self.backend == "numba":
+            bars = min(data.buflen() for data in self.datas)
+            unread = self.maker.shared.unread_operations()
+            self.inlined = {id(one): one for one in unread if never_raises(one, bars)}
+        return [one for one in self.maker.shared.made if id(one) not in self.inlined]
+
+    def _pair_operations(self, program: Program) -> None:
+        """Let a program compute operations where it reads them, or compute them now if it can't."""
+        inlined = [(n, lines) for n, (_, lines, _) in enumerate(program.slots)
+                   if any(id(line) in self.inlined for line in lines)]  # fmt: skip
+        for number, lines in inlined:
+            pairs = pairs_of(lines) if all(id(line) in self.inlined for line in lines) else None
+            if pairs is None:
+                reckon(list(self.inlined.values()))
+                self.inlined, program.pairs = {}, {}
+                return
+            program.pairs[number] = pairs
 
     def _hand_over(self, given: Parts, every: Run, numbers: list[int], at: np.ndarray) -> None:
         """Make the trials of a program, and hand over what they come to, part by part."""
@@ -435,7 +461,9 @@ class Run:
         from backtest.engine.compiled.kernel import Kernel
 
         program, market = self.program, self.market
-        lines = [(values_of_lines(alike), where) for _, alike, where in program.slots]
+        pairs = program.pairs
+        lines = [(pairs[n].lefts if n in pairs else values_of_lines(alike), where)
+                 for n, (_, alike, where) in enumerate(program.slots)]  # fmt: skip
         slots = [
             (feed, isinstance(where, np.ndarray), len(table), len(table[0]))
             for (feed, _, where), (table, _) in zip(program.slots, lines, strict=True)
@@ -449,6 +477,7 @@ class Run:
             slots,
             market.steps,
             list(self.columns),
+            pairs,
         )
         wanted = np.zeros(market.steps, np.int64)
         wanted[self.at] = 1

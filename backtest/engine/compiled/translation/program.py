@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from backtrader.lineroot import LineRoot
 
+from backtest.engine.compiled.indicators import Pairs
 from backtest.engine.compiled.refusals import NotCompiled
 
 DTYPES = {"f": "f8", "opt": "f8", "b": "?"}
@@ -61,6 +62,7 @@ class Program:
         account: what the strategy's state adds to `ledger.ACCOUNT`, with the initial values of each trial.
         constants: the values that differ between trials, and their kinds.
         slots: the lines: their clock's feed, their sources, and the row of each trial or of all.
+        pairs: operations that numba computes where it reads them, by the number of their slot.
         calls: Python functions that are called for each trial.
         streams: generators of random numbers, one method for each trial.
         hears: whether the strategy is notified of orders.
@@ -81,6 +83,7 @@ class Program:
     constants: list[np.ndarray] = field(default_factory=list)
     constant_kinds: list[str] = field(default_factory=list)
     slots: list[tuple[int, list[Any], Any]] = field(default_factory=list)
+    pairs: dict[int, Pairs] = field(default_factory=dict)
     calls: list[Callable[..., Any]] = field(default_factory=list)
     streams: list[list[Callable[..., Any]]] = field(default_factory=list)
     hears: bool = False
