@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -192,6 +193,7 @@ def masked(text: str) -> str:
     return _ACCOUNT.sub("(account)", text)
 
 
+@cache  # whatever is installed while a process runs, it goes on with what it began with
 def _own_version() -> str:
     return installed_version("ib-backtest") or "unknown"  # run from a folder that was never installed
 

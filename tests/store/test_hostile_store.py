@@ -20,7 +20,7 @@ from backtest.market.bars import schema, table_of
 from backtest.market.series import Series
 from backtest.store.files import read_file
 from backtest.store.manifest import LARGEST, MOST_ROWS
-from backtest.store.manifest_json import to_bytes
+from backtest.store.manifest_json import of_bytes, to_bytes
 from backtest.store.segments import segment_of
 from backtest.store.store import Store
 
@@ -252,6 +252,15 @@ def test_what_is_no_manifest_is_damage_though_it_hashes_right(store, text):
 
     with pytest.raises(DamagedStore, match=r"manifest\.json"):
         store.read(DAILY)
+
+
+def test_a_manifest_that_was_believed_is_not_believed_of_another_series(store):
+    data = (store.folder(DAILY) / "manifest.json").read_bytes()
+
+    assert of_bytes(data, "here", DAILY) is of_bytes(bytes(bytearray(data)), "there", DAILY)  # parsed once
+    for place in ("here", "there"):
+        with pytest.raises(DamagedStore, match=f"{place} has invalid content .* belongs to AAPL"):
+            of_bytes(data, place, Series.parse("IBM/1day"))
 
 
 def test_a_manifest_of_a_newer_format_is_refused(store):
