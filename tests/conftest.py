@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pages
 import pytest
+from blank import blank_figures
 from hypothesis import HealthCheck, settings
 from market import store_with
 
@@ -69,8 +70,8 @@ def intraday(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 @pytest.fixture
 def few_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let pages have one static figure, where they are written and it is not about these: ten cost half a second."""
-    monkeypatch.setattr(figures, "FIGURES", {"equity": figures.FIGURES["equity"]})
+    """Let pages have one static figure, a blank one, where they are written and it is not about these."""
+    monkeypatch.setattr(figures, "FIGURES", blank_figures())
 
 
 @pytest.fixture

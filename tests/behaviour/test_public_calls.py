@@ -15,6 +15,7 @@ import backtrader as bt
 import pyarrow.compute as pc
 import pyarrow.csv
 import pytest
+from blank import blank_figures
 
 import backtest
 from backtest._clock import utc_now
@@ -23,7 +24,7 @@ from backtest.errors import BacktestError
 from backtest.market.series import ContractDetails, Series
 from backtest.market.span import Span
 from backtest.metrics import measurement
-from backtest.report import figures, run_page
+from backtest.report import figures
 from backtest.report.comparison_page import write_comparison
 from backtest.report.run_page import write_report
 from backtest.research import lookahead
@@ -434,7 +435,7 @@ def test_the_face_is_gone_through():
 def test_right_arguments_give_a_result(name, base, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     if name.endswith(".report"):  # which draw what `write_report` draws
-        monkeypatch.setattr(figures, "FIGURES", {"equity": figures.FIGURES["equity"]})
+        monkeypatch.setattr(figures, "FIGURES", blank_figures())
 
     call_with(name, base, tmp_path, {})
 
@@ -449,9 +450,7 @@ def with_marks(call):
 @pytest.mark.parametrize("call", [with_marks(call) for call in calls()])
 def test_a_wrong_argument_ends_in_a_result_or_in_an_error_of_ours(call, base, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(figures, "FIGURES", {"equity": figures.FIGURES["equity"]})  # one takes the arguments as all do
-    if call.parameter != "figures":  # no other argument reaches what writes a figure that is drawn
-        monkeypatch.setattr(run_page, "svg", lambda _: "<svg/>")
+    monkeypatch.setattr(figures, "FIGURES", blank_figures())  # one takes the arguments as all do
     right = (good(base, tmp_path) | special(call.name, base, tmp_path))[call.parameter]
 
     for number, (how, wrong) in enumerate(wrong_values(right).items()):

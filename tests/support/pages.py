@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import IO, Any
 from unittest import mock
 
+from blank import blank_figures
 from bucket import KEY, SECRET, Bucket
 from places import ROOT
 
@@ -49,7 +50,7 @@ RUN = ("console", "sh", "python")
 KEPT = re.compile(r"(?P<command>[^>]+) > (?P<file>[\w.]+)")  # a command whose output goes to a file
 DAY_AFTER = datetime(2013, 3, 2, 12, tzinfo=UTC)  # what a reader's day is, whatever day it is
 FROM_NOTHING = ("README.md", "docs/tutorial.md")  # which bring their bars; others say that the demo's are there
-DRAWN = "docs/tutorial.md"  # the page whose reports have all static figures; no page shows one, and ten cost a second
+DRAWN = "docs/tutorial.md"  # the page whose reports have all figures drawn, which costs a second; no page shows one
 SOMEBODY = {"NAME": "Test", "EMAIL": "test@example.com"}
 PORTS = ("127.0.0.1:{}", "--port {}")
 SCRIPTS = str(Path(sys.executable).parent)
@@ -354,8 +355,8 @@ class Desk:
             self._bucket.objects.clear()
             reader = self.reader(self._folder / page.replace("/", "-"))
             workplace(reader.folder, self.store if page not in FROM_NOTHING else None)
-            few = {name: figures.FIGURES[name] for name in (figures.FIGURES if page == DRAWN else ("equity",))}
-            with mock.patch.object(figures, "FIGURES", few):
+            shown = figures.FIGURES if page == DRAWN else blank_figures()
+            with mock.patch.object(figures, "FIGURES", shown):
                 self._followed[page] = Followed(reader.follow(page), reader)
         return self._followed[page]
 
