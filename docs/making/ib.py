@@ -24,14 +24,14 @@ _WORDS = {
     202: "an order was cancelled",
     203: "the security is not available to this account",
     320: "the request cannot be read",
-    321: "the request is not valid",
+    321: "the request is invalid",
     322: "the request cannot be processed, such as a number that is in use",
     326: "the client id is in use",
     354: "no subscription to this market data",
     366: "no such historical request, the echo of a cancellation",
     399: "a warning about an order",
     404: "shares to sell short are being located",
-    420: "the request for live data is not valid: the text says why",
+    420: "the request for live data is invalid: the text says why",
     434: "the size of an order is zero",
     492: "a remark on an order",
     502: "cannot connect to TWS",
@@ -71,7 +71,7 @@ _TOLD_ALSO_BY_TEXT = {200: "`AmbiguousContract`", 321: "`TooLong` or `Busy`", 32
 
 
 def ib_page() -> str:
-    """Return the page of IB's error codes, what comes of each, and of IB's limits."""
+    """Return the page of IB's error codes, how each is handled, and of IB's limits."""
     return page(
         "IB's error codes and limits",
         paragraph(
@@ -91,7 +91,7 @@ def ib_page() -> str:
         ),
         "## Texts",
         paragraph(
-            "Where a code is ambiguous, the first of these that is found in the text decides. TWS writes its texts "
+            "If a code is ambiguous, the first of these patterns in the text decides. TWS writes its texts "
             "in its own language but does not translate the names in them, so the tool looks for these names; English "
             "words count only if a text has no name. TWS writes texts in English if *Show API error messages in "
             "English* is ticked in its API settings."
@@ -129,8 +129,8 @@ def _kinds() -> list[type[errors.SourceError]]:
 
 
 def _kind(kind: type[errors.SourceError]) -> tuple[str, ...]:
-    ended = "the download ends" if kind.scope == "all" else "the series stays incomplete, the others go on"
-    special = {errors.NoData: "recorded as an answer", errors.TooLong: "shorter requests, also in later downloads"}
+    ended = "the download ends" if kind.scope == "all" else "the series stays incomplete, the others continue"
+    special = {errors.NoData: "recorded as an answer", errors.TooLong: "shorter requests, in later downloads too"}
     meaning = sentence(summary(kind)).replace("; `code` is that code, 0 if there is none", "")
     return f"`{kind.__name__}`", meaning, _again(kind), special.get(kind, ended), sentence(error_codes._ADVICE[kind])
 
@@ -161,17 +161,19 @@ def _means(code: int) -> str:
     if code in _TOLD_BY_TEXT:
         return "see its " + linked("Texts", "text")
     if told := _TOLD_ALSO_BY_TEXT.get(code):
-        return f"`{error_codes._BY_CODE[code].__name__}`; {told} where its {linked('Texts', 'text')} says so"
+        return f"`{error_codes._BY_CODE[code].__name__}`; {told} if its {linked('Texts', 'text')} says so"
     if code in link._FARM_STATES:
         state = "works" if link._FARM_STATES[code] else "is broken: requests that need it wait"
         needed = link._KIND_OF_FARM[code] in ("history", "contracts")
-        return f"the {link._KIND_OF_FARM[code]} farm {state}" if needed else "nothing: no bars come from it"
+        return f"the {link._KIND_OF_FARM[code]} farm {state}" if needed else "ignored: it serves no bars"
     if code in (link._LINK_LOST, link._BROKEN_TO_SERVER):
         return f"the link is lost: all requests wait, at most {Patience().outage / 3600:g} hours"
     if code in link._LINK_BACK:
-        return "the link is back; requests under way are " + ("sent again" if code == 1101 else "waited for")
+        return "the link is back; " + (
+            "pending requests are sent again" if code == 1101 else "the tool waits for pending requests"
+        )
     found = error_codes.meaning(code, "")
-    return f"`{found.__name__}`" if found else "nothing: it ends no request"
+    return f"`{found.__name__}`" if found else "ignored: it does not end a request"
 
 
 def _texts() -> Iterator[tuple[str, str, str, str]]:
