@@ -37,7 +37,7 @@ MUTANTS: list[tuple[str, str, str]] = [
     ("ledger", "A.closed[i_o] = stamp\n        A.status", "A.closed[i_o] = N.before[i_d]\n        A.status"),
     ("ledger", "    if b_refused:\n        A.status[i_o] = MARGIN", "    if False:\n        A.status[i_o] = MARGIN"),
     ("ledger", "if N.stamp[i_d] > A.given[i_o]:", "if N.stamp[i_d] >= A.given[i_o]:"),
-    ("ledger", "execute(i_o, i_d, N.open[i_d], N.stamp[i_d])\n    elif i_kind == CLOSE", "execute(i_o, i_d, N.close[i_d], N.stamp[i_d])\n    elif i_kind == CLOSE"),
+    ("ledger", "            execute(i_o, i_d, N.open[i_d], N.stamp[i_d])\n\n\ndef try_close", "            execute(i_o, i_d, N.close[i_d], N.stamp[i_d])\n\n\ndef try_close"),
     ("ledger", "if stamp > A.given[i_o] and stamp >= A.ends[i_o]:", "if stamp > A.given[i_o]:"),
     ("ledger", "execute(i_o, i_d, A.annotated[i_o], N.before[i_d])", "execute(i_o, i_d, A.annotated[i_o], stamp)"),
     ("ledger", "A.annotated[i_o] = N.close[i_d]", "A.annotated[i_o] = N.open[i_d]"),
