@@ -71,7 +71,7 @@ class _Bar:
         self._bar.update(progress.done - self._bar.n)
 
     def close(self) -> None:
-        """Leave the bar as it is."""
+        """Close the bar in its current state."""
         if self._bar is not None:
             self._bar.close()
 

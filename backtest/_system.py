@@ -65,7 +65,7 @@ def opened_safely(path: str, flags: int) -> int:
     Open a file, as an `opener` of `open`: refuse a link, and do not wait for a pipe in the file's place.
 
     Raises:
-        OSError: ELOOP where it is a link.
+        OSError: ELOOP if it is a link.
     """
     if sys.platform == "win32" and is_link(Path(path)):
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)

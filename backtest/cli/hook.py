@@ -66,7 +66,7 @@ def _variables(facts: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _ran(command: list[str], document: bytes, environment: Mapping[str, str], seconds: float) -> str:
-    """Run a command to its end; return what went wrong, "" where nothing did."""
+    """Run a command to its end; return what went wrong, "" if nothing did."""
     try:
         process = subprocess.Popen(
             command,
@@ -100,7 +100,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _stderr() -> int:
-    """Return where the command's own words go: stderr, and nowhere if that is closed; stdout is for results."""
+    """Return the stream for the command's output: stderr, or none if that is closed; stdout is for results."""
     with contextlib.suppress(AttributeError, OSError, ValueError):
         return sys.stderr.fileno()
     return subprocess.DEVNULL

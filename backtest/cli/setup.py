@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def tell_version(asked: bool) -> None:
-    """Print the versions of this package, of Python and of what decides on results, and end; if that is asked."""
+    """If requested, print the versions of this package, of Python and of packages that affect results, and exit."""
     if not asked:
         return
     import platform

@@ -149,7 +149,7 @@ def with_kept(answer: pa.Table, stored: pa.Table, kept: Sequence[datetime]) -> p
 
 
 def with_known(answer: pa.Table, stored: pa.Table) -> pa.Table:
-    """Return an answer with the stored volumes, averages and counts where it has placeholders."""
+    """Return an answer with the stored volumes, averages and counts instead of placeholders."""
     import pyarrow as pa
     import pyarrow.compute as pc
 

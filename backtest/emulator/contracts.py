@@ -121,7 +121,7 @@ def expired(listing: Listing, now: datetime) -> bool:
 
 
 def words(listing: Listing) -> list[str]:
-    """Return the words that a symbol search looks at, in upper case."""
+    """Return the words that a symbol search compares, in upper case."""
     return [listing.instrument.symbol.upper(), *listing.facts.name.upper().split()]
 
 

@@ -4,41 +4,41 @@ Faults that the gateway simulates, from a script in JSON: a list of entries, eac
     [{"when": {"request": 3, "symbol": "AAPL"}, "do": "drop", "bytes": 400},
      {"when": {"connection": 2}, "do": "taken"}]
 
-`when` counts from 1: the n-th historical request of a `kind` (bars, head, schedule, details or any; bars if not
-said), of a `symbol` where one is given, of a duration `longer` than one such as "1 Y", or the n-th connection; from
-there on the fault is played `times` times, once if not said. Seconds are real seconds, whatever the time scale. Several
-faults of one request are played in the order of the script, a drop last; what is lost or refused after an error is so
-when the error has been sent.
+`when` counts from 1: the n-th historical request of a `kind` (bars, head, schedule, details or any; bars by default),
+of a `symbol` if one is given, of a duration `longer` than one such as "1 Y", or the n-th connection. From there on the
+fault applies `times` times, by default once. Seconds are real seconds, whatever the time scale. Several faults of one
+request apply in the order of the script, a drop last; a lost link or a refusal after an error follows when the error
+has been sent.
 
     "do": "drop", "bytes": 400             send the first bytes of the answer, then close the socket
-    "do": "silence"                        never answer (the handshake, where a connection is meant)
-    "do": "error", "code": 162, "text": "Query failed"            this instead of the answer
+    "do": "silence"                        never answer (a connection: not even the handshake)
+    "do": "error", "code": 162, "text": "Query failed"            send this instead of the answer
     "do": "delay", "seconds": 2            answer later
     "do": "refuse", "seconds": 5           close all connections and accept none for a while, as in a restart
-    "do": "lost", "seconds": 3, "code": 1102   say 1100, then 1102 and answer what waited; or 1101 and do not
-    "do": "notice", "code": 2105           say 2103, 2104, 2105 or 2106 to everybody, then answer
+    "do": "lost", "seconds": 3, "code": 1102   send 1100, then 1102 and the pending answers; or 1101 without them
+    "do": "notice", "code": 2105           send 2103, 2104, 2105 or 2106 to every client, then answer
     "do": "duplicate"                      each bar twice
     "do": "twice"                          the whole answer twice
     "do": "disorder"                       the last bar first
-    "do": "empty"                          an answer of no bars
+    "do": "empty"                          an answer without bars
     "do": "cut", "place": "first", "bars": 40    the first 40 bars are not in the answer; or the "middle" or "last" ones
     "do": "lack", "since": "20240308-15:00:00", "until": "20240308-15:40:00"    no answer has bars of that time, UTC:
-                                           one that would have no others is error 162, no data
+                                           one without other bars is error 162, no data
     "do": "head", "since": "20240308-14:30:00"    the head timestamp is that moment, UTC, of a request of kind head
-    "do": "unfinished"                     one more bar than there are, barely begun
+    "do": "unfinished"                     one more bar, which has barely begun
     "do": "clip"                           bars as the ends of the request cut them: half a week of one that ends on a
-                                           Wednesday; where they can be made of stored smaller ones
-    "do": "bad", "value": "nan"            a bar in the middle is off: nan, huge (IB's unset number as each price),
+                                           Wednesday; if they can be built from stored smaller bars
+    "do": "bad", "value": "nan"            a bar in the middle is invalid: nan, huge (IB's unset number as each price),
                                            high (as its high alone), infinity, minus (-1), zero, crossed (high below
                                            low), off_grid (a stamp between two bars), text
-    "do": "unset"                          volume, average and count of each bar are IB's unset numbers
+    "do": "unset"                          volume, average and count of each bar are IB's value for "unset"
     "do": "rescale", "ratio": 0.25         prices and averages times the ratio, volumes divided by it, as after a split
-    "do": "shift", "seconds": 3600         bars of less than a day so much later, as by the clock of another zone
+    "do": "shift", "seconds": 3600         bars shorter than a day are this much later, as by the clock of another zone
     "do": "recount", "ratio": 0.01         volumes in another unit: times the ratio, cut to whole numbers
     "do": "revise", "bar": 4, "column": "volume", "add": 1    the fourth bar from the end has one share more
     "do": "garbage"                        a frame of noise in front of the answer
-    "do": "length"                         a frame that says it has two billion bytes, instead of the answer
-    "do": "foreign"                        the answer to a request that nobody made
+    "do": "length"                         a frame that claims two billion bytes, instead of the answer
+    "do": "foreign"                        the answer to a request that was never made
     "do": "taken"                          (of a connection) error 326, the client id is in use
 """
 
@@ -203,7 +203,7 @@ def _fault(entry: Any, place: str) -> Fault:
 
 
 def _seconds(duration: str) -> int:
-    """Return how long a duration is; 0 where it is none, as of requests that have none."""
+    """Return the length of a duration in seconds; 0 for a request without one."""
     found = _DURATION.fullmatch(duration)
     return int(found[1]) * _SECONDS[found[2]] if found else 0
 
@@ -234,7 +234,7 @@ def _check_values(do: str, given: dict[str, Any], place: str) -> None:
 
 
 def _moment(text: str) -> datetime | None:
-    """Return a moment such as 20240308-15:00:00, UTC; None where it is none."""
+    """Return a moment such as 20240308-15:00:00, UTC; None if it is not one."""
     try:
         return datetime.strptime(text, "%Y%m%d-%H:%M:%S").replace(tzinfo=UTC)
     except ValueError:
@@ -349,7 +349,7 @@ def _revised(row: list[str], fault: Fault) -> list[str]:
 
 
 def _number(number: float, old: str) -> str:
-    """Return a number as text, whole ones as IB writes them; -1, which is none, stays."""
+    """Return a number as text, whole ones as IB writes them; -1, which means "none", stays."""
     return old if float(old) == -1 else str(int(number)) if number == int(number) else repr(number)
 
 

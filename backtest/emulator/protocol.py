@@ -228,7 +228,7 @@ class Fields:
         return self.text().lower() in ("1", "true")
 
     def skip(self, count: int) -> None:
-        """Skip fields that nobody needs."""
+        """Skip fields that are not needed."""
         for _ in range(count):
             self.text()
 

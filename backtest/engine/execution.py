@@ -279,7 +279,7 @@ def _worth_of_short(broker: Any, data: Any) -> float:
 
 def held_size(broker: Any, data: Any) -> float:
     """
-    Return the size of a position and leave the broker as it is.
+    Return the size of a position without changing the broker.
 
     Backtrader's `getposition` adds an entry for a feed that has none; values are then summed in another order.
     """

@@ -236,7 +236,7 @@ def _class(extra: tuple[str, ...]) -> type[ArrowFeed]:
 
 
 def _extra_lines(bars: pa.Table) -> tuple[str, ...]:
-    """Return the columns that become lines of their names; an index that pandas wrote is none."""
+    """Return the columns that become lines of their names, without an index that pandas wrote."""
     ours = schema().names
     extra = tuple(name for name in bars.column_names if name not in ours and not name.startswith("__index_level_"))
     if problem := problem_of(extra):

@@ -340,7 +340,7 @@ def simulate_together(
 
     Args:
         specs: the settings of the runs; `shared` has what they have in common, from a run by the event engine.
-        backend: "numpy", or "numba" where that is installed; the runs are the same.
+        backend: "numpy", or "numba" if that is installed; the results are equal.
         take: called with the outcomes of `size` runs at a time, which it has to read at once.
         begins: when strategies are first called, as with `waiting`.
 
@@ -604,7 +604,7 @@ def _all_of(*every: Any) -> Any:
 
 
 def _booked(cerebro: _Cerebro) -> Any:
-    """Return what borrowing has cost, by fill and by bar; None where it costs nothing."""
+    """Return the borrow fees by fill and by bar; None if the run has none."""
     if not cerebro.borrows:
         return None
     from backtest.engine.account.borrowing import BookedBySize

@@ -67,7 +67,7 @@ def extra_of(bars: pa.Table) -> tuple[str, ...]:
 
 
 def with_extra(bars: pa.Table, extra: Iterable[str]) -> pa.Table:
-    """Return the bars with exactly these extra columns, in this order; null where they had none of that name."""
+    """Return the bars with exactly these extra columns, in this order; columns they lack are null."""
     import pyarrow as pa
 
     names, own = tuple(extra), extra_of(bars)

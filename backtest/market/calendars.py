@@ -383,7 +383,7 @@ def _new_york() -> tzinfo:
 
 @cache  # and imported when it is needed: runs on daily bars are identified by dates
 def _zone_of(name: str) -> tzinfo:
-    """Return the time zone of a name; UTC where there is none."""
+    """Return the time zone of a name; UTC if there is none."""
     if not name:
         return UTC
     from zoneinfo import ZoneInfo

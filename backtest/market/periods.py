@@ -30,7 +30,7 @@ _TYPICAL = (date(2024, 3, 4), date(2024, 3, 15))  # two weeks in which few excha
 @dataclass(frozen=True, slots=True)
 class Periods:
     """
-    The number of periods per year, their name, and the series they come from where that is not obvious.
+    The number of periods per year, their name, and the series they come from, if that is not obvious.
 
     Written "252 sessions", "52 weeks", or "365 sessions of BTC-CRYPTO-PAXOS-USD/1day".
     """

@@ -268,7 +268,7 @@ class Instrument:
 
     @property
     def rolls(self) -> bool:
-        """Whether it is IB's continuous future, which stands for another contract after each roll."""
+        """Whether it is IB's continuous future, which refers to another contract after each roll."""
         return self.kind == "CONTFUT"
 
     @property

@@ -255,7 +255,7 @@ def _arrow(given: Any) -> pa.Table:
 
 
 def _plain(cell: Any) -> Any:
-    """Return a cell as text or a float where a database wrote it as bytes or as a decimal."""
+    """Return a cell as text or a float if a database wrote it as bytes or as a decimal."""
     if isinstance(cell, bytes):
         return cell.decode("utf-8", "replace")
     return float(cell) if isinstance(cell, Decimal) else cell

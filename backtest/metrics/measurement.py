@@ -382,7 +382,7 @@ def notes_of(result: RunRecord) -> tuple[str, ...]:
 
 
 def _of_combination(result: Measured) -> Iterator[str]:
-    """Yield which runs it combines, and how; of each its costs and what it was asked of its market."""
+    """Yield which runs it combines, and how; then the costs and the market settings of each."""
     if combination := result.combination:
         yield combination.basis
         for one in combination.runs:
@@ -403,7 +403,7 @@ def _missing_members(result: RunRecord) -> dict[str, int]:
 
 
 def _why(result: RunRecord) -> str:
-    """Return why orders were rejected, in words; of an account with rules of its own how often for which reason."""
+    """Return why orders were rejected, in words; for a cash or margin account with the count of each reason."""
     if "reason" not in result.orders_table.column_names:
         return "the account could not pay for them"
     rows = zip(*(result.orders_table[name].to_pylist() for name in ("status", "reason")), strict=True)
@@ -426,7 +426,7 @@ def _of_costs(result: RunRecord) -> Iterator[str]:
 
 
 def _of_rates(result: RunRecord) -> Iterator[str]:
-    """Yield which of IB's rates were not read on a page of its own."""
+    """Yield which of IB's rates were not read on IB's own page."""
     for key, told in result.manifest.get("costs", {}).get("products", {}).items():
         if told.get("standing", _PUBLISHED) != _PUBLISHED:
             standing = "from a secondary source" if told["standing"] == "secondary source" else told["standing"]
@@ -464,7 +464,7 @@ def _of_slippage(result: RunRecord) -> Iterator[str]:
 
 
 def _of_splits(result: RunRecord) -> Iterator[str]:
-    """Yield by which splits fees by the share were charged; or what the error can be where nobody named any."""
+    """Yield the splits for which per-share fees were corrected; without any, the possible error of the fees."""
     told_of, fills, most, unknown = result.manifest.get("splits", {}), result.fills_table, 0.0, []
     by_name = arrays.rows_by_text(fills["series"].to_pylist()) if told_of else {}
     values, costs = np.abs(column(fills, "size") * column(fills, "price")), column(fills, "costs")
@@ -598,7 +598,7 @@ def measure_returns(
 
     Args:
         returns: simple, after costs, one per session, with its date as index; or a frame with one such column. An index
-            of periods, such as months, stands for their last days.
+            of periods, such as months, means their last days.
         benchmark: returns to compare with; then only common dates count, and returns between two of them are
             compounded.
         risk_free: the annual return of cash, or the return of each session with its date as index.

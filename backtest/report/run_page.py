@@ -69,7 +69,7 @@ def write_report(
         validity: the result of `validate` for the run; by default computed with its defaults.
         figures: your own rows, like those of FIGURES; they follow the built-in ones.
         metrics: your own rows, like those of METRICS; they follow the built-in ones.
-        store: where the chart finds the bars that the run saw; if not given, where the run read them.
+        store: where the chart finds the bars of the run; by default the store that the run read.
         force: whether another run that the folder holds is replaced.
 
     Raises:
@@ -91,7 +91,7 @@ def write_page(result: Measured, folder: Path, store: Reader | str | Path | None
     Write index.html and metrics.json into the folder of a saved run, and return the path of the page.
 
     Args:
-        store: where the chart finds the bars that the run saw; if not given, where the run read them.
+        store: where the chart finds the bars of the run; by default the store that the run read.
 
     Raises:
         UsageError: the folder cannot be written.
@@ -154,7 +154,7 @@ def chart_view(result: Measured, store: Reader | str | Path | None = None) -> Ch
     Return a page with only the interactive chart of a run or, if it cannot be drawn, static figures and the reason.
 
     Args:
-        store: where the chart finds the bars that the run saw; if not given, where the run read them.
+        store: where the chart finds the bars of the run; by default the store that the run read.
     """
     result = check_result(result, "result")
     chart = chart_of(result, _reader(result, store))

@@ -489,7 +489,7 @@ def _columns_beside(
 
 
 def _between(run: Measured, name: str, rows: np.ndarray) -> np.ndarray:
-    """Return the sum of a column after each end and up to the next; zeros where the run has no such column."""
+    """Return the sum of a column after each end and up to the next; zeros if the run has no such column."""
     if name not in run.record.column_names:
         return np.zeros(len(rows) - 1)
     sums = np.append(0.0, np.cumsum(column(run.record, name)))

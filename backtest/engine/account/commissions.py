@@ -365,7 +365,7 @@ def costs_of(given: Any) -> Costs:
     source. Only Backtrader's own classes can be recreated from that name.
 
     Raises:
-        UsageError: it is none of them.
+        UsageError: it is none of these.
     """
     if isinstance(given, Costs):
         return given

@@ -175,7 +175,7 @@ class BarTimes:
 
     @classmethod
     def of(cls, bars: pa.Table, series: Series, hours: Hours) -> BarTimes:
-        """Return the times of bars: by the sessions of the exchange where they are of days or longer."""
+        """Return the times of bars: for daily and longer ones by the sessions of the exchange."""
         opened = arrays.numbers(bars["time"]).astype("datetime64[us]")
         known = sessions_around(opened[0], opened[-1], series, hours)
         stamps = close_stamps(bars, series.size)

@@ -207,7 +207,7 @@ def check_covers(paid: Dividends, series: Series, days: np.ndarray) -> None:
 
 
 def series_read(given: Any, series: Iterable[Series]) -> list[Series]:
-    """Return the further series that dividends are derived from; none where they come from a file."""
+    """Return the further series from which dividends are derived; none if they come from a file."""
     if isinstance(given, DividendTable) or given == NO_DIVIDENDS or _convention(given) is None:
         return []
     return list(dict.fromkeys(two for one in series if one.instrument.kind == "STK" for two in _pair(one)))

@@ -29,10 +29,10 @@ _TIERED = _TIERS | {
 
 def check_broker(cerebro: Any, at_close: bool = False) -> None:
     """
-    Raise NotCompiled where a broker is set up in a way that the ledger does not know.
+    Raise NotCompiled if a broker has settings that the ledger does not support.
 
     Args:
-        at_close: whether orders at the market may be filled at the close at which they are given.
+        at_close: whether market orders may fill at the close at which they are submitted.
     """
     broker = cerebro.broker
     if type(broker) not in (bt.brokers.BackBroker, MarketBroker):
@@ -156,7 +156,7 @@ def _dated(cerebro: Any, constants: Mapping[str, Any]) -> dict[str, list[np.ndar
 
 
 def _days_of(model: Any, data: Any) -> np.ndarray:
-    """Return the day that a model takes each bar for; without a feed of its own it takes none."""
+    """Return the day of each bar as a model computes it; none for a model without a feed."""
     if getattr(model, "data", None) is None:
         return np.full(data.buflen(), date.max.toordinal())
     return feed_stamps(data).astype(np.int64)

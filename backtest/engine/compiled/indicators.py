@@ -94,7 +94,7 @@ class Market:
         return np.array(list(columns.values())), self.clocks(lagged)
 
     def now(self, columns: Mapping[str, np.ndarray], lagged: bool = False) -> SimpleNamespace:
-        """Return what stands for the present step; `move` sets it."""
+        """Return the stand-in for the current step; `move` sets it."""
         now = SimpleNamespace(step=-1, reads=0, writes=0)
         now.columns = [(name, f"{name}_all", values) for name, values in columns.items()]
         now.by_step, now.until = self.clocks(lagged), 0
@@ -158,7 +158,7 @@ _PARTS: dict[str, Callable[[datetime], int]] = {
 
 
 def moment_number(value: Any, kind: str) -> int:
-    """Return the whole number that stands for a date, a datetime or a time of the day."""
+    """Return the whole number that represents a date, a datetime or a time of day."""
     if kind == "date":
         return int(value.toordinal())
     return _PARTS[kind](value if kind == "moment" else datetime.combine(date.min, value))
@@ -274,7 +274,7 @@ def release(indicators: Sequence[Any]) -> None:
 
 
 def values_of_lines(lines: Sequence[Any]) -> list[np.ndarray]:
-    """Return the values of lines that move together, as they are."""
+    """Return the values of lines that move together, unchanged."""
     bars = min(len(line.array) for line in lines)
     return [np.frombuffer(line.array)[:bars] for line in lines]
 

@@ -685,7 +685,7 @@ _MOST_MODULES = 50
 
 
 def _module(text: str) -> ModuleType:
-    """Return the module of a source, which lies where it will be found the next time."""
+    """Return the module of a source, stored where the next run finds it."""
     name = f"compiled_{hashlib.sha256(text.encode()).hexdigest()[:24]}"
     if name in sys.modules:
         return sys.modules[name]

@@ -89,7 +89,7 @@ class SharedNodes:
         return ask
 
     def _note_operands(self, cls: Any, args: Iterable[Any]) -> None:
-        """Note the operations that something is made of."""
+        """Record the operations of which an object consists."""
         for one in args:
             if type(one) is LinesOperation:
                 self._read.add(id(one))
@@ -202,7 +202,7 @@ class Maker:
         return trial
 
     def _set_periods(self, trial: Any) -> None:
-        """Set the minimum periods as Backtrader does, who is asked once for all trials with the same longest ones."""
+        """Set the minimum periods as Backtrader does, which computes them once for trials with equal longest ones."""
         longest: dict[int, int] = {}
         for one in indicators_of(trial):
             clock, period = self._last_clock(one), one._minperiod

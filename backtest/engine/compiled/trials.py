@@ -162,7 +162,7 @@ def _uncollected() -> Iterator[None]:
 
 
 def sentence(cls: type[Any], error: NotCompiled) -> str:
-    """Return why a strategy is not compiled, with file and line where they are known."""
+    """Return why a strategy is not compiled, with file and line if known."""
     try:
         file = inspect.getsourcefile(cls) or ""
     except TypeError:
@@ -256,7 +256,7 @@ class _Bench(bt.Cerebro):
             program.pairs[number] = pairs
 
     def _hand_over(self, given: Parts, every: Run, numbers: list[int], at: np.ndarray) -> None:
-        """Make the trials of a program, and hand over what they come to, part by part."""
+        """Run the trials of a program, and deliver their outcomes part by part."""
         done = every.parts_by_numba(given.size) if self.backend == "numba" else iter([every.go()])
         begun = 0
         for part in done:
@@ -457,7 +457,7 @@ class Run:
         return done
 
     def parts_by_numba(self, size: int) -> Iterator[Run]:
-        """Let numba go through all bars, trial by trial, and yield this run with what so many of them come to."""
+        """Run all bars with numba, trial by trial, and yield this run with the outcomes of some of them at a time."""
         from backtest.engine.compiled.kernel import Kernel
 
         program, market = self.program, self.market
@@ -510,7 +510,7 @@ class Run:
         return trial, ref, {name: account[name][ref, trial] for name in _TOLD_OF_ORDERS}
 
     def fill_rows(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the number of the trial of each fill, its row, and where there is slippage its price without."""
+        """Return the trial number of each fill, its row and, if there is slippage, its price without."""
         if self.done is not None:
             trial = np.repeat(np.arange(self.count), list(map(len, self.done.fills)))
             return trial, np.concatenate(self.done.fills), np.concatenate(self.done.asked or [np.zeros(0)])

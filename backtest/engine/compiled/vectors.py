@@ -57,7 +57,7 @@ def kind_of_name(name: str) -> str:
 
 @dataclass
 class _Block:
-    """A part of a function that is being written: what is known of locals, by the name of the trials in hand."""
+    """A part of a function being written: the known locals, by the name of the current trials."""
 
     known: dict[tuple[str, str], Value] = field(default_factory=dict)
 
@@ -161,7 +161,7 @@ _FOR_ALL = ("f_value", "next")  # what is mostly asked of all trials
 
 
 def named_in(source: str) -> set[str]:
-    """Return the names in the source of a program: `A_cash` and `F_size` where it uses these of the account."""
+    """Return the names in the source of a program: `A_cash` and `F_size` if it uses these fields of the account."""
     return set(re.findall(r"\b[A-Z]_\w+", source))
 
 
@@ -233,7 +233,7 @@ class _Function:
         return Value(name, False, kind)
 
     def expression(self, text: str, kind: str, t: str) -> Value:
-        """Write an expression of values that differ, once for the trials in hand: none of its parts changes."""
+        """Write an expression of differing values once for the current trials: none of its parts changes."""
         if (text, t) not in self.known:
             self.known[text, t] = self.hold(text, kind)
         return self.known[text, t]
@@ -280,7 +280,7 @@ class _Function:
         return f"{self.result}.copy()" if self.whole else f"{self.result}[t]"
 
     def keep(self, name: str, t: str, text: str) -> None:
-        """Write what a local is now to its place, if that is looked at."""
+        """Write the current value of a local to its variable, if that is read."""
         place = self.place(name)
         if self.kept is None or name in self.kept:
             self.emit(f"{place}[{self.pick(t)}] = {text}")
@@ -289,7 +289,7 @@ class _Function:
         return ":" if self.whole and t == "t" else t
 
     def taken(self, text: str, t: str, kind: str) -> Value:
-        """Return the values of the trials in hand of an array of all."""
+        """Return the values of the current trials in an array of all trials."""
         return self.hold(f"{text}.copy()" if self.whole and t == "t" else f"{text}[{t}]", kind)
 
     def read(self, name: str, at: str, t: str) -> Value:
@@ -310,7 +310,7 @@ class _Function:
         return self.known[key, t]
 
     def read_rows(self, name: str, at: Value, t: str) -> Value:
-        """Return what a table of the account has for the trials in hand at rows that differ."""
+        """Return the values of an account table for the current trials at differing rows."""
         key, kind = f"A.{name}[{at.text}]", _KINDS[self.writer.account[name][0]]
         if (key, t) not in self.known:
             found = self.part_of(key, t, kind)
@@ -324,7 +324,7 @@ class _Function:
             self.known = {key: value for key, value in self.known.items() if not key[0].startswith(start)}
 
     def flat(self, at: Value, t: str) -> str:
-        """Return where the rows of the trials in hand are in a flat table: it is computed once for all that is read."""
+        """Return the positions of the current trials' rows in a flat table, computed once for all reads."""
         key = f"{at.text} of", t
         if key not in self.known:
             self.known[key] = self.hold(f"{at.text} * TRIALS + {t}", "i", "j")
@@ -390,7 +390,7 @@ class _Function:
         raise AssertionError(ast.dump(node))
 
     def give(self, value: Value, t: str) -> None:
-        """Write what the trials in hand return: as it is where they are all that came."""
+        """Write what the current trials return: unchanged if they are all trials of the call."""
         if not value.uniform:
             own = self.hold(value.text, value.kind) if not value.text.isidentifier() else value
             if t != "t":
@@ -509,7 +509,7 @@ class _Function:
         return found, node.orelse
 
     def is_open(self, test: ast.expr) -> bool:
-        """Return whether a condition differs from trial to trial, and can be computed where nobody comes to it."""
+        """Return whether a condition differs between trials, and can be computed for trials that do not reach it."""
         return self.decided(test) is None and self.safe(test) and not self.uniform_of(test)
 
     def part(self, body: list[ast.stmt], t: str) -> str:
@@ -624,7 +624,7 @@ class _Function:
         return self.taken(self.place(name), t, kind_of_name(name))
 
     def part_of(self, name: str, t: str, kind: str) -> Value | None:
-        """Return a value as a part of what it is for trials that those in hand were picked from, if that is known."""
+        """Return a value as a selection from the larger set of trials from which the current ones come, if known."""
         tests: list[str] = []
         while t in self.parts:
             t, test = self.parts[t]
@@ -690,7 +690,7 @@ class _Function:
         return left
 
     def joined(self, left: Value, right: ast.expr, t: str, both: bool) -> Value:
-        """Write `and`, or `or`: the right side is computed where the left one leaves it open."""
+        """Write `and` or `or`: the right side is computed where the left one does not decide."""
         if left.uniform:
             name = self.fresh("b")
             self.emit(f"{name} = {left.text}")
@@ -732,7 +732,7 @@ class _Function:
         return found
 
     def safe(self, node: ast.expr) -> bool:
-        """Return whether an expression can be computed where it is not needed: nothing in it flags."""
+        """Return whether an expression can be computed where it is not needed, since nothing in it flags a trial."""
         return not any(
             (isinstance(one, ast.Call) and not self.harmless(one))
             or (isinstance(one, ast.BinOp) and type(one.op) in _GUARDED)
@@ -852,7 +852,7 @@ class _Function:
         return given
 
     def rows(self, number: int, t: str) -> str:
-        """Return the rows of a slot's lines for the trials in hand."""
+        """Return the rows of a slot's lines for the current trials."""
         varies = self.writer.slots[number][1] and not (self.whole and t == "t")
         return f"R_{number}[{t}]" if varies else f"R_{number}"
 
@@ -1038,7 +1038,7 @@ def _read_lines(table: np.ndarray, rows: Any, at: Any, ago: Any, t: np.ndarray, 
 
 
 def _called(function: Callable[..., Any], t: np.ndarray, flag: Any, args: Sequence[Any]) -> Any:
-    """Return what a function of Python's gives of numbers, for each trial where they differ; what raises is flagged."""
+    """Return the results of a Python function for numbers, per trial if they differ; flag trials in which it raises."""
     if not any(isinstance(one, np.ndarray) for one in args):
         return _tried(function, args, t, flag)
     rows = [np.broadcast_to(one, t.shape).tolist() for one in args]

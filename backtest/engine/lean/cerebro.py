@@ -604,7 +604,7 @@ def _new_trade(strategy: Any, order: Any, trades: list[Any]) -> Any:
 
 
 def _is_ours(model: Any) -> bool:
-    """Return whether a commission scheme is known not to look at the account while the broker works."""
+    """Return whether a commission scheme is known not to read the account while the broker works."""
     inner = model.inner if type(model) is Converted else model
     return type(inner).__module__.startswith(("backtrader.", "backtest."))
 

@@ -50,7 +50,7 @@ def draw_heat_map(rows: Sequence[_Row], names: Sequence[str], label: str, best: 
 
 
 def _values_of(rows: Sequence[_Row], name: str) -> list[Any]:
-    """Return the values of a parameter, in order where they have one."""
+    """Return the values of a parameter, in order if they have one."""
     values = distinct(params[name] for params, _ in rows)
     try:
         return sorted(values)

@@ -43,7 +43,7 @@ def guided_points(
 
 
 class _Search:
-    """A study of Optuna's over the places of a grid, and the points that are under way."""
+    """An Optuna study over the positions of a grid, and the pending points."""
 
     def __init__(self, grid: Grid, where: Condition | None, count: int, seed: int, lowest: bool) -> None:
         optuna = _optuna()

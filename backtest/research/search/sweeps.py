@@ -494,7 +494,7 @@ class _Making:
         Run the trials that the compiled engine can, and return the remaining points.
 
         Raises:
-            UsageError: it was asked for, and cannot.
+            UsageError: the compiled engine was requested but cannot run the strategy.
         """
         left = list[Point]()
         fewest = 1 if engines.asked == "compiled" else engines.fewest
@@ -525,7 +525,7 @@ class _Making:
         Let workers run blocks of trials, compiled where possible; return the remaining points.
 
         Raises:
-            UsageError: it was asked for, and cannot.
+            UsageError: the compiled engine was requested but cannot run the strategy.
         """
         fewest = 1 if engines.asked == "compiled" else engines.fewest
         if len(points) < (fewest or FEWEST_IN_WINDOW):

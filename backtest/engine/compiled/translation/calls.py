@@ -449,7 +449,7 @@ class Calls(Orders):
         return Val(result.kind, held, extra=result.extra)
 
     def numbered(self, value: Val) -> Val:
-        """Return an argument as it is given: a feed that is known stays known."""
+        """Return an argument unchanged: a known feed stays known."""
         if value.objs and value.kind in ("f", "i", "b", "str", "feed"):
             objs = value.objs
             if value.kind == "feed":

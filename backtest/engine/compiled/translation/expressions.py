@@ -262,7 +262,7 @@ class Expressions(KeptState):
         return clock
 
     def own_begun(self, clock: int, ago: str) -> None:
-        """Flag a trial that reads the strategy's own line where it has no bar yet, as when a first timer rings."""
+        """Flag a trial that reads the strategy's own line before its first bar, as when a first timer goes off."""
         if clock == 2 * len(self.datas) + 1:
             self.emit(f"if N.at[{clock}] + {ago} < 0:")
             self.emit("    flag()")
@@ -301,7 +301,7 @@ class Expressions(KeptState):
         return Val("until", extra=(value.extra, value.kind, tuple(sign * one for one in other.objs)))
 
     def until(self, value: Val, feed: str) -> str | None:
-        """Return until when an order for a feed is valid, where that is a time; None where it is none."""
+        """Return the time until which an order for a feed is valid; None if it is not a time."""
         times = value.kind == "static" and all(isinstance(one, date | timedelta) for one in value.objs)
         if not times and value.kind not in ("until", "date", "moment"):
             return None
@@ -329,7 +329,7 @@ class Expressions(KeptState):
         return f"line({self.slot_of[key]}, {moment.ago})"
 
     def timed(self, value: Val, kind: str) -> Val:
-        """Return a date, a moment or a time of the day as a whole number, where it is a known object too."""
+        """Return a date, a moment or a time of day as a whole number, also if it is a known object."""
         if value.kind == kind:
             return value
         if value.kind == "static":
@@ -627,7 +627,7 @@ class Expressions(KeptState):
     def truths(
         self, op: ast.boolop, first: tuple[list[str], Val], rest: Sequence[ast.expr]
     ) -> list[tuple[list[str], Val]] | None:
-        """Return truths, each with the lines that it takes, up to one that decides; None where one is not a truth."""
+        """Return booleans, each with its lines of code, up to one that decides; None if one is not a boolean."""
         found = [(first[0], self.truth(first[1]))]
         for one in rest:
             lines, value = found[-1]
@@ -641,7 +641,7 @@ class Expressions(KeptState):
         return found
 
     def one_or_other(self, op: ast.boolop, first: Val, rest: Sequence[ast.expr]) -> Val:
-        """Return `a or b`, or `a and b`, where they are not truths: the one or the other, as Python does."""
+        """Return `a or b`, or `a and b`, of values that are not booleans: one of them, as in Python."""
         held = self.temp(self.settled(first))
         test, either = self.truth(held), isinstance(op, ast.Or)
         with self.captured() as lines:
@@ -666,7 +666,7 @@ class Expressions(KeptState):
         return self.joined(parts, isinstance(node.op, ast.And))
 
     def joined(self, parts: Sequence[tuple[list[str], Val]], both: bool) -> Val:
-        """Return truths joined by `and`, or `or`, each with the lines that compute it where it is needed."""
+        """Return booleans joined by `and` or `or`, each with the lines that compute it if it is needed."""
         found: Val | None = None
         for lines, value in parts:
             if found is None:

@@ -71,7 +71,7 @@ class FeedLists(Expressions):
         return int(source.extra[1]) if source.kind == "feeds" else len(self.items(source))
 
     def ordered(self, source: Val) -> Val:
-        """Return the feeds that a dict was made of, in order."""
+        """Return the feeds from which a dict was built, in order."""
         if source.kind == "filtered":
             raise NotCompiled("a dict of chosen feeds, taken apart", self.at)
         return source

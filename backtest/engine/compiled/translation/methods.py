@@ -81,7 +81,7 @@ def _is_harmless(cls: Any) -> bool:
 
 
 def line_of(method: Any) -> int:
-    """Return the line in which a method begins; 0 where it is not known."""
+    """Return the line in which a method begins; 0 if unknown."""
     code = getattr(method, "__code__", None)
     return code.co_firstlineno if code is not None else 0
 
@@ -99,7 +99,7 @@ class Method:
     @classmethod
     @cache
     def of(cls, function: Any) -> Method:
-        """Return the source of a function; raise NotCompiled where there is none."""
+        """Return the source of a function; raise NotCompiled if there is none."""
         try:
             lines, line = inspect.getsourcelines(function)
             node = ast.parse(textwrap.dedent("".join(lines))).body[0]
@@ -124,7 +124,7 @@ class Method:
         return self.counts.get(name, 0)
 
     def named(self, name: str, line: int) -> Any:
-        """Return what a name that is not a local stands for."""
+        """Return the object to which a non-local name refers."""
         if self.function.__closure__ and name in self.function.__code__.co_freevars:
             return self.function.__closure__[self.function.__code__.co_freevars.index(name)].cell_contents
         if name in self.function.__globals__:
@@ -196,7 +196,7 @@ def written_in(cls: Any) -> WrittenClass:
 
 
 def _methods_of(cls: Any) -> list[tuple[str, Any]]:
-    """Return the methods of a class by name, and where one calls what it overrides also those."""
+    """Return the methods of a class by name, including overridden ones that a method calls."""
     found = [(name, inspect.getattr_static(cls, name)) for name in dir(cls)]
     later = [one for name, one in found if inspect.isfunction(one) and name not in ("__init__", "start", "stop")]
     if not any("super" in one.__code__.co_names for one in later):

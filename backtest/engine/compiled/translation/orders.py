@@ -43,7 +43,7 @@ class Orders(FeedLists):
         raise NotCompiled(f"self.broker.{name}() is called", self.at)
 
     def worth(self, name: str, node: ast.Call) -> Val:
-        """Return the gain of one unit on a price of 0, which is its price where the costs can be compiled."""
+        """Return the gain of one unit from a price of 0, which equals its price for costs that can be compiled."""
         *first, price = node.args or [ast.Constant(None)]
         if name != "profitandloss" or [one.value for one in first if isinstance(one, ast.Constant)] != [1, 0]:
             raise NotCompiled(f"what costs say by {name}() is asked", self.at)

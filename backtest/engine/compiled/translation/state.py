@@ -58,7 +58,7 @@ class KeptState(Writing):
             self.emit(f"A.c_{name} = A.c_{name} + 1")
 
     def remove_from_list(self, name: str, value: Val) -> None:
-        """Take the first that is equal out of a list; where there is none Python raises, and the trial is flagged."""
+        """Remove the first equal item from a list; flag the trial if there is none, since Python would raise."""
         held, at = self.index_of_order(value), self.fresh("i")
         self.effects = True
         self.emit(f"{at} = -1")

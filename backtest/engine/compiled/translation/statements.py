@@ -42,7 +42,7 @@ class Statements(Calls):
         return self.body(node.finalbody) or ended
 
     def do_assert(self, node: ast.Assert) -> None:
-        """Translate an assertion: of a trial where it fails the event engine says what Python raises."""
+        """Translate an assertion; if it fails in a trial, the event engine reports what Python raises."""
         test = self.condition(node.test)
         self.effects = True
         self.emit(f"if not {test.code}:")
@@ -61,7 +61,7 @@ class Statements(Calls):
                 raise
 
     def tells(self, node: ast.expr) -> bool:
-        """Return whether an expression makes texts alone: what is printed, or kept for nobody."""
+        """Return whether an expression only creates text, which is printed or never used."""
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print":
             self.made.tells = self.made.tells or self.at
             return not any(self.acts(one) for one in node.args)
@@ -266,7 +266,7 @@ class Statements(Calls):
                 self.body(node.body)
 
     def left_by(self, before: dict[str, Val]) -> None:
-        """Forget what names stand for that a loop may have left before it set them."""
+        """Forget the values of names that a loop may not have set before it ended."""
         for name, value in self.env.items():
             known = before.get(name)
             placed = value.code == f"{PREFIX.get(value.kind, 'i')}_{name}"

@@ -63,7 +63,7 @@ class _Translation(Statements):
         return self.made
 
     def enter(self) -> None:
-        """Translate what a run calls; where one method reads what another sets, begin again with what is known now."""
+        """Translate the methods that a run calls; if one reads what another sets, start again with that knowledge."""
         wanted: list[tuple[str, list[Val]]] = [("next", [])]
         wanted += [
             (one, []) for one in ("prenext", "nextstart") if getattr(self.cls, one) is not getattr(bt.Strategy, one)
@@ -136,7 +136,7 @@ class _Translation(Statements):
         )
 
     def only_tells(self, name: str) -> bool:
-        """Return whether a method has no effect but texts; where it has, or may have, `why` says which."""
+        """Return whether a method has no effect except text; if it may have one, `why` describes it."""
         kept, kinds = (self.made, self.done, self.slot_of, self.constant_of), dict(self.kinds)
         args = [] if name in ("stop", "next_open") else [Val("poison", why=f"{name}() reads it")]
         if name in NOTED:

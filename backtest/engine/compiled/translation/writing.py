@@ -39,7 +39,7 @@ from backtest.engine.compiled.translation.program import (
 
 
 class Writing:
-    """Scalar code as it is written, and what its values are."""
+    """Scalar code being written, and its values."""
 
     stamps: np.ndarray
     # Of the classes that build on this one:
@@ -112,7 +112,7 @@ class Writing:
         return value.code
 
     def known_kind(self, key: Any, kind: str, what: str) -> str:
-        """Return the kind of a place that is given a value of a kind; where that widens it, begin again."""
+        """Return the kind of a variable that receives a value of a kind; if that widens it, start again."""
         before = self.kinds.get(key, "")
         found = self.wider(before, kind, what)
         if found != before:
