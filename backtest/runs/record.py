@@ -399,7 +399,7 @@ def refuse_another(folder: Path, run: RunRecord | None, force: bool) -> dict[str
 
     Args:
         run: the run to write; None for another page, which replaces only the page.
-        force: whether another run in the folder is to be replaced.
+        force: whether to replace another run in the folder.
 
     Returns:
         The files to delete with the replaced run, its page and its labels, for `replace_files`.

@@ -200,8 +200,8 @@ def split_rules(text: str) -> dict[str, tuple[tuple[str, float], ...]]:
     """
     Return splits by the short name of their series, "" if none is named: dates, and shares that one became.
 
-    Written as "AAPL/1day@2000-06-21=2,2005-02-28=2". A share of an earlier day became as many shares as the ratio;
-    trades on the date itself are after the split.
+    Written as "AAPL/1day@2000-06-21=2,2005-02-28=2". One share before the date became that many shares; trades on the
+    date itself are after the split.
 
     Raises:
         UsageError: one is not a split, or given twice.
@@ -358,7 +358,7 @@ class Brokerage:
             known rate, from stored bars of currency pairs such as EUR-CASH-IDEALPRO-USD/1day.
         conversion: "at-once", or "ib-forex": cash stays in the currency in which it came in, and what an order lacks of
             its currency is converted at IB's forex commission.
-        quoted_in: the unit of prices where it is unknown or differs from IB's; rules separated by commas, such as
+        quoted_in: the unit of prices if it is unknown or differs from IB's; rules separated by commas, such as
             "VUSA-STK-LSEETF-GBP/1day=GBP", or "=GBX" for pence.
         margin: margin per futures contract: 15000, or rules such as "ES-FUT-CME-USD-202612/1day=15000" separated by
             commas. Gains and losses are then settled in cash at every bar, and there are no margin calls. Without it a

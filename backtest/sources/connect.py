@@ -21,7 +21,7 @@ _PATIENT = Patience()
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """What `connect` is asked for beside the address."""
+    """The arguments of `connect` besides the address."""
 
     patience: Patience
     state: Path | None

@@ -153,7 +153,7 @@ def refuse_links(folder: Path, root: Path, *inside: str) -> None:
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
     """
-    Hold the lock that a file stands for; the kernel frees it with the process, so it is never stale.
+    Hold the lock of a file; the kernel releases it with the process, so it is never stale.
 
     Raises:
         FileNotFoundError: the folder of the file is gone, perhaps while we waited.

@@ -308,7 +308,7 @@ def _remove_open(path: Path, handle: IO[bytes]) -> None:
 
 
 def _check_ways(begun: Path, folder: Path) -> None:
-    """Raise IsADirectoryError where a folder stands in the way of a file that would take its place."""
+    """Raise IsADirectoryError if a folder has the name of a file to write."""
     for entry in begun.iterdir():
         place = folder / entry.name.removesuffix(_GONE)
         if _is_folder(place) and not _is_folder(entry):

@@ -52,7 +52,7 @@ def break_even_costs(result: Measured) -> float:
 
 
 def _from_table(result: Measured, factors: Sequence[float]) -> list[CostCase]:
-    """Return the cases of a run's table; none where it lacks one of them."""
+    """Return the cases of a run's table; none if it lacks one of them."""
     found = [result.cost_table.at(factor) for factor in factors] if result.cost_table else []
     known = [case for case in found if case is not None]
     return known if len(known) == len(factors) else []

@@ -78,7 +78,7 @@ class FileSource(Source):
         return {"vendor": self._path(series).name}
 
     def head(self, series: Series) -> datetime | None:
-        """Return the time of the first bar, None where there is none."""
+        """Return the time of the first bar, None if there is none."""
         bars = checked_bars(self._path(series), series, replace(self._options, extra=())).bars
         first: datetime | None = bars["time"][0].as_py() if len(bars) else None
         return first

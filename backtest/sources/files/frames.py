@@ -99,7 +99,7 @@ def _is_time(name: str) -> bool:
 
 
 def _names(frame: Any) -> tuple[list[str], list[str]]:
-    """Return the names of the columns, and whose each is, where there is a level of prices and one of symbols."""
+    """Return the names of the columns and, with a level of prices and one of symbols, the symbol of each."""
     if frame.columns.nlevels == 1:
         return [str(name) for name in frame.columns], [""] * len(frame.columns)
     levels = [[str(word) for word in frame.columns.get_level_values(n)] for n in range(frame.columns.nlevels)]

@@ -559,7 +559,7 @@ def _period(day: date, week: bool) -> tuple[date, date]:
 
 
 def _edges_of(period: tuple[date, date], known: set[date]) -> tuple[date, date]:
-    """Return the first and last session in a period, or its own ends where it has none."""
+    """Return the first and last session in a period, or its own ends if it has none."""
     first, last = period
     inside = [day for n in range((last - first).days + 1) if (day := first + n * _DAY) in known]
     return (inside[0], inside[-1]) if inside else period

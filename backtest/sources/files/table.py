@@ -268,7 +268,7 @@ def _names(above: list[str], delimiter: str, fields: int) -> tuple[list[str], li
 
 
 def _currency_above(above: list[str], delimiter: str) -> str:
-    """Return the currency in a line above the rows, such as "Currency,USD"; "" where there is none."""
+    """Return the currency in a line above the rows, such as "Currency,USD"; "" if there is none."""
     split = [[cell for cell in fields_of(_uncommented(line, delimiter), delimiter) if cell] for line in above]
     words = {bare_name(word) for word in CURRENCY_WORDS.split()}
     pairs = (re.split(r"\s*[:=]\s*", cells[0], maxsplit=1) if len(cells) == 1 else cells for cells in split)

@@ -45,7 +45,7 @@ def read_columns(ib: Any) -> None:
 
 
 def _table(fields: list[str]) -> pa.Table | None:
-    """Return the bars of a message 17 in the order they came, None where it is not as expected."""
+    """Return the bars of a message 17 in the order of arrival, None if it is not as expected."""
     import pyarrow as pa
 
     body = fields[_HEAD:]
@@ -62,7 +62,7 @@ def _table(fields: list[str]) -> pa.Table | None:
 
 
 def _known(texts: list[str], name: str) -> pa.Array:
-    """Return the numbers of a column, null where IB says that there is none."""
+    """Return the numbers of a column, null for IB's placeholders."""
     import pyarrow as pa
 
     return known_numbers(pa.array([text or None for text in texts], pa.string()).cast(pa.float64()), name)

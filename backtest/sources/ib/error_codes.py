@@ -117,6 +117,6 @@ def refusal(code: int, text: str, what: str) -> SourceError:
 
 
 def _limit(text: str) -> int:
-    """Return the one number that a text names, as a limit that a request breaks; 0 where there is none, or several."""
+    """Return the only number in a text, as of a limit that a request breaks; 0 if there is none, or several."""
     numbers = {int(number) for number in _NUMBER.findall(text)} - {_SHORTEST}
     return numbers.pop() if len(numbers) == 1 else 0

@@ -71,7 +71,7 @@ class IbSource(Source):
     A connection to TWS, IB Gateway or the emulator; read-only. It may be used by many threads at once.
 
     Args:
-        client_id: the first to try; a later one where it is taken.
+        client_id: the first one to try; if it is in use, the next ones are tried.
         state: a folder that keeps the budget and the learnt request lengths, shared by all programs.
         limits: the initial maximum length of requests: "practical" or "legacy".
         time_scale: how much faster than the clock the windows of the limits pass, as the emulator's may.
