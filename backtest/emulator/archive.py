@@ -7,19 +7,20 @@ Where the real gateway is undocumented, this one does as follows.
   daily bar when its session has closed by the end, a week or month when its last session has. So the end "now"
   never brings an unfinished bar; a scripted fault does.
 - "N D" are the last N sessions that opened before the end, in the requested hours: one in progress counts, although it
-has no daily bar yet. S, W, M and Y count by clock and calendar in UTC; a daily bar is included if its session opened
-after the start. - Bars shorter than a day are aligned to the clock of the instrument's zone, the first bar of a session
-starting
+  has no daily bar yet. S, W, M and Y count by clock and calendar in UTC; a daily bar is included if its session opened
+  after the start.
+- Bars shorter than a day are aligned to the clock of the instrument's zone, the first bar of a session starting
   with the session: 09:30, 10:00, 11:00. A week or month is stamped with its last session.
 - Bars that are not stored are built from the largest stored size that divides theirs, weeks and months from days;
   only where the smaller bars were requested throughout. Volume and trades are summed, the average is weighted.
 - Regular hours are cut out of all hours by the calendar, from bars that divide half an hour; never the other way.
-- CASH, CRYPTO, IND and OPT have the same hours in `rth` and `all`: whichever is stored is served. - An end in the
-future means now. An expired contract is found with includeExpired only, whenever it expired. - ADJUSTED_LAST that is
-not stored is computed from TRADES, if dividends are known: prices before an ex-date are multiplied by 1 - amount /
-close of the day before. - The hours of a contract are its stored ones, word for word, as long as they cover today. - A
-contract without a stored contract number gets one computed from its spelling. Spellings with the same number (AAPL,
-AAPL+primary=NASDAQ) are one contract, which has the bars of all of them.
+- CASH, CRYPTO, IND and OPT have the same hours in `rth` and `all`: whichever is stored is served.
+- An end in the future means now. An expired contract is found with includeExpired only, whenever it expired.
+- ADJUSTED_LAST that is not stored is computed from TRADES, if dividends are known: prices before an ex-date are
+  multiplied by 1 - amount / close of the day before.
+- The hours of a contract are its stored ones, word for word, as long as they cover today.
+- A contract without a stored contract number gets one computed from its spelling. Spellings with the same number
+  (AAPL, AAPL+primary=NASDAQ) are one contract, which has the bars of all of them.
 """
 
 from __future__ import annotations
