@@ -426,7 +426,7 @@ class LeanBroker(_Stock):
         model = self.getcommissioninfo(data)
         opening_model = model if data._compensate is None else self.getcommissioninfo(data._compensate)
         size, paid, opened, closed = after(size, paid, order.executed.remsize, price)
-        bill = bill_of(model, order)
+        bill = bill_of(model, order) if order.executed.size or (opened and closed) else None
         if closed:
             cash += self._worth(model, -closed, price)[1] + 0
             cash -= model.getcommission(closed, price)
@@ -447,12 +447,20 @@ class LeanBroker(_Stock):
     def _execute(
         self, order: Any, ago: Any = None, price: Any = None, cash: Any = None, position: Any = None, dtcoc: Any = None
     ) -> Any:
-        bill = bill_of(self.getcommissioninfo(order.data), order)
+        once = (price is None and ago is not None) or self._is_charged_once(order)
+        bill = None if once else bill_of(self.getcommissioninfo(order.data), order)
         try:
             return self._fill(order, ago, price, cash, position, dtcoc)
         finally:
             if bill is not None:
                 bill.end()
+
+    def _is_charged_once(self, order: Any) -> bool:
+        """Return whether an order is charged once, for all of it, so that a bill has nothing to add up."""
+        if self.restless or order.executed.size or self.rules is not None or self.p.filler is not None:
+            return False
+        held, size = self.positions[order.data].size, order.executed.remsize
+        return bool(held * size >= 0 or abs(size) <= abs(held))  # not a reversal, which closes and opens
 
     def _fill(self, order: Any, ago: Any, price: Any, cash: Any, position: Any, dtcoc: Any) -> Any:
         data = order.data

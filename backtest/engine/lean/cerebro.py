@@ -236,7 +236,7 @@ class _LeanRun:
             if walked is not None:
                 self._leave(clock, walked)
             else:
-                with seldom_collected(), quick_indicators(), watching, lean_signals(self.strategy):
+                with seldom_collected(), quick_indicators(coupling.quick), watching, lean_signals(self.strategy):
                     self._walk(clock)
                 self.history.close(clock.own.at + 1)
         finally:

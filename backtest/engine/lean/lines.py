@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import threading
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -98,39 +98,60 @@ def _length_in_run(thing: Any) -> int:
     return len(thing.lines) if place is None else place.cursor.at + 1
 
 
-_QUICK: dict[Any, dict[str, Any]] = {
-    Indicator: {"_place_in_run": None, "__getitem__": _indicator_item, "__len__": _length_in_run},
-    AbstractDataBase: {"_place_in_run": None, "__len__": _length_in_run},
-}
-_lock = threading.Lock()  # guards the number below: runs may overlap in threads
-_entered = 0
+_QUICK: dict[str, Any] = {"__getitem__": _indicator_item, "__len__": _length_in_run}
+_STOCK = {base: {name: getattr(base, name) for name in names} for base, names in (
+    (Indicator, ("__getitem__", "__len__")), (AbstractDataBase, ("__len__",)),
+)}  # fmt: skip
+_lock = threading.Lock()  # guards what follows: runs may overlap in threads
+_entered: dict[type, tuple[int, list[str]]] = {}  # how many runs have need of a class, and what was put into it
 
 
 @contextmanager
-def quick_indicators() -> Iterator[None]:
+def quick_indicators(classes: Iterable[type] = (Indicator,)) -> Iterator[None]:
     """
-    Let indicators read value and length, and feeds their length, in one step instead of three: most of a read's cost.
+    Let indicators find value and length in one step instead of three, which is most of the cost of reading; feeds
+    their length.
 
-    They keep their classes, which strategies may check: instead, `bt.Indicator` and the base class of feeds get such
-    methods while a lean run lasts. The methods give the same results, for objects of other runs too, and are removed
-    with the last run.
+    They keep their classes, which strategies may ask for: it is classes of Backtrader's, and the base of its feeds,
+    that have such methods of their own for as long as a lean run lasts. They do the same, for those of other runs too,
+    and go with the last run.
+
+    Args:
+        classes: Backtrader's, of which the indicators are. To put methods into the base of all indicators takes as
+            long as to read a thousand values: Python updates each class below it.
     """
-    global _entered
+    own = {AbstractDataBase, *classes}
     with _lock:
-        if not _entered:
-            for base, members in _QUICK.items():
-                for name, member in members.items():
-                    setattr(base, name, member)
-        _entered += 1
+        for cls in own:
+            runs, names = _entered.get(cls) or (0, _make_quick(cls))
+            _entered[cls] = runs + 1, names
     try:
         yield
     finally:
         with _lock:
-            _entered -= 1
-            if not _entered:
-                for base, members in _QUICK.items():
-                    for name in members:
-                        delattr(base, name)
+            for cls in own:
+                runs, names = _entered.pop(cls)
+                if runs > 1:
+                    _entered[cls] = runs - 1, names
+                    continue
+                for name in names:
+                    delattr(cls, name)
+
+
+def _make_quick(cls: Any) -> list[str]:
+    """Put quick methods into a class in place of Backtrader's, but not of others; return their names."""
+    stock = _STOCK[AbstractDataBase if issubclass(cls, AbstractDataBase) else Indicator]
+    names = [name for name, method in stock.items() if getattr(cls, name) is method]
+    for name in names:
+        setattr(cls, name, _QUICK[name])
+    if names:
+        cls._place_in_run = None
+    return [*names, "_place_in_run"] if names else []
+
+
+def stock_class(indicator: Any) -> type:
+    """Return the class of Backtrader's that an indicator is of."""
+    return next(cls for cls in type(indicator).__mro__ if cls.__module__.startswith("backtrader."))
 
 
 # --- lines of a run bar by bar, which hold all values and show those up to the current bar, as if they still grew
@@ -202,6 +223,7 @@ class Coupling:
         self._owners: list[tuple[Any, Any, dict[str, Any]]] = []
         self._ticks: list[tuple[Any, dict[str, Any]]] = []
         self._growing = growing
+        self.quick = set[type]()  # of the indicators that find their value in one step: see `quick_indicators`
 
     def couple_feed(self, feed: Any, cursor: Cursor) -> None:
         """Make a feed follow the cursor, with its tick_ attributes, which are read from the bar on access."""
@@ -221,6 +243,8 @@ class Coupling:
             self._couple_line(line, cursor)
         kind = "growing" if members and self._growing else ""
         self._dress(owner.lines, {"__len__": _length, **(members or {})}, {"_cursor": cursor}, kind)
+        if isinstance(owner, Indicator):
+            self.quick.add(stock_class(owner))
         found = isinstance(owner, Indicator | AbstractDataBase)
         place = {"_place_in_run": _Place(owner.lines.lines[0], cursor)} if found else {}
         self._dress(owner, {}, {**_unnamed_lines(owner), **place})

@@ -253,14 +253,34 @@ def test_a_position_an_order_and_an_average_can_be_pickled():
 
 
 def test_indicators_of_all_runs_have_their_own_methods_again_after_a_lean_run():
-    before = dict(vars(bt.Indicator))
+    classes = (bt.Indicator, bt.ind.SMA, bt.ind.CrossOver, bt.feed.AbstractDataBase)
+    before = [dict(vars(cls)) for cls in classes]
 
     ran(Cerebro, len, ["average"])
     with pytest.raises(ZeroDivisionError):
         ran(Cerebro, divide, ["average"])
 
-    assert dict(vars(bt.Indicator)) == before
-    assert not {"__getitem__", "__len__"} & set(before)
+    assert [dict(vars(cls)) for cls in classes] == before
+    assert not {"__getitem__", "__len__", "_place_in_run"} & {name for members in before for name in members}
+
+
+def test_a_run_with_backtraders_indicators_alone_leaves_the_base_of_all_others_as_it_is():
+    seen = set()
+
+    class Looks(bt.Strategy):
+        def __init__(self):
+            self.average = bt.ind.SMA(period=3)
+
+        def next(self):
+            seen.update(cls.__name__ for cls in (bt.Indicator, bt.ind.SMA) if "__getitem__" in vars(cls))
+
+    cerebro = Cerebro(stdstats=False)
+    cerebro.adddata(rows(BARS))
+    cerebro.addstrategy(Looks)
+    cerebro.run()
+
+    assert cerebro.lean
+    assert seen == {bt.ind.SMA.__name__}
 
 
 def divide(thing):
