@@ -71,9 +71,10 @@ class RunRecord:
             has no new price; flow, if the strategy added or withdrew cash: the amount with that bar, which counts from
             its end on; dividend.n and dividend.benchmark, if dividends are paid: the amount per share held after the
             previous bar; interest: the amount booked with that bar; margin, in a margin account: the maintenance margin
-            of the positions. Equity is after the bar and all costs; before the first bar it is `spec.cash`. Prices are
-            as quoted, and money is in the currency of the account; if these differ, rate.n is money per unit of price.
-            If cash is held by currency, cash.n is the balance in the currency of the n-th series.
+            of the positions. Equity is measured after the bar, net of all costs; before the first bar it is
+            `spec.cash`. Prices are as quoted, and money is in the currency of the account; if these differ, rate.n is
+            money per unit of price. If cash is held by currency, cash.n is the balance in the currency of the n-th
+            series.
         orders_table: a row per order: ref, series, side, kind, size, created, status, filled, price, costs, closed;
             with `account` also reason: why it was rejected, or why the account itself submitted it.
         fills_table: a row per fill: ref, time, series, size (signed), price, costs; rate, if money is converted;
