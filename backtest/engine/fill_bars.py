@@ -79,7 +79,7 @@ def extremes_between_fills(
         if not len(own):
             continue
         first, last = entries[own], exits[own]
-        closes = times_of_stamps(_line(feed, "datetime"), by_dates).astype(np.int64)
+        closes = times_of_stamps(_line(feed, "datetime"), by_dates).view(np.int64)
         entered, left = (np.searchsorted(closes, times[one]) for one in (first, last))
         opens = _line(feed, "open")
         whole = (phases[first] == _AT_OPEN) | ((phases[first] == _WITHIN) & (prices[first] == opens[entered]))

@@ -382,7 +382,7 @@ def _days_of_rows(
         own = session_days(times, clock.series, clock.hours)
         return own if clock.days is None else of_one_clock(own, clock.days)
     if len(sizes) == 1:
-        return days_of_moments(times - np.timedelta64(max(sizes), "s"), clock.series, clock.hours)
+        return days_of_moments(times, clock.series, clock.hours, before=np.timedelta64(max(sizes), "s"))
     opened, daily = times.copy(), np.zeros(len(stamps), bool)
     for n in sorted(range(len(series)), key=lambda n: -series[n].size.seconds):
         rows, size = _rows_of(datas[n], stamps), series[n].size

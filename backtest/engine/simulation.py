@@ -90,7 +90,7 @@ from backtest.market.span import Sessions, Span
 from backtest.runs.closing_fills import booked_at_close
 from backtest.runs.currencies import are_plain, currency_of
 from backtest.runs.dividends import with_amounts, with_bookings, with_dividends_of_trips
-from backtest.runs.lines import Lines
+from backtest.runs.lines import Lines, with_times_of
 from backtest.runs.record import RunRecord
 from backtest.runs.round_trips import CALL, EXTREMES, round_trips
 from backtest.runs.spec import Brokerage, RunSpec
@@ -302,7 +302,7 @@ def simulate(
             if ground.roster is not None:
                 manifest["universe"] = {**ground.roster.document, "sold": sold}
             manifest |= describe_code(strategy, spec.params) | further
-        drawn = Lines(plotted_lines(recorder.strategy, wanted, begins) if lines else None)
+        drawn = Lines(with_times_of(record, plotted_lines(recorder.strategy, wanted, begins)) if lines else None)
     if shared is None:
         manifest["market"] |= _waited(recorder, strategy, begins)
         manifest |= {"splits": shares} if shares else {}

@@ -23,6 +23,7 @@ _AROUND = timedelta(days=31)  # no exchange is closed for longer
 _THURSDAY = 3  # 1970-01-01, Monday is 0
 _SATURDAY = 5
 _BLOCK = 2**16  # moments that are looked up at once: of 10,000,000 an array is 80 MB
+_AT_ONCE = np.timedelta64(0, "us")
 
 
 def session_days(opened: np.ndarray, series: Series, hours: Hours) -> np.ndarray:
@@ -39,20 +40,22 @@ def session_days(opened: np.ndarray, series: Series, hours: Hours) -> np.ndarray
     return days_of_moments(opened, series, hours)
 
 
-def days_of_moments(moments: np.ndarray, series: Series, hours: Hours) -> np.ndarray:
+def days_of_moments(moments: np.ndarray, series: Series, hours: Hours, before: np.timedelta64 = _AT_ONCE) -> np.ndarray:
     """
     Return the date of the session of each moment, datetime64[D].
 
     Args:
-        moments: the openings of intraday bars of any series, datetime64[us] in UTC, ascending.
+        moments: the openings of intraday bars of any series, or times this long after them, datetime64[us] in UTC,
+            ascending.
         series: the series whose sessions count, with its hours.
+        before: how long before the moments the bars open.
     """
     if not len(moments):
         return moments.astype("datetime64[D]")
-    known = sessions_around(moments[0], moments[-1], series, hours)
+    known = sessions_around(moments[0] - before, moments[-1] - before, series, hours)
     found = np.empty(len(moments), "datetime64[D]")
     for start in range(0, len(moments), _BLOCK):
-        places = np.searchsorted(known.ends, moments[start : start + _BLOCK], side="right")
+        places = np.searchsorted(known.ends, moments[start : start + _BLOCK] - before, side="right")
         found[start : start + _BLOCK] = known.days[np.minimum(places, len(known.days) - 1)]
     return found
 

@@ -229,6 +229,14 @@ def lines_table(columns: Mapping[str, pa.Array], layout: Mapping[str, Any]) -> p
     return pa.table(dict(columns)).replace_schema_metadata({_KEY: text.encode()})
 
 
+def with_times_of(record: pa.Table, lines: pa.Table) -> pa.Table:
+    """Return a table of lines of which the times that are also those of the run's record are in memory once."""
+    for place, name in enumerate(lines.column_names):
+        if name.startswith("time.") and lines[name].equals(record["time"]):
+            lines = lines.set_column(place, lines.field(place), record["time"])
+    return lines
+
+
 def write_lines(table: pa.Table, path: Path | IO[bytes]) -> None:
     """Write a table of lines as Parquet."""
     import pyarrow.parquet as pq

@@ -20,7 +20,7 @@ from typing import IO, TYPE_CHECKING, Any, Self, TypeVar
 from backtest import _arguments
 from backtest.errors import BacktestError, BadStore, DamagedStore, UsageError, reason
 from backtest.market.series import NO_CURRENCY, Series, few
-from backtest.runs.lines import Lines, read_lines, write_lines
+from backtest.runs.lines import Lines, read_lines, with_times_of, write_lines
 from backtest.runs.spec import RunSpec, json_text, kept_spec
 from backtest.store.documents import (
     ANYTHING,
@@ -247,7 +247,8 @@ class RunRecord:
                 raise DamagedStore(f"{files['record.parquet']} has no row")
             if spec.rates and "risk_free" not in tables[0].column_names:
                 raise DamagedStore(f"{files['record.parquet']} lacks the risk-free returns that it was run with")
-            lines = Lines(_lines_in(files[_LINES], tables[0]) if os.path.lexists(files[_LINES]) else None)
+            has_lines = os.path.lexists(files[_LINES])
+            lines = Lines(with_times_of(tables[0], read_lines(files[_LINES])) if has_lines else None)
             extremes = _table_in(files, "extremes", spec) if os.path.lexists(files[_EXTREMES]) else None
             if extremes is not None and len(extremes) != len(tables[3]):
                 raise DamagedStore(f"{files[_EXTREMES]} has {len(extremes):,} rows for {len(tables[3]):,} trades")
@@ -335,15 +336,6 @@ def _table_in(files: Mapping[str, Path], name: str, spec: RunSpec) -> pa.Table:
     from backtest.runs.kept_tables import columns_of_runs, read_run_table
 
     return read_run_table(files[f"{name}.parquet"], columns_of_runs(len(spec.series))[name], spec.series)
-
-
-def _lines_in(path: Path, record: pa.Table) -> pa.Table:
-    """Return the table of a run's lines, of which the times that are also those of the record are in memory once."""
-    table = read_lines(path)
-    for place, name in enumerate(table.column_names):
-        if name.startswith("time.") and table[name].equals(record["time"]):
-            table = table.set_column(place, table.field(place), record["time"])
-    return table
 
 
 def _spec_in(asked: Any, path: Path) -> RunSpec:

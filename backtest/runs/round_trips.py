@@ -149,7 +149,9 @@ def extremes_between(choose: Any, prices: np.ndarray, starts: np.ndarray, ends: 
     if not len(starts):
         return np.array([])
     rows = np.column_stack([starts, np.maximum(starts, ends)]).ravel()
-    found = np.asarray(choose.reduceat(np.append(prices, np.nan), rows)[::2])
+    found = np.asarray(choose.reduceat(prices, np.minimum(rows, len(prices) - 1))[::2])
+    # Such a row cannot be past the end, so that the last price is not in what lasts until then.
+    found = np.where(ends < len(prices), found, choose(found, prices[-1]))
     return np.where(ends > starts, found, np.nan)
 
 

@@ -3,7 +3,7 @@ import pyarrow as pa
 import pytest
 
 from backtest.market import arrays
-from backtest.runs.round_trips import round_trips, rows_by_place, trips_of
+from backtest.runs.round_trips import extremes_between, round_trips, rows_by_place, trips_of
 
 RECORD = pa.table({"time": arrays.stamps(np.arange(200).astype("datetime64[s]"))})
 
@@ -62,3 +62,12 @@ def test_rows_are_those_of_each_series_by_its_place_whatever_its_spelling():
     found = rows_by_place(pa.table({"series": names}), ["AAPL/1day", "QQQ/1day", "MSFT/1day"])
 
     assert {place: rows.tolist() for place, rows in found.items()} == {0: [1, 4], 2: [0, 2]}
+
+
+def test_extremes_are_those_of_the_bars_up_to_the_end():
+    prices, starts, ends = np.array([3.0, 1.0, 2.0, 4.0]), np.array([0, 2, 1, 3, 4, 2]), np.array([2, 4, 3, 4, 4, 2])
+
+    lowest, highest = (extremes_between(choose, prices, starts, ends) for choose in (np.fmin, np.fmax))
+
+    np.testing.assert_array_equal(lowest, [1.0, 2.0, 1.0, 4.0, np.nan, np.nan])
+    np.testing.assert_array_equal(highest, [3.0, 4.0, 2.0, 4.0, np.nan, np.nan])

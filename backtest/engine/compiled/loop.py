@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 ENGINES = ("compiled", "event")
 _MANY = 500_000  # bars, from which on numba pays: it compiles a new strategy for 5 to 20 seconds
+_MOST = 10_000_000  # bars, up to which it does: a bar takes 300 bytes of memory, and by the event engine 100
 
 
 @dataclass
@@ -57,7 +58,7 @@ class Loop:
 
     def wants(self, bars: int) -> bool:
         """Return whether the compiled engine should try a run."""
-        return self.asked == "compiled" or (not self.asked and bars >= _MANY and self._has_numba())
+        return self.asked == "compiled" or (not self.asked and _MANY <= bars <= _MOST and self._has_numba())
 
     def walk(self, strategy: Any) -> Walked | None:
         """Run the bars with a strategy, or return None."""

@@ -113,7 +113,7 @@ class History:
         self.walked, self.equity, self.cash = walked, walked.equity, walked.cash
         self.positions = walked.positions
 
-    def _worth(self, held: dict[Any, tuple[np.ndarray, np.ndarray]], steps: int) -> np.ndarray:
+    def _worth(self, held: dict[Any, tuple[np.ndarray, _Steps]], steps: int) -> np.ndarray:
         """Return the value of all positions, by the arithmetic and the order of `BackBroker._get_value`."""
         total = np.zeros(steps)
         traded = {id(data) for _, data, *_ in self._broker.fills}
@@ -124,7 +124,7 @@ class History:
             for start in range(0, steps, _BLOCK):
                 part = slice(start, min(start + _BLOCK, steps))
                 before, size, close = total[part], sizes[part], closes[part]
-                value, unrealized = size * close, size * (close - prices[part]) * model.p.mult
+                value, unrealized = size * close, size * (close - prices.of_part(part)) * model.p.mult
                 if type(model) is Converted:
                     factors = model.factors_at(self.stamps[part])
                     value, unrealized = value * factors, unrealized * factors
@@ -153,17 +153,33 @@ def _part(changes: list[tuple[int, float]], first: int, last: int) -> np.ndarray
     return np.asarray(values[np.searchsorted(at, np.arange(first, last), side="right") - 1])
 
 
-def _held(fills: list[tuple[int, Any, float]], steps: int) -> tuple[np.ndarray, np.ndarray]:
-    columns = ([(step, row[n]) for step, *row in [(0, 0, 0.0), *fills]] for n in range(2))
-    size, price = (_steps_of(column, steps) for column in columns)
-    return size, price
+def _held(fills: list[tuple[int, Any, float]], steps: int) -> tuple[np.ndarray, _Steps]:
+    """Return the size at each step, and the prices of which only a part is computed at once."""
+    sizes, prices = ([(step, row[n]) for step, *row in [(0, 0, 0.0), *fills]] for n in range(2))
+    return _steps_of(sizes, steps), _Steps.of(prices, steps)
 
 
 def _steps_of(changes: list[tuple[int, Any]], steps: int) -> np.ndarray:
     """Return the value at each step, of changes in order of steps; the last of a step counts."""
-    last = dict(changes)
-    if set(last.values()) == {0}:
+    if {value for _, value in changes} == {0}:
         return np.zeros(steps)  # which takes memory only where it is written
-    at = np.array([step for step in last if step < steps], np.int64)
-    values = np.array([float(value) for step, value in last.items() if step < steps])
-    return np.repeat(values, np.diff(at, append=steps))
+    found = _Steps.of(changes, steps)
+    return np.repeat(found.values, np.diff(found.at, append=steps))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Steps:
+    """Values that stay from a step on until the next; the first is that of step 0."""
+
+    at: np.ndarray
+    values: np.ndarray
+
+    @classmethod
+    def of(cls, changes: list[tuple[int, Any]], steps: int) -> _Steps:
+        """Return changes in order of steps, those before a number of steps; the last of a step counts."""
+        last = {step: float(value) for step, value in changes if step < steps}
+        return cls(np.array([*last], np.int64), np.array([*last.values()]))
+
+    def of_part(self, part: slice) -> np.ndarray:
+        """Return the value at each of some steps."""
+        return np.asarray(self.values[np.searchsorted(self.at, np.arange(part.start, part.stop), side="right") - 1])

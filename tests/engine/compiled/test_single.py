@@ -146,11 +146,14 @@ def test_the_engine_is_told_and_none_is_where_there_is_nothing_to_choose(sample)
     [
         ("", 499_999, True, False),
         ("", 500_000, True, True),
+        ("", 10_000_000, True, True),
+        ("", 10_000_001, True, False),
+        ("compiled", 10_000_001, True, True),
         ("", 500_000, False, False),
         ("event", 500_000, True, False),
     ],
 )
-def test_a_run_is_compiled_by_itself_where_numba_is_there_and_bars_are_many(asked, bars, numba, wanted):
+def test_a_run_of_many_bars_that_fit_into_memory_is_compiled_by_itself_with_numba(asked, bars, numba, wanted):
     assert Loop(asked, numba=numba).wants(bars) is wanted
 
 
