@@ -192,7 +192,7 @@ def give_next_orders(found: NextOrders, now: datetime | None, as_json: bool) -> 
     opens = found.when(found.opens)
     if found.orders:
         give(f"{found.strategy} would place these orders at the open of {opens}:")
-        heads = ("order", "series", "side", "size", "kind", "price", "given")
+        heads = ("order", "series", "side", "size", "kind", "price", "signal")
         give_table(heads, [_order_words(order, found) for order in found.orders])
     else:
         give(f"{found.strategy} would place no orders at the open of {opens}.")
@@ -214,7 +214,7 @@ def _order_notes(order: OpenOrder, found: NextOrders) -> Iterator[str]:
     """Yield the notes on an order that its row does not show."""
     name = f"Order {order.number}"
     if not order.paid:
-        yield f"{name} would be refused: cash does not cover it at the close of {found.when(order.given)}."
+        yield f"{name} would be rejected: cash does not cover it at the close of {found.when(order.given)}."
     if order.after is not None:
         yield f"{name} waits until order {order.after} is filled."
     if order.instead_of:

@@ -398,7 +398,7 @@ def _missing_members(result: RunRecord) -> dict[str, int]:
     return {
         f"Of the {universe.get('members', 0):,} members of the universe, {len(absent):,} have no bars ({few(absent)}): "
         f"{whole:,} of {days:,} member-days are missing, possibly of companies that failed.": whole,
-        f"Member-days on which a member with other bars had none: {rest:,} of {days:,}.": rest,
+        f"Member-days without a bar, of members that have bars on other days: {rest:,} of {days:,}.": rest,
     }
 
 
@@ -532,7 +532,7 @@ def _of_interest(result: RunRecord) -> Iterator[str]:
     """Yield how much interest was booked, and how much is to come."""
     if known := result.manifest.get("interest"):
         booked, accrued = known["booked"], known["accrued"]
-        yield f"Interest booked {booked:z,.2f} {result.currency}, and {accrued:z,.2f} accrued since, not in equity."
+        yield f"Interest: {booked:z,.2f} {result.currency} booked, and {accrued:z,.2f} accrued since, not in equity."
         for when, day in known.get("outside", {}).items():
             which = "first" if when == "before" else "last"
             yield f"Days {when} {day}, for which no benchmark rate is known, used the {which} known rate."

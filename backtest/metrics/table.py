@@ -479,7 +479,7 @@ _ACTIVITY = (
     ),
     Metric(
         "rejected_orders", "Rejected orders", "count",
-        "Submitted orders that the broker refused because of cash, margin or the account's rules.",
+        "Submitted orders that the broker rejected because of cash, margin or the account's rules.",
         _ByRow(lambda runs: runs.rejected),
     ),
     Metric(

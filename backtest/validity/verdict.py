@@ -120,7 +120,7 @@ def _about_the_future(looks_ahead: Sequence[object]) -> Iterator[tuple[str, str]
 
 def _about_orders(result: Measured) -> Iterator[tuple[str, str]]:
     refused = 0 < result.account.rejected == len(result.orders_table)
-    fault = "" if len(result.fills_table) else "every order was refused" if refused else "no order was filled"
+    fault = "" if len(result.fills_table) else "every order was rejected" if refused else "no order was filled"
     for note in notes_of(result):
         yield fault, note.removesuffix(".")
 

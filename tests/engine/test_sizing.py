@@ -195,7 +195,7 @@ def test_orders_that_were_refused_are_told(tmp_path):
     assert result.stats["rejected_orders"] == 4
     assert told in " ".join(repr(result.stats).split())
     assert told in result.stats.document["basis"]
-    assert result.validity.verdict.words == "every order was refused"
+    assert result.validity.verdict.words == "every order was rejected"
 
 
 @pytest.mark.slow
@@ -203,7 +203,7 @@ def test_the_page_tells_of_refused_orders_below_its_numbers(tmp_path):
     text = page(run(WantsTooMuch, "AAPL/1day", store=store_of(tmp_path, [50.0] * 13), costs="none"))
 
     assert "<p>Orders rejected: 4 of 4 (the account could not pay for them).</p>" in text
-    assert "Every order was refused." in text
+    assert "Every order was rejected." in text
 
 
 def test_a_run_whose_orders_were_all_taken_says_nothing_of_refusals(tmp_path):

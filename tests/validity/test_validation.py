@@ -199,7 +199,7 @@ def test_a_long_and_good_run_holds_so_far():
         ("inconclusive: track record too short", run_of(0.0003, 1000)),
         ("inconclusive: track record too short", run_of(0.002, 1000, fills=[fill(0, 1, 10.0), fill(1, -1, 11.0)])),
         ("does nothing", result_of([100.0] * 300)),
-        ("every order was refused", result_of([100.0] * 300, statuses=["Margin"] * 7)),
+        ("every order was rejected", result_of([100.0] * 300, statuses=["Margin"] * 7)),
         ("no order was filled", result_of([100.0] * 300, statuses=["Canceled", "Margin", "Rejected"])),
     ],
 )

@@ -54,7 +54,7 @@ def walk_one(strategy: Any, backend: str) -> tuple[Walked | None, str]:
 def _check_heard(cls: Any, program: Program) -> None:
     """Raise NotCompiled if something depends on what a compiled run leaves out."""
     if cls.stop is not bt.Strategy.stop:
-        raise NotCompiled("stop() looks at what a run left, which a compiled one keeps elsewhere", line_of(cls.stop))
+        raise NotCompiled("stop() reads results of the run, which a compiled run keeps elsewhere", line_of(cls.stop))
     if program.tells:
         raise NotCompiled("it prints, which a compiled run does not", program.tells)
 

@@ -60,7 +60,7 @@ def read_steps(kept: Sequence[Mapping[str, Any]], trials: Trials) -> list[Step]:
     keys = {step[name] for step in kept for name in ("inside", "outside") if name in step}
     known = trials.read(keys, returns=True)
     if lost := len(keys - known.keys()):
-        raise ValueError(f"{lost:,} of its {len(keys):,} trials are missing")
+        raise ValueError(f"it lacks {lost:,} of its {len(keys):,} trials")
     return [_read_step(step, known) for step in kept]
 
 

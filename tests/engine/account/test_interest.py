@@ -181,7 +181,7 @@ def test_cash_earns_by_the_day_and_is_paid_by_the_month(store, loop):
     assert result.record["cash"][-1].as_py() == pytest.approx(210_000 + january + february)
     march = 29 * (20 + 0.0001 * january) + 25 * 0.0001 * february  # to the last bar, on Friday the 29th
     assert result.manifest["interest"]["accrued"] == pytest.approx(march)
-    assert f"Interest booked {january + february:,.2f} USD, and {march:,.2f} accrued since" in result.stats.basis
+    assert f"Interest: {january + february:,.2f} USD booked, and {march:,.2f} accrued since" in result.stats.basis
 
 
 def test_a_file_whose_rates_begin_after_the_run_is_refused(store):

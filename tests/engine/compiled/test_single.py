@@ -120,7 +120,7 @@ class Rings(bt.Strategy):
     ("strategy", "more", "said"),
     [
         (Prints, {}, r"test_single\.py:\d+: it prints, which a compiled run does not"),
-        (Sums, {}, r"stop\(\) looks at what a run left"),
+        (Sums, {}, r"stop\(\) reads results of the run"),
         (Rings, {}, "something beside the strategy acts at each bar"),
         (f"{ROOT}/strategies/sma_cross.py", {"slippage": "5bp"}, "slippage of the broker is not compiled"),
         (f"{ROOT}/strategies/sma_cross.py", {"warm_up": "auto"}, "a run with a warm-up is not compiled"),

@@ -245,7 +245,7 @@ def test_a_walk_forward_that_cannot_be_read_says_why(market, tmp_path):
 
     with pytest.raises(BadStore, match=r"steps\[0\].train.first"):
         load_with('"first": "2024-01-02"', '"first": "2024-01-32"')
-    with pytest.raises(BadStore, match="1 of its 8 trials are missing"):
+    with pytest.raises(BadStore, match="it lacks 1 of its 8 trials"):
         load_with(json.loads(text)["steps"][0]["outside"], "0" * 16)
     with pytest.raises(BadStore, match="unknown metric 'luck'"):
         load_with('"rank": "total_return"', '"rank": "luck"')

@@ -106,7 +106,7 @@ class Expressions(KeptState):
     def of_joinedstr(self, node: ast.JoinedStr) -> Val:
         self.check_text(node)
         if any(self.acts(one.value) for one in node.values if isinstance(one, ast.FormattedValue)):
-            raise NotCompiled("a text that is made by calls", self.at)
+            raise NotCompiled("a string built by calls", self.at)
         return Val("text")
 
     def of_name(self, node: ast.Name) -> Val:
@@ -186,14 +186,14 @@ class Expressions(KeptState):
         if name in self.written.changed:
             raise NotCompiled(f"self.{name} keeps a {type(self.owned.get(name)).__name__}", self.at)
         if not kind:
-            unknown = Unknown(f"self.{name} is read, and nothing sets it", self.at)
+            unknown = Unknown(f"self.{name} is read, but never set", self.at)
             unknown.key = key
             raise unknown
         if kind == "never":
             self.emit("flag()")
             return Val("none")
         if kind == "text":
-            return Val("poison", why=f"self.{name} is set to a text, or to what cannot be had")
+            return Val("poison", why=f"self.{name} is set to a string or to an unsupported value")
         if kind == "none":
             return Val("none")
         if name not in self.owned:
@@ -401,7 +401,7 @@ class Expressions(KeptState):
             code = self.feed_code(at)
             kind = self.map_kind(name, "")
             if not kind:
-                raise Unknown(f"self.{name} is read, and nothing sets it", self.at)
+                raise Unknown(f"self.{name} is read, but never set", self.at)
             self.emit(f"if not A.has_{name}[{code}]:")
             self.emit("    flag()")
             return Val("none") if kind == "none" else Val(kind, f"A.m_{name}[{code}]")
@@ -479,7 +479,7 @@ class Expressions(KeptState):
         lines = []
         for one in owner.objs:
             if not isinstance(one, LineRoot):
-                raise NotCompiled("a line in some trials only", self.at)
+                raise NotCompiled("a line that exists in some trials only", self.at)
             lines.append(one if isinstance(one, LineBuffer) else one.lines[0])
         feed = self.clock(self.feed_of_line(owner.objs), all(id(one) in self.lines_of_feeds for one in lines))
         self.own_begun(feed, ago)

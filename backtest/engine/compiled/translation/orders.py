@@ -46,7 +46,7 @@ class Orders(FeedLists):
         """Return the gain of one unit from a price of 0, which equals its price for costs that can be compiled."""
         *first, price = node.args or [ast.Constant(None)]
         if name != "profitandloss" or [one.value for one in first if isinstance(one, ast.Constant)] != [1, 0]:
-            raise NotCompiled(f"what costs say by {name}() is asked", self.at)
+            raise NotCompiled(f"it calls {name}() of the costs", self.at)
         return self.lifted(self.expression(price))
 
     def cancel(self, node: ast.Call) -> Val:

@@ -35,7 +35,7 @@ class KeptState(Writing):
         """Return what is at a place of a list of orders; it is there if the list is long enough."""
         kind = self.kinds.get(("list", name), "")
         if not kind:
-            unknown = Unknown(f"self.{name} is read, and nothing is put into it", self.at)
+            unknown = Unknown(f"self.{name} is read, but nothing is put into it", self.at)
             unknown.key = "list", name
             raise unknown
         return Val("order" if kind == "never" else kind, f"A.l_{name}_{number}")
@@ -120,7 +120,7 @@ class KeptState(Writing):
     def state_kind(self, name: str, kind: str) -> str:
         key = "state", name
         if self.kinds.get(key) == "text":
-            raise NotCompiled(f"self.{name} is a text here and a number there", self.at)
+            raise NotCompiled(f"self.{name} is a string here and a number there", self.at)
         if key not in self.kinds and name in self.owned:
             objs = tuple(getattr(one, name) for one in self.trials)
             try:

@@ -37,7 +37,7 @@ class Statements(Calls):
                 self.body(handler.body)
             changes, self.effects, self.env = self.effects, effects, env
             if changes or len(self.results) > number:
-                raise NotCompiled("an except that does more than tell", self.at)
+                raise NotCompiled("an except clause that does more than print", self.at)
         ended = self.body(node.body) or self.body(node.orelse)
         return self.body(node.finalbody) or ended
 
@@ -196,7 +196,7 @@ class Statements(Calls):
             elif a.code and b.code and a.code == b.code:
                 found[name] = a if a.kind == b.kind else Val("poison", why=f"{name} has two kinds")
             else:
-                found[name] = Val("poison", why=f"{name} is one thing or another")
+                found[name] = Val("poison", why=f"{name} has values of different kinds")
         return found  # type: ignore[return-value]
 
     def do_for(self, node: ast.For) -> bool:

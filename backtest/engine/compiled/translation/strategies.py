@@ -54,7 +54,7 @@ class _Translation(Statements):
             if getattr(self.cls, name) is not getattr(base, name) and not self.only_tells(name):
                 raise NotCompiled(f"it has {name}()", line_of(getattr(self.cls, name)))
         if self.cls.stop is not base.stop and not self.only_tells("stop") and not _is_harmless(self.cls):
-            raise NotCompiled(f"stop() does more than tell: {self.why}", self.why_at or line_of(self.cls.stop))
+            raise NotCompiled(f"stop() does more than print: {self.why}", self.why_at or line_of(self.cls.stop))
         self.made.hears = self.cls.notify_order is not base.notify_order and not self.only_tells("notify_order")
         self.made.hears_trades = self.cls.notify_trade is not base.notify_trade and not self.only_tells("notify_trade")
         self.signals = issubclass(self.cls, bt.SignalStrategy)

@@ -670,7 +670,7 @@
       const of = (name) => this.columns[`order.${name}`][place];
       const kind = this.about.kinds[of("kind")] ?? "", status = this.about.statuses[of("status")] ?? "";
       const filled = of("filled") ? ` ${plain(Math.abs(of("filled")))} at ${price(of("price"))}, costs ${number(of("costs"), 2)}` : "";
-      return `Order ${of("ref")}: ${of("size") > 0 ? "buy" : "sell"} ${plain(Math.abs(of("size")))} ${kind}, given ${this.rowText(of("created"))}, ${status}${filled}`;
+      return `Order ${of("ref")}: ${of("size") > 0 ? "buy" : "sell"} ${plain(Math.abs(of("size")))} ${kind}, submitted ${this.rowText(of("created"))}, ${status}${filled}`;
     }
 
     barText(row) {
