@@ -6,8 +6,7 @@ import hashlib
 import logging
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from backtrader.linebuffer import LineActions, LineBuffer
@@ -64,8 +63,7 @@ def plotted_lines(strategy: Any, series: list[Series], begins: float = 0.0) -> p
 # --- what is drawn, and on what
 
 
-@dataclass(frozen=True, slots=True)
-class _Drawn:
+class _Drawn(NamedTuple):
     """An indicator or an observer that is drawn: on what (None: at the top), in which pane, and whose bars it has."""
 
     owner: Any

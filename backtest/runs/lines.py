@@ -13,7 +13,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from backtest._suggest import there_are
 from backtest.errors import DamagedStore, UsageError
@@ -107,8 +107,7 @@ class PlottedSeries:
     on_series: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Layout:
+class _Layout(NamedTuple):
     """The metadata of a table of lines; see the properties of `Lines`."""
 
     plots: tuple[Plot, ...] = ()

@@ -19,10 +19,10 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from backtest import _arguments
 from backtest._clock import Clock, utc_now
@@ -610,8 +610,7 @@ def _remove_emptied(folder: Path) -> None:
         folder.rmdir()
 
 
-@dataclass(frozen=True, slots=True)
-class _Change:
+class _Change(NamedTuple):
     """A change to commit: the new bars of a span, and their origin."""
 
     span: Span

@@ -19,7 +19,6 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache, lru_cache
-from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path, PurePosixPath
 from types import CodeType, ModuleType
@@ -321,11 +320,11 @@ def came_along(file: str) -> bool:
 @cache
 def _installed_in(folder: Path) -> frozenset[str]:
     """Return the files and folders of packages that were installed into a folder, as seen from it."""
-    import csv
-
     found: set[str] = set()
     with suppress(OSError):
         for record in folder.glob("*.dist-info/RECORD"):
+            import csv
+
             with record.open(encoding="utf-8", errors="replace", newline="") as lines:
                 names = [PurePosixPath(row[0]) for row in csv.reader(lines) if row]
             found |= {str(place) for name in names for place in (name, *name.parents)}
@@ -359,7 +358,7 @@ class _Loader(SourceFileLoader):
         return _compiled(digest, self.path, source)
 
 
-class _Finder(MetaPathFinder):
+class _Finder:
     """Finds modules of the project for code that imports them by name while a strategy runs, such as `pickle`."""
 
     def find_spec(self, fullname: str, path: Sequence[str] | None, target: Any = None) -> ModuleSpec | None:

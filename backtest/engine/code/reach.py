@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 from backtest.engine.code.imports import came_along, changed, source_digest
 from backtest.runs.parameters import can_be_kept, form_of
@@ -201,8 +201,7 @@ def _is_filled(cell: Any) -> bool:
         return False
 
 
-@dataclass(frozen=True, slots=True)
-class _Facts:
+class _Facts(NamedTuple):
     names: frozenset[str]  # that code may look up
     changed: frozenset[str]  # globals that it assigns or changes: the state of a run, and no constant
     stored: frozenset[str]  # attributes that it assigns
