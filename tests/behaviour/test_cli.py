@@ -85,7 +85,7 @@ def test_cost_cases_are_runs_that_are_kept_and_validate_says_where_they_are_not(
     assert "Approximation: " in plain  # what a saved run names is not run unless that is asked for
     assert "run again" not in unasked
     assert "Approximation: " in without
-    assert "could not be run again at other costs" in error
+    assert "could not be repeated at other costs" in error
     assert not (tmp_path / "two" / "cost_cases.json").exists()
 
 
