@@ -46,8 +46,12 @@ def main() -> None:
     words.add_argument("--bars", type=int, default=2500)
     words.add_argument("--trials", type=int, default=1000)
     words.add_argument("--repeats", type=int, default=3)
+    words.add_argument("--peak", action="store_true", help="only sweep once, and print the peak of memory (Linux)")
     asked = words.parse_args()
     with tempfile.TemporaryDirectory() as folder:
+        if asked.peak:
+            print(f"{peak(Path(folder), asked.bars, asked.trials):,.0f} MB")
+            return
         print(timing.table(rows(Path(folder), asked.rivals, asked.bars, asked.trials, asked.repeats)))
 
 
@@ -111,6 +115,18 @@ def measured(
     assert done.returncode == 0, f"{script} failed:\n{done.stderr.decode()}"
     *numbers, warm, whole = np.load(io.BytesIO(done.stdout)).tolist()
     return np.array(numbers), (warm, whole)
+
+
+def peak(folder: Path, bars: int, trials: int) -> float:
+    """Return the most memory that this process has taken, in MB, after a sweep by the compiled engine."""
+    from resource import RUSAGE_SELF, getrusage  # not on Windows
+
+    series, store = Series.parse("MADE/1day" if bars < 10_000 else "MADE/1min"), Store(folder / "store")
+    prices.fill(store, series, prices.daily_bars(bars, 3) if bars < 10_000 else prices.minute_bars(bars))
+    fasts, slows = (list(range(*map(int, words.split(":")))) for words in pairs_of(trials))
+    made = sweep(STRATEGY, series, {"fast": fasts, "slow": slows}, store=store, folder=folder / "swept")
+    print(made.made_by, file=sys.stderr)
+    return getrusage(RUSAGE_SELF).ru_maxrss / 1024
 
 
 def swept(folder: Path, bars: int, pairs: Pairs, repeats: int) -> list[timing.Row]:

@@ -52,8 +52,11 @@ def once(iterator: Any, sparing: bool = False) -> None:
 
 
 def _shrink_inside(indicator: Any) -> None:
+    children = getattr(indicator, "_lineiterators", {}).get(LineIterator.IndType, ())
+    if not children:
+        return
     named = {id(value) for value in vars(indicator).values()}
-    for child in getattr(indicator, "_lineiterators", {}).get(LineIterator.IndType, ()):
+    for child in children:
         lines = [child] if isinstance(child, LineBuffer) else child.lines.lines
         own = not type(child).__module__.startswith("backtrader.")  # a user's, such as `movav`: he may hold on to it
         if not own and not named & {id(child), *map(id, lines)}:

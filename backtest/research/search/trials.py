@@ -163,7 +163,8 @@ def _bytes_of(trials: Sequence[Trial]) -> bytes:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    names = list(dict.fromkeys(name for trial in trials for name in trial.metrics))
+    kinds = dict.fromkeys(tuple(trial.metrics) for trial in trials)  # mostly one
+    names = list(dict.fromkeys(name for kind in kinds for name in kind))
     table = pa.table(
         {
             "key": arrays.texts([trial.key for trial in trials]),
