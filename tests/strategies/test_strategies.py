@@ -176,11 +176,12 @@ def test_random_baseline_by_the_same_coin(sample):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", EVERY)
-def test_no_strategy_knows_the_future(sample, name):
+@pytest.mark.parametrize("cuts", [2, pytest.param(3, marks=pytest.mark.soak)])
+def test_no_strategy_knows_the_future(sample, name, cuts):
     params = {"least": 150, "window": 200, "model": "descent"} if name == "machine_learning" else {}
     span = (date(2008, 1, 2), date(2010, 6, 30))
 
-    leaks = look_ahead(load_strategy(name).cls, series_for(name), store=sample, span=span, params=params, cuts=3)
+    leaks = look_ahead(load_strategy(name).cls, series_for(name), store=sample, span=span, params=params, cuts=cuts)
 
     assert leaks == []
 
