@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import os
 import sys
@@ -180,9 +181,10 @@ def _said_by_a_copy(connection: Any) -> bytes:
 
 
 def _load_libraries() -> None:
-    """Import what any run needs, once for all copies."""
-    for name in ("pandas", "pyarrow.dataset", "pyarrow.parquet", "concurrent.futures.thread"):
+    """Import what any run needs, our own modules among it, once for all copies."""
+    for name in ("pandas", "pyarrow.dataset", "pyarrow.parquet", "concurrent.futures.thread", "backtest.api"):
         importlib.import_module(name)
+    gc.freeze()  # a copy that collects garbage would copy all that it shares with this process
 
 
 def _serve_one(connection: Any) -> None:
