@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime, timedelta
@@ -13,6 +14,7 @@ from backtest import _arguments
 from backtest._garbage import seldom_collected
 from backtest._suggest import there_are
 from backtest.errors import UsageError
+from backtest.market import arrays
 from backtest.market.calendars import sessions_a_year
 from backtest.market.periods import Periods, periods_of
 from backtest.market.series import Series, few, series_of, several_series
@@ -326,6 +328,9 @@ def run(
         pins=pins, warm_up=warm_up, brokerage=brokerage, **options,
     )  # fmt: skip
     record = simulate(*request, lines=_arguments.truth(lines, "lines"), loop=loop)
+    if len(record.record) >= arrays.MANY:  # Backtrader's objects refer to each other, and hold the lines of all bars
+        gc.collect()
+        arrays.release_memory()
     bars_from = request.store
     if are_of_frames(bars_from):  # which are gone when the call ends
         every = map(Series.parse, record.manifest["series"])

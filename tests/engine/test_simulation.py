@@ -1,5 +1,7 @@
+import gc
 import json
 import re
+import weakref
 from datetime import UTC, date, datetime, timedelta
 
 import backtrader as bt
@@ -10,6 +12,7 @@ from backtest.engine.code.strategy import load_strategy, parameters
 from backtest.engine.feed import replay
 from backtest.engine.simulation import memory_lacking
 from backtest.errors import NoBars, StrategyError, UsageError
+from backtest.market import arrays
 from backtest.market.bars import table_of
 from backtest.market.series import Series
 from backtest.market.span import Span
@@ -312,3 +315,24 @@ def test_an_observer_that_nobody_added_is_told_how_to_be(store):
                                             (3_500_000_000, "^$"), (None, "^$")])  # fmt: skip
 def test_a_run_says_beforehand_that_its_bars_may_not_fit_into_memory(free, said):
     assert re.search(said, memory_lacking(50_000_000, free))
+
+
+def test_a_long_run_lets_go_of_its_bars_when_it_ends(store, monkeypatch):
+    seen = []
+
+    class Seen(BuyOnce):
+        def start(self):
+            seen.append(weakref.ref(self.data.lines))
+
+    gc.disable()
+    try:
+        short = run(Seen, "AAPL/1day", store=store)
+        monkeypatch.setattr(arrays, "MANY", 5)
+        monkeypatch.setattr(arrays, "release_memory", lambda: None)
+        long = run(Seen, "AAPL/1day", store=store)
+        held = [one() is not None for one in seen]
+    finally:
+        gc.enable()
+
+    assert short == long
+    assert held[1] is False
