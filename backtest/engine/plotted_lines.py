@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -16,7 +16,7 @@ from backtrader.lineseries import LineSeriesStub
 from backtrader.metabase import AutoInfoClass
 
 from backtest.engine.code.failures import code_of_others, said
-from backtest.engine.recorder import bar_times
+from backtest.engine.recorder import times_of_stamps
 from backtest.errors import StrategyError
 from backtest.market import arrays
 from backtest.market.series import Series
@@ -75,9 +75,10 @@ class _Drawn(NamedTuple):
 
 def _all_drawn(strategy: Any) -> list[_Drawn]:
     """Return what is drawn and on what, by the rules of Backtrader's `Plot.sortdataindicators`."""
+    feeds = set(map(id, strategy.datas))  # a feed is found by what it is: `in` would compare values
     candidates = [
-        *(_indicator(indicator, strategy) for indicator in strategy.getindicators() if _is_shown(indicator)),
-        *(_observer(observer, strategy) for observer in strategy.getobservers() if _is_shown(observer)),
+        *(_indicator(indicator, strategy, feeds) for indicator in strategy.getindicators() if _is_shown(indicator)),
+        *(_observer(observer, strategy, feeds) for observer in strategy.getobservers() if _is_shown(observer)),
     ]
     reached = {id(None), *(id(data) for data in strategy.datas if _plotinfo(data)["plot"])}
     while fresh := {id(drawn.owner) for drawn in candidates if id(drawn.on) in reached} - reached:
@@ -93,11 +94,11 @@ def _is_shown(owner: Any) -> bool:
     return all(line.mode == LineBuffer.UnBounded for line in owner.lines.lines)  # else most values are dropped
 
 
-def _indicator(indicator: Any, strategy: Any) -> _Drawn:
-    info, clock = _plotinfo(indicator), _clock_of(indicator, strategy)
+def _indicator(indicator: Any, strategy: Any, feeds: set[int]) -> _Drawn:
+    info, clock = _plotinfo(indicator), _clock_of(indicator, strategy, feeds)
     data = strategy.datas[0] if clock is strategy else clock
     on = getattr(indicator._clock, "owner", indicator._clock)  # the owner of a single line
-    if on is strategy or (info.get("plotforce", False) and not _is_one_of(on, strategy.datas)):
+    if on is strategy or (info.get("plotforce", False) and id(on) not in feeds):
         on = data  # an operation on lines is not drawn, the data that it reads is
     master = info.get("plotmaster")
     if master is not None and master is not indicator:
@@ -106,18 +107,18 @@ def _indicator(indicator: Any, strategy: Any) -> _Drawn:
     return _Drawn(indicator, "indicator", on, pane, clock)
 
 
-def _observer(observer: Any, strategy: Any) -> _Drawn:
+def _observer(observer: Any, strategy: Any, feeds: set[int]) -> _Drawn:
     # With `runonce` observers move with the strategy, without it the observer of a feed moves with the feed.
-    clock = strategy if len(observer) == len(strategy) else _clock_of(observer, strategy)
+    clock = strategy if len(observer) == len(strategy) else _clock_of(observer, strategy, feeds)
     if _plotinfo(observer).get("subplot", True):
         return _Drawn(observer, "observer", None, "top", clock)
     return _Drawn(observer, "observer", getattr(observer._clock, "owner", observer._clock), "overlay", clock)
 
 
-def _clock_of(owner: Any, strategy: Any) -> Any:
+def _clock_of(owner: Any, strategy: Any, feeds: set[int]) -> Any:
     """Return the feed whose bars an indicator or observer has values for, or the strategy: it moves with any feed."""
     clock, seen = owner._clock, set()
-    while clock is not strategy and not _is_one_of(clock, strategy.datas):
+    while clock is not strategy and id(clock) not in feeds:
         if id(clock) in seen or not isinstance(clock, LineRoot):
             return strategy
         seen.add(id(clock))
@@ -128,10 +129,6 @@ def _clock_of(owner: Any, strategy: Any) -> Any:
         else:
             clock = getattr(clock, "_clock", None)
     return clock
-
-
-def _is_one_of(thing: Any, things: Iterable[Any]) -> bool:
-    return any(thing is candidate for candidate in things)  # `in` would compare values
 
 
 # --- how it is drawn
@@ -227,6 +224,8 @@ class _Clocks:
         self._left_out: list[int] = []  # of each clock, bars before it begins
         self._numbers: dict[bytes, int] = {}
         self._known: dict[int, bytes] = {}
+        self._longest = 0
+        self._by_dates = all(one.size.daily for one in series)
 
     def number_of(self, mover: Any) -> int:
         """Return the clock number of a feed or the strategy, a new one if none is equal."""
@@ -235,6 +234,7 @@ class _Clocks:
         if number == len(self._stamps):
             self._left_out.append(int(np.searchsorted(stamps, self._begins, side="right")))
             self._stamps.append(stamps[self._left_out[number] :])
+            self._longest = max(self._longest, len(self._stamps[number]))
         return number
 
     def find(self, mover: Any) -> int | None:
@@ -266,7 +266,7 @@ class _Clocks:
         """Return the column of each clock's times, null after its last bar."""
         columns = {}
         for number, stamps in enumerate(self._stamps):
-            times, lacking = bar_times(stamps, self._series), self._longest - len(stamps)
+            times, lacking = times_of_stamps(stamps, self._by_dates), self._longest - len(stamps)
             if lacking:
                 times = np.concatenate([times, np.zeros(lacking, times.dtype)])
             present = np.arange(len(times)) < len(stamps) if lacking else None
@@ -277,10 +277,6 @@ class _Clocks:
         """Return values padded with NaN to the length of the longest clock."""
         lacking = self._longest - len(values)
         return np.concatenate([values, np.full(lacking, np.nan)]) if lacking else values
-
-    @property
-    def _longest(self) -> int:
-        return max(map(len, self._stamps), default=0)
 
     def _key(self, mover: Any) -> bytes:
         if id(mover) not in self._known:
