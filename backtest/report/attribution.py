@@ -151,9 +151,11 @@ class _Parts:
         seen, places = np.unique(rows, return_inverse=True)
         after = np.append(0.0, np.cumsum(np.bincount(places, sizes, minlength=len(seen))))
         order, columns = np.argsort(rows, kind="stable"), (f"close.{number}", f"rate.{number}")
+        # Its own columns alone: each slice of the record would go through those of all series.
+        names = [name for name in (*columns, "equity") if arrays.has_column(result.record, name)]
         return cls(
-            result.record, columns, result.spec.points[number], fills.take(order), closed[order], opened[order],
-            before[order], (seen, np.round(after, 9)), received,
+            result.record.select(names), columns, result.spec.points[number], fills.take(order), closed[order],
+            opened[order], before[order], (seen, np.round(after, 9)), received,
         )  # fmt: skip
 
     def money_from(self, starts: np.ndarray) -> np.ndarray:
