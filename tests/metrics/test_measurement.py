@@ -31,7 +31,9 @@ def test_a_metric_is_computed_when_it_is_read():
 
 
 @pytest.mark.parametrize(
-    "handed_on", [lambda stats: stats, copy.copy, lambda stats: pickle.loads(pickle.dumps(stats))], ids=str
+    "handed_on",
+    [lambda stats: stats, copy.copy, lambda stats: pickle.loads(pickle.dumps(stats))],
+    ids=["itself", "a copy", "pickled"],
 )
 def test_whatever_is_read_first_all_numbers_and_reasons_are_the_same(handed_on):
     stats, account = unread()
