@@ -160,8 +160,11 @@ class _Parts:
 
     def money_from(self, starts: np.ndarray) -> np.ndarray:
         """Return the money from each of some rows up to the next of them, shape (2, starts)."""
-        ends = np.append(starts[1:], len(self.record))
-        # `np.add.reduceat` begins with the first value, and adds the sum of the others.
+        rows = len(self.record)
+        if rows <= arrays.BLOCK:
+            return np.add.reduceat(self._money(slice(0, rows)), starts, axis=1)
+        ends = np.append(starts[1:], rows)
+        # As `np.add.reduceat` does, which begins with the first value, and adds the sum of the others.
         sums = [
             self._money(slice(start, start + 1))[:, 0]
             + (arrays.sum_in_blocks(start + 1, end, self._money) if end > start + 1 else 0.0)
