@@ -72,6 +72,7 @@ def test_attribution_and_leverage_in_blocks_are_those_of_whole_arrays(monkeypatc
     assert set(shares(whole)) == {"long", "short", REST}
 
 
+@pytest.mark.slow
 def test_what_a_run_earned_is_computed_in_little_memory(monkeypatch):
     run = long_run(300)
     times = arrays.numbers(run.record["time"])[0] + np.arange(100_000) * 5_000_000
