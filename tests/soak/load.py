@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-PYTEST = [sys.executable, "-m", "pytest", "-q", "--numprocesses", "2", "--dist", "worksteal"]
+PYTEST = [sys.executable, "-m", "pytest", "-q", "--numprocesses", "4", "--dist", "worksteal"]  # as `make test` does
 MODULES = (
     "behaviour/test_crashes behaviour/test_disk_faults downloads/test_downloader behaviour/test_fault_table "
     "emulator/test_faults downloads/test_series behaviour/test_fuzz emulator/test_server "

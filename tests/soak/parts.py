@@ -19,7 +19,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 PYTHON = sys.executable
-PYTEST = (PYTHON, "-m", "pytest", "-q", "--numprocesses", "2", "--dist", "worksteal")
+PYTEST = (PYTHON, "-m", "pytest", "-q", "--numprocesses", "4", "--dist", "worksteal")  # as `make test` does
 SECOND = (str(ROOT / ".venv-ib-async" / "bin" / "python"), "-m", "pytest", "-q", "-n", "2", "--dist", "worksteal")
 CLIENT = tuple(
     f"tests/{name}.py"
