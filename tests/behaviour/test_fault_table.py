@@ -307,7 +307,7 @@ def connections() -> Iterator[Row]:
     }.items():
         yield complete(f"first connection: {name}", at(**words), requests=1)
     gone = {"status": "no connection", "requests": 0, "exit_code": 4, "patience": SHORT}
-    yield Row("first connection: refuse", (at("refuse", seconds=0.1),), said="hung up", **gone)
+    yield Row("first connection: refuse", (at("refuse", seconds=0.1),), said="closed the connection", **gone)
     yield Row("first connection: silence", (at("silence"),), said="did not finish the handshake", **gone)
     yield Row("first connection: delay", (at("delay", seconds=5),), said="did not finish the handshake", **gone)
     yield Row("every connection: taken", (at("taken", times=ALWAYS),), said="are all in use", **gone)
@@ -326,7 +326,7 @@ def connections() -> Iterator[Row]:
     )
     for name, said, words in (
         ("taken", "in use", {"do": "taken"}),
-        ("refuse", "hung up", {"do": "refuse", "seconds": 0.05}),
+        ("refuse", "closed the connection", {"do": "refuse", "seconds": 0.05}),
         ("silence", "did not finish the handshake", {"do": "silence"}),
         ("notice 2105", "farm ushmds is broken", {"do": "notice", "code": 2105}),
         ("lost, 1101", "no link to IB", {"do": "lost", "seconds": 9, "code": 1101}),

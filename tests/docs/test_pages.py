@@ -16,7 +16,7 @@ import browser
 import numpy as np
 import pytest
 import typer
-from pages import CRONTAB, NOT_RUN, PAGES, READ_BY, TIMER, UNIT, Block, blocks, file_of, free_port, words_of
+from pages import CRONTAB, NOT_RUN, PAGES, READ_BY, TIMER, UNIT, Block, Reader, blocks, file_of, free_port, words_of
 from PIL import Image
 from places import ROOT
 
@@ -366,3 +366,11 @@ def test_the_first_commands_of_the_readme_are_the_two_that_set_all_up():
 
 def test_the_readme_is_read_to_its_end():
     assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= 130
+
+
+def test_an_address_of_a_page_is_not_replaced_within_a_free_port():
+    there = {"127.0.0.1:7497": "127.0.0.1:40021", "127.0.0.1:4002": "127.0.0.1:35000"}
+    reader = Reader(Path(), there)
+
+    assert reader.placed("ib://127.0.0.1:7497, ib://127.0.0.1:4002") == "ib://127.0.0.1:40021, ib://127.0.0.1:35000"
+    assert reader.displaced("ib://127.0.0.1:40021, ib://127.0.0.1:35000") == "ib://127.0.0.1:7497, ib://127.0.0.1:4002"

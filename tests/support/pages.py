@@ -157,6 +157,12 @@ def words_of(command: str) -> list[str]:
     return [] if "$" in command or any(set(word) <= set("();<>|&") for word in words) else words
 
 
+def _replaced(text: str, words: dict[str, str]) -> str:
+    """Return a text with words replaced at once, and not in what replaces others: a free port may begin with 4002."""
+    known = "|".join(rf"{re.escape(word)}(?!\d)" for word in sorted(words, key=len, reverse=True))
+    return re.sub(known, lambda found: words[found[0]], text) if known else text
+
+
 @dataclass
 class Reader:
     """
@@ -278,15 +284,11 @@ class Reader:
 
     def placed(self, text: str) -> str:
         """Return the text with what there is here."""
-        for shown, real in self.places.items():
-            text = text.replace(shown, real)
-        return text
+        return _replaced(text, self.places)
 
     def displaced(self, text: str) -> str:
         """Return the text with what stands in the page."""
-        for shown, real in self.places.items():
-            text = text.replace(real, shown)
-        return text
+        return _replaced(text, {real: shown for shown, real in self.places.items()})
 
     @contextlib.contextmanager
     def at_work(self) -> Iterator[None]:

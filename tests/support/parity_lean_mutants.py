@@ -230,7 +230,9 @@ MUTANTS: Mapping[str, Edits] = {
     ),
     # -- what is left of the account
     "equity is a plain sum": edit("history", "np.where(value > 0, unlevered, before + value)", "before + value"),
-    "the first fill of a bar counts": edit("history", "last = dict(changes)", "last = dict(reversed(changes))"),
+    "the first fill of a bar counts": edit(
+        "history", "for step, value in changes if", "for step, value in reversed(changes) if"
+    ),
     "cash is noted a bar late": edit("broker", "self.cashes.append((self.step,", "self.cashes.append((self.step + 1,"),
     "what was noted begins a bar late": edit("history", "self._first_noted = step", "self._first_noted = step + 1"),
 }

@@ -167,7 +167,7 @@ def test_a_margin_is_of_futures_and_a_spelled_multiplier_is_the_stored_one(tmp_p
 
 @pytest.mark.parametrize(
     ("series", "multiplier", "said"),
-    [("AAPL/1day", 50, "1day is neither"), (ES, -1, "above 0"), (ES.replace("/", "+multiplier=5/"), 50, "name one")],
+    [("AAPL/1day", 50, "1day is neither"), (ES, -1, "above 0"), (ES.replace("/", "+multiplier=5/"), 50, "give one")],
 )
 def test_multipliers_that_cannot_be_are_not_taken_in(tmp_path, series, multiplier, said):
     frame = table_of(rows_of(CLOSES)).to_pandas()[["time", "open", "high", "low", "close", "volume"]]

@@ -220,7 +220,7 @@ def test_a_gateway_that_does_not_come_back_ends_in_words(serve):
     gateway.stop()
     until(lambda: not source.server_version)
 
-    with pytest.raises(NoConnection, match=r"nothing is listening.*for 0.4 s.*stored bars are kept"):
+    with pytest.raises(NoConnection, match=r"nothing is listening.*lasted 0.4 s.*stored bars are kept"):
         source.fetch(AAPL, WINDOW)
 
 
