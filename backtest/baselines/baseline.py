@@ -167,7 +167,7 @@ def load_baseline(path: str | Path) -> Baseline:
         _SHAPE(asked, "")
         return _of_record(asked)
     except FileNotFoundError:
-        raise UsageError(f"no baseline {path}; make one from a saved run: backtest baseline save RUN") from None
+        raise UsageError(f"no baseline {str(path)!r}; make one from a saved run: backtest baseline save RUN") from None
     except (Misfit, DamagedStore) as error:
         raise DamagedStore(
             f"{path} is not a baseline ({error}); restore it, or save it again: backtest baseline save RUN"

@@ -204,11 +204,11 @@ def files(names: Iterable[str], folder: str | Path) -> list[Path]:
     """
     found = {path.stem: path for path in sorted(Path(folder).glob("*.json"))}
     if not found:
-        raise UsageError(f"no baseline in {folder}; make one from a saved run: backtest baseline save RUN")
+        raise UsageError(f"no baseline in {str(folder)!r}; make one from a saved run: backtest baseline save RUN")
     wanted = list(names) or list(found)
     for name in wanted:
         if name not in found:
-            raise UsageError(f"no baseline {name!r} in {folder}; {there_are(name, found)}")
+            raise UsageError(f"no baseline {name!r} in {str(folder)!r}; {there_are(name, found)}")
     return [found[name] for name in wanted]
 
 

@@ -77,7 +77,7 @@ ListedSeriesArgument = Annotated[
     list[str],
     typer.Argument(
         metavar="SERIES",
-        help="Series such as AAPL/1day, or @FILE: one series per line, or a universe.",
+        help="Series such as AAPL/1day, or @FILE, a list with one series per line or a universe file.",
         autocompletion=stored_series,
     ),
 ]
@@ -94,7 +94,7 @@ StoreOption = Annotated[
     typer.Option(
         "--store",
         envvar="BACKTEST_STORE",
-        help="Folder of the store. To read, s3://BUCKET/PREFIX or sample (the bundled bars) also work.",
+        help="Folder of the store. For reading, s3://BUCKET/PREFIX or sample (the bundled bars) also works.",
     ),
 ]
 SourceOption = Annotated[
@@ -119,7 +119,9 @@ PeriodsOption = Annotated[
 ]
 RiskFreeOption = Annotated[float, typer.Option("--risk-free", help="Annual risk-free rate; 0.02 is 2 %.")]
 LockOption = Annotated[str, typer.Option("--lock", help="Lock file with the pins; commit it.")]
-ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite another run in the --out folder.")]
+ForceOption = Annotated[
+    bool, typer.Option("--force", help="Replace another run saved in the --out folder, with its page and labels.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 
 

@@ -77,7 +77,7 @@ def sweep(
     Run a strategy at each point of a parameter grid, save every trial, and judge the best one for overfitting.
 
     Trials already in the folder are not repeated, so a sweep can be stopped and resumed. The verdict on the best
-    trial counts every trial in the folder.
+    trial is corrected for the number of trials in the folder.
 
     Example: backtest sweep sma_cross AAPL/1day --grid fast=5:20:5 --grid slow=20:60:10 --jobs 2 --store sample
 
@@ -185,7 +185,8 @@ def combine(
         typer.Option(help="When to rebalance to the weights: never, weekly, monthly, quarterly or yearly."),
     ] = "monthly",
     costs: Annotated[
-        str, typer.Option(help="Costs of rebalancing: as-run (each run's own), or a value that run --costs accepts.")
+        str,
+        typer.Option(help="Costs of rebalancing: as-run (each run's own), or any value of --costs in 'backtest run'."),
     ] = "as-run",
     cash: Annotated[float, typer.Option("--cash", min=0, help="Initial cash; 0 uses the total of the runs.")] = 0.0,
     out: Annotated[str, typer.Option(help="Folder for the combination. Default: runs/NAME.")] = "",
@@ -265,16 +266,18 @@ def validate(
         list[str] | None, typer.Option("--where", help="Keep only points that satisfy a condition, such as fast<slow.")
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Number of processes.")] = 1,
-    engine: Annotated[str, typer.Option(help="Engine of these trials, as in sweep.")] = "",
+    engine: Annotated[
+        str, typer.Option(help="Engine for the trials of --walk-forward and --cpcv: compiled or event.")
+    ] = "",
     store: StoreOption = STORE,
     as_json: JsonOption = False,
 ) -> None:
     """
     Judge whether a saved run, or the best of a sweep, is skill or luck: verdict, intervals, Monte Carlo, costs.
 
-    The verdict on the best of a sweep counts every trial in its folder. --walk-forward and --cpcv run the strategy
-    again on parts of the bars. Exit code 1: --lookahead found a decision that depends on later bars. These three
-    options need the bars, and the strategy's file at its original path.
+    The verdict on the best of a sweep is corrected for the number of trials in its folder. --walk-forward and --cpcv
+    run the strategy again on parts of the bars. Exit code 1: --lookahead found a decision that depends on later
+    bars. These three options need the bars, and the strategy's file at its original path.
 
     Example: backtest validate SmaCross-AAPL --bootstrap 2000 --lookahead --store sample
 

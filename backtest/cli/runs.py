@@ -160,7 +160,9 @@ def runs(
     out: Annotated[
         str, typer.Option(help="For export: folder for CSV files, or file.xlsx. Default: exports/NAME.")
     ] = "",
-    tz: Annotated[str, typer.Option(help="For export: time zone: UTC, exchange or an IANA name.")] = "UTC",
+    tz: Annotated[
+        str, typer.Option(help="For export: time zone: UTC, an IANA name, or 'exchange' for that of the first series.")
+    ] = "UTC",
     force: Annotated[bool, typer.Option("--force", help="For export: overwrite existing files.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -441,7 +443,9 @@ def compare(
     bootstrap: Annotated[int, typer.Option(min=10, help="Bootstrap samples.")] = 1000,
     seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
     out: Annotated[str, typer.Option(help="Also write an HTML page to this folder.")] = "",
-    force: ForceOption = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace the HTML page of a run in the --out folder; the run is kept.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """

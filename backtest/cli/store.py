@@ -51,7 +51,7 @@ def download(
     context: typer.Context,
     series: ListedSeriesArgument,
     since: Annotated[
-        str, typer.Option("--since", help="First session, YYYY-MM-DD, or head for the earliest bar available.")
+        str, typer.Option("--since", help="First session, YYYY-MM-DD, or 'head': the earliest bar available.")
     ],
     until: UntilOption = "",
     source: SourceOption = "ib://127.0.0.1:7497",
@@ -62,7 +62,9 @@ def download(
     ] = False,
     accept_revision: Annotated[
         bool,
-        typer.Option("--accept-revision", help="Accept changed prices of settled bars; the old bars are archived."),
+        typer.Option(
+            "--accept-revision", help="Accept changed prices of stored, final bars; the old bars are archived."
+        ),
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print only errors and the summary line.")] = False,
     on_problem: Annotated[
@@ -148,20 +150,29 @@ def import_(
         list[str],
         typer.Argument(
             metavar="FILE... [SERIES]",
-            help="Files with one bar per row, folders or '*.csv', then the series, such as AAPL/1day or '*/1day'.",
+            help="Files with one bar per row, folders or '*.csv', then the series, such as AAPL/1day; in '*/1day', * "
+            "is each symbol in the file, or else the name of the file.",
         ),
     ],
     store: StoreOption = STORE,
-    tz: Annotated[str, typer.Option(help="Time zone of times that have none: an IANA name, or exchange.")] = "",
+    tz: Annotated[
+        str,
+        typer.Option(help="Time zone of times that have none: an IANA name, or 'exchange' for the instrument's own."),
+    ] = "",
     columns: Annotated[
         str,
         typer.Option(metavar="NAME,NAME", help="Meaning of each column: time,open,high,low,close,volume; - skips one."),
     ] = "",
     symbol: Annotated[
-        str, typer.Option(help="Symbol to import from a file with several; all imports each as its own series.")
+        str, typer.Option(help="Symbol to import if the file has several; 'all' imports each as a separate series.")
     ] = "",
     adjusted: Annotated[
-        bool, typer.Option("--adjusted", help="Import the vendor's prices adjusted for splits and dividends.")
+        bool,
+        typer.Option(
+            "--adjusted",
+            help="Read the columns that the vendor adjusted for splits and dividends, such as 'Adj Close', instead of "
+            "the raw ones.",
+        ),
     ] = False,
     all_hours: Annotated[
         bool, typer.Option("--all-hours", help="Import bars outside regular hours too; the series then ends in /all.")
@@ -203,8 +214,8 @@ def import_(
     Import bars from CSV, Excel, JSON or Parquet files, and show which column was read as what.
 
     Bars that are already stored must match the file, and all bars must pass the checks of a download; otherwise
-    nothing is written. New numbers in extra columns are added. Without a series argument, the file name gives the
-    series: AAPL_1day.csv, or AAPL.csv.
+    nothing is written. New values in extra columns are stored with the existing bars. Without a series argument, the
+    file name gives the series: AAPL_1day.csv, or AAPL.csv, whose bar size is the usual interval between its times.
 
     Example: backtest import aapl.csv AAPL/1min --tz America/New_York
     """
@@ -422,7 +433,7 @@ def verify(
 def prune(
     series: ListedSeriesArgument,
     keep: Annotated[int, typer.Option(min=0, help="Number of latest revisions to keep.")] = 0,
-    quarantine: Annotated[bool, typer.Option(help="Also delete quarantined answers.")] = False,
+    quarantine: Annotated[bool, typer.Option(help="Also delete quarantined responses.")] = False,
     store: StoreOption = STORE,
     as_json: JsonOption = False,
 ) -> None:
@@ -453,7 +464,7 @@ def pin(
     as_json: JsonOption = False,
 ) -> None:
     """
-    Record digests of stored bars in a file to commit, so that a run or a test can refuse other bars.
+    Record digests of stored bars in a lock file for version control, so that a run or a test fails if they changed.
 
     A pin covers the bars that were stored when it was made: a changed value breaks it, later bars do not. Exit code 1
     if one is broken.

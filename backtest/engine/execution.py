@@ -55,7 +55,7 @@ class Slippage:
         Raises:
             UsageError: it is none of these.
         """
-        example = "write 5bp, 0.01 (money per share), 1tick (of a contract), impact:0.1, or spread"
+        example = "write 5bp, 0.01 (amount per share), 1tick (of a contract), impact:0.1, or spread"
         if text in ("", "spread"):
             return cls(text)
         what = f"the slippage {text!r}"

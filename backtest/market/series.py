@@ -190,7 +190,7 @@ class Instrument:
         if not self.symbol or len(self.symbol) > 64 or not self.symbol.isprintable():
             raise UsageError(f"invalid symbol {self.symbol!r}; write one of 1 to 64 printable characters, such as AAPL")
         if self.kind not in KINDS:
-            raise UsageError(f"unknown instrument kind {self.kind!r}; {there_are(self.kind, KINDS)}")
+            raise UsageError(f"unknown security type (kind) {self.kind!r}; {there_are(self.kind, KINDS)}")
         for name in ("exchange", "currency"):
             if not re.fullmatch(_EXCHANGE, getattr(self, name)):
                 raise UsageError(f"invalid {name} {getattr(self, name)!r}; write it as IB does, such as SMART or USD")
@@ -239,7 +239,7 @@ class Instrument:
         kind = _word(words, 1) or "STK"
         if kind not in KINDS:
             hint = (_meant(".".join(words)) if len(words) == 2 else "") or did_you_mean(kind, KINDS)
-            raise UsageError(f"unknown instrument kind {kind!r}; choose from {', '.join(KINDS)}; {_ESCAPES}{hint}")
+            raise UsageError(f"unknown security type (kind) {kind!r}; choose from {', '.join(KINDS)}; {_ESCAPES}{hint}")
         exchange = _word(words, 2) or _DEFAULT_EXCHANGE.get(kind, "SMART")
         strike = _plain(words[5]) if len(words) > 5 and re.fullmatch(r"[0-9]+\.[0-9]+", words[5]) else _word(words, 5)
         return cls(

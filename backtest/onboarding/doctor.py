@@ -81,8 +81,8 @@ def diagnose(address: str, folder: str | Path, series: Series | None = None, clo
 
 
 def of_system(system: str, encoding: str, disk: str) -> Check:
-    """Return the system, the encoding of its terminal, and the kind of disk that holds the store."""
-    told = f"{system}, {encoding or 'no encoding'}, store on {disk or 'an unknown disk'}"
+    """Return the system, the encoding of the output, and the kind of disk that holds the store."""
+    told = f"{system}, output encoding {encoding or 'unknown'}, store on {disk or 'an unknown disk'}"
     if disk in _FAR:
         return Check("system", "warning", told, "keep the store on a local disk: others may not support locks")
     return Check("system", "ok", told)

@@ -47,7 +47,7 @@ def write_comparison(found: Comparison, folder: str | Path, *, force: bool = Fal
     try:
         replace_file(folder / "index.html", text.encode(), folders=True)
     except OSError as error:
-        raise UsageError(f"no comparison can be written into {folder} ({error}); name another folder") from error
+        raise UsageError(f"no comparison can be written into {str(folder)!r} ({error}); name another folder") from error
     return folder / "index.html"
 
 

@@ -170,7 +170,7 @@ def write_gallery(root: str | Path, folder: str | Path = "") -> Path:
     try:
         replace_file(page, gallery_page(root, rows, links).encode(), folders=True)
     except OSError as error:
-        raise UsageError(f"no list of runs can be written into {page} ({error}); name another folder") from error
+        raise UsageError(f"no list of runs can be written into {str(page)!r} ({error}); name another folder") from error
     return page
 
 

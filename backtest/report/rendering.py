@@ -66,7 +66,7 @@ def write_page_beside(text: str, folder: Path, whose: str) -> Path:
     try:
         replace_file(page, text.encode(), folders=True)
     except OSError as error:
-        raise UsageError(f"no page can be written into {folder} ({error}); name another folder") from error
+        raise UsageError(f"no page can be written into {str(folder)!r} ({error}); name another folder") from error
     return page
 
 

@@ -115,7 +115,7 @@ def _put_page(files: Mapping[str, Content | None], folder: Path) -> Path:
     try:
         replace_files(folder, files)
     except OSError as error:
-        raise UsageError(f"no report can be written into {folder} ({error}); name another folder") from error
+        raise UsageError(f"no report can be written into {str(folder)!r} ({error}); name another folder") from error
     return folder / "index.html"
 
 

@@ -6,8 +6,11 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from datetime import time, timedelta
 from typing import Any
 
+from backtest.market.series import Series
+from backtest.market.span import Span
 from backtest.runs.parameters import kept_params, words_of
 from backtest.runs.spec import Brokerage, RunSpec, json_text
 
@@ -106,12 +109,23 @@ def _comparable(value: Any) -> Any:
 def _options(spec: RunSpec) -> dict[str, str]:
     """Return the settings of a spec besides series and parameters, in command-line form; "" for a default."""
     broker = spec.brokerage
-    values = [getattr(spec, name) for name in _OPTIONS] + [getattr(broker, name) for name in _OF_BROKER]
+    dates = dict(zip(("since", "until"), _dates(spec), strict=True))
+    values = [dates.get(name, getattr(spec, name)) for name in _OPTIONS]
+    values += [getattr(broker, name) for name in _OF_BROKER]
     asked = {
         option: "" if value == default and option != "--costs" else _spelled(value)
         for (option, default), value in zip(_ASKED, values, strict=True)
     }
     return {"file": spec.strategy.rpartition(":")[0], **asked, "rates": spec.rates[:_DIGITS]}
+
+
+def _dates(spec: RunSpec) -> tuple[str, str]:
+    """Return the first and the last session of a spec; those of a span of whole days, if all bars are daily."""
+    span = spec.span
+    daily = all(Series.parse(key).size.period == "session" for key in spec.series)
+    if not (daily and isinstance(span, Span) and span.start.time() == span.end.time() == time()):
+        return spec.since, spec.until
+    return span.start.date().isoformat(), (span.end - timedelta(days=1)).date().isoformat()
 
 
 def _spelled(value: Any) -> str:

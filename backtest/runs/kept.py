@@ -268,7 +268,9 @@ def _label(folder: Path, change: Callable[[Labels], Labels]) -> Labels:
     try:
         replace_files(folder, {LABELS: f"{text}\n".encode()})
     except OSError as error:
-        raise UsageError(f"no label can be written into {folder} ({error}); check who owns the folder") from error
+        raise UsageError(
+            f"no label can be written into {str(folder)!r} ({error}); check who owns the folder"
+        ) from error
     return labels
 
 

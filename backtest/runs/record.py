@@ -208,7 +208,7 @@ class RunRecord:
         try:
             replace_files(folder, files_of(self) | gone)
         except OSError as error:
-            raise UsageError(f"no run can be saved in {folder} ({error}); name another folder") from error
+            raise UsageError(f"no run can be saved in {str(folder)!r} ({error}); name another folder") from error
         return folder
 
     @classmethod
@@ -364,7 +364,7 @@ def keep_cost_table(run: RunRecord, folder: Path) -> None:
     try:
         replace_files(folder, {_COSTS: files_of(run)[_COSTS]})
     except OSError as error:
-        raise UsageError(f"no costs can be saved in {folder} ({error}); check who owns the folder") from error
+        raise UsageError(f"no costs can be saved in {str(folder)!r} ({error}); check who owns the folder") from error
 
 
 def files_of(run: RunRecord) -> dict[str, Content | None]:
@@ -410,8 +410,9 @@ def refuse_another(folder: Path, run: RunRecord | None, force: bool) -> dict[str
     if run is not None and other is not None and other.name == run.name:
         return {}
     if not force:
+        replaced = "its page" if run is None else "that run"
         raise UsageError(
-            f"{folder} holds another run, {words}; name another folder, or replace that run with --force, in Python "
+            f"{folder} holds another run, {words}; name another folder, or replace {replaced} with --force, in Python "
             "force=True"
         )
     return {} if run is None else dict.fromkeys(beside_in(folder))

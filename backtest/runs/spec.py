@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import Field, dataclass, field, fields, replace
 from datetime import UTC, date, datetime
@@ -162,16 +162,17 @@ def splits_text(given: Any) -> str:
     if isinstance(given, str) and _SPLIT_RULES.fullmatch(given):
         split_rules(given)
         return given
-    rows = _rows_of_file(given) if isinstance(given, str | Path) else _arguments.several(given, "splits", _SPLITS)
-    rules = [_split_rule(row) for row in rows]
-    text = ",".join(sorted(rules))
-    split_rules(text)
-    return text
+    if not isinstance(given, str | Path):
+        return _text_of_splits(_arguments.several(given, "splits", _SPLITS))
+    rows = _rows_of_file(given)
+    try:
+        return _text_of_splits(rows)
+    except UsageError as error:
+        raise UsageError(f"the splits in {str(given)!r}: {error}") from error
 
 
-_SPLITS = (
-    'write the path of a CSV file with lines date,ratio (and series), or rows such as ("2000-06-21", 2, "AAPL/1day")'
-)
+_FILE_OF_SPLITS = "write the path of a CSV file with lines date,ratio (and series)"
+_SPLITS = f'{_FILE_OF_SPLITS}, or rows such as ("2000-06-21", 2, "AAPL/1day")'
 _SPLIT_RULES = re.compile(r"[^=,\n]*[0-9]{4}-[0-9]{2}-[0-9]{2}=[^=\n]*(,[^=,\n]*[0-9]{4}-[0-9]{2}-[0-9]{2}=[^=,\n]*)*")
 
 
@@ -179,7 +180,7 @@ def _rows_of_file(path: str | Path) -> list[list[str]]:
     try:
         rows = _arguments.rows_of(Path(path))
     except (OSError, ValueError) as error:
-        raise UsageError(f"the splits {str(path)!r} cannot be read ({reason(error)}); {_SPLITS}") from error
+        raise UsageError(f"the splits {str(path)!r} cannot be read ({reason(error)}); {_FILE_OF_SPLITS}") from error
     heading = rows and rows[0][0].lower() == "date"
     if heading and [cell.lower() for cell in rows[0]] not in (["date", "ratio"], ["date", "ratio", "series"]):
         raise UsageError(f"the splits {str(path)!r} have the columns {', '.join(rows[0])}, not date,ratio or "
@@ -187,10 +188,19 @@ def _rows_of_file(path: str | Path) -> list[list[str]]:
     return rows[1:] if heading else rows
 
 
+def _text_of_splits(rows: Sequence[Any]) -> str:
+    text = ",".join(sorted(map(_split_rule, rows)))
+    split_rules(text)
+    return text
+
+
 def _split_rule(row: Any) -> str:
     cells = list(row) if isinstance(row, list | tuple) else [row]
     if len(cells) not in (2, 3):
-        raise UsageError(f"a split is {_arguments.shown(row)}; {_SPLITS}")
+        raise UsageError(
+            f"a split is {_arguments.shown(row)}; write its date and ratio, and the series if there are several: "
+            "2000-06-21,2,AAPL/1day"
+        )
     day, ratio, name = (*cells, "")[:3]
     told = f"{Series.parse(str(name)).short}@" if name else ""
     return f"{told}{day.isoformat() if isinstance(day, date) else str(day)[:10]}={ratio}"
@@ -211,9 +221,18 @@ def split_rules(text: str) -> dict[str, tuple[tuple[str, float], ...]]:
         where, _, ratio = rule.rpartition("=")
         name, _, day = where.rpartition("@")
         try:
-            when, shares = date.fromisoformat(day).isoformat(), float(ratio)
+            when = date.fromisoformat(day).isoformat()
         except ValueError as error:
-            raise UsageError(f"the split {rule!r} has no valid date and ratio ({reason(error)}); {_SPLITS}") from error
+            raise UsageError(
+                f"the split {rule!r}: {day!r} is not a valid date ({reason(error)}); write YYYY-MM-DD, such as "
+                "2000-06-21"
+            ) from error
+        try:
+            shares = float(ratio)
+        except ValueError as error:
+            raise UsageError(
+                f"the split {rule!r}: the ratio {ratio!r} is not a number; write 2 where one share became two"
+            ) from error
         if not 0 < shares < float("inf"):
             raise UsageError(f"the split {rule!r} must have a ratio above 0: 2 where one share became two")
         own = rules.setdefault(Series.parse(name).short if name else "", {})
@@ -390,7 +409,7 @@ class Brokerage:
         "", "Slippage: 5bp, 0.01 (per share), impact:0.1 or spread.", slippage_of
     )
     volume_cap: float = _option(  # most of a bar's volume that is traded; 0: no cap
-        0.0, "Largest fraction of a bar's volume to trade, such as 0.1.", volume_cap_of, _volume_words
+        0.0, "Largest fraction of a bar's volume to trade, such as 0.1; 0 means no limit.", volume_cap_of, _volume_words
     )
     fills: str = _option(
         "next-bar",
@@ -400,12 +419,16 @@ class Brokerage:
     )
     borrow: str = _option(  # rules of `Borrowing.parse`, commas between
         "",
-        "Annual borrow fee: 0.01,GME/1day=0.3,GME/1day@DATE=0.8, or stored.",
+        "Annual borrow fee: one rate (0.01), rates by series and start date (0.01,GME/1day=0.3,GME/1day@DATE=0.8), or "
+        "'stored' for stored FEE_RATE bars.",
         borrowing_of,
         "borrow fee {}".format,
     )
     cash_rate: float = _option(  # interest on idle cash, a year
-        0.0, "Annual interest on idle cash; 0.02 is 2 %.", cash_rate_of, _interest_words
+        0.0,
+        "One fixed annual interest rate on idle cash, instead of --interest; 0.02 is 2 %.",
+        cash_rate_of,
+        _interest_words,
     )
     align: str = _option(  # in ALIGNMENTS
         "as-is",
@@ -428,7 +451,8 @@ class Brokerage:
     interest: str | Any = field(  # as `benchmark_rates` reads it; in a spec always the name
         default="",
         metadata={
-            "words": "Interest on cash: none, ib (IB's rates), or a file of benchmark rates with lines date,percent.",
+            "words": "Interest on cash, short proceeds and loans, in IB's tiers around a benchmark rate: none, ib (the "
+            "federal funds rate), or a file of benchmark rates with lines date,percent.",
             "read": interest_of,
             "said": "interest by {}".format,
         },
@@ -449,11 +473,14 @@ class Brokerage:
         "conversion {}".format,
     )
     quoted_in: str = _option(  # rules of `quotation_rules`, commas between
-        "", "Price units where unknown: VUSA-STK-LSEETF-GBP/1day=GBP.", quoted_in_text, "quoted in {}".format
+        "",
+        "Unit of the prices where unknown, such as pounds or pence: VUSA-STK-LSEETF-GBP/1day=GBP, or =GBX for pence.",
+        quoted_in_text,
+        "quoted in {}".format,
     )
     margin: str = _option(  # rules of `margin_rules`, commas between; "" for contracts that are paid in full
         "",
-        "Margin per future: 15000, or ES-FUT-CME-USD-202612/1day=15000.",
+        "Margin per futures contract: 15000, or ES-FUT-CME-USD-202612/1day=15000.",
         margin_of,
         "margin of a contract {}".format,
     )
@@ -471,7 +498,8 @@ class Brokerage:
     universe: str | Any = field(  # as `universe_of` reads it; in a spec the text that stands for it
         default="",
         metadata={
-            "words": "Index membership: a CSV or Parquet file with symbol,from,to, or date and a column per symbol.",
+            "words": "Index membership: a CSV or Parquet file with the columns symbol,from,to, or with a date column "
+            "and one column per symbol.",
             "read": _read_universe,
             "said": "universe {}".format,
         },
@@ -595,7 +623,7 @@ def _ask_about_slippage(text: str) -> None:
         if (amount := float(text)) >= _LARGE_SLIPPAGE:
             raise UsageError(
                 f"slippage {text} is ambiguous; write {amount:.10g}bp for {amount:.10g} basis points of the price, or "
-                f"money:{amount:.10g} for {amount:.10g} USD per share (or {amount:.10g} of the price currency)"
+                f"money:{amount:.10g} for {amount:.10g} per share in the instrument's currency"
             )
 
 

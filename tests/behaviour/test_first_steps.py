@@ -41,7 +41,7 @@ STEPS = [
     ("export AAPL/1day aapl.csv", 3, f"AAPL/1day is not in data/bars; {DEFAULT}"),
     (
         "download AAPL/1day --since 2020-01-02 --source ib://127.0.0.1:{port}", 4,
-        "without one, import a file of your own: backtest import FILE AAPL/1day, or use the sample: "
+        "without TWS or IB Gateway, import a file of your own: backtest import FILE AAPL/1day, or use the sample: "
         "backtest demo --store data/bars",
     ),
     ("doctor --source ib://127.0.0.1:{port}", 1, "backtest demo --store data/bars"),
@@ -68,10 +68,11 @@ STEPS = [
     # a number, a date, a spelling
     (
         "run sma_cross AAPL/1day {short} --slippage 5", 2,
-        "slippage 5 is ambiguous; write 5bp for 5 basis points of the price, or money:5 for 5 USD per share",
+        "slippage 5 is ambiguous; write 5bp for 5 basis points of the price, or money:5 for 5 per share in the "
+        "instrument's currency",
     ),
     ("run sma_cross AAPL/1day {short} --splits none.csv", 2, "'none.csv' cannot be read (No such file or directory);"),
-    ("run sma_cross AAPL/1day {short} --interest none.csv", 2, "from none.csv (No such file or directory);"),
+    ("run sma_cross AAPL/1day {short} --interest none.csv", 2, "from 'none.csv' (No such file or directory);"),
     ("run sma_cross AAPL/1day --since today", 2, "--since 'today' is not a valid date; write YYYY-MM-DD"),
     ("run sma_cross AAPL/1day {short} --costs bp:x", 2, "the costs 'bp:x': 'x' is not a number; write bp:5"),
     (
@@ -169,7 +170,7 @@ def test_large_slippage_is_asked_about_by_its_name_and_taken_as_money(sample, as
     bars = {"store": sample, "end": "2000-06-30", "lines": False}
     amount = f"{float(asked):g}"
 
-    with pytest.raises(UsageError, match=rf"write {amount}bp for .*, or money:{amount} for {amount} USD"):
+    with pytest.raises(UsageError, match=rf"write {amount}bp for .*, or money:{amount} for {amount} per share"):
         run("sma_cross", "AAPL/1day", slippage=asked, **bars)
     meant = run("sma_cross", "AAPL/1day", slippage=f"money:{asked}", **bars)
     kept = run("sma_cross", "AAPL/1day", brokerage=Brokerage(slippage=str(asked)), **bars)  # as that of a saved run

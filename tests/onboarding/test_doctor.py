@@ -208,7 +208,7 @@ def test_words_that_are_no_address_are_a_mistake_and_no_finding(sample):
 def test_system_encoding_and_disk_are_told():
     (told, far) = (of_system("Windows 11", "cp1252", disk) for disk in ("NTFS", "nfs4"))
 
-    assert (told.state, told.detail) == ("ok", "Windows 11, cp1252, store on NTFS")
+    assert (told.state, told.detail) == ("ok", "Windows 11, output encoding cp1252, store on NTFS")
     assert (far.state, "a local disk" in far.fix) == ("warning", True)
 
 

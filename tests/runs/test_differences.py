@@ -29,6 +29,22 @@ def test_runs_are_told_apart_by_options_as_the_command_line_spells_them():
     ]
 
 
+def test_the_pinned_days_of_daily_bars_are_shown_as_the_first_and_the_last_session():
+    pinned = {"since": "2000-03-01T00:00:00+00:00", "until": "2013-03-02T00:00:00+00:00"}
+    early = {**pinned, "until": "2013-03-01T14:30:00+00:00"}
+
+    shown = apart(result_of([100.0], **pinned), result_of([100.0], **early), result_of([100.0]))
+
+    assert shown == [
+        "--since 2000-03-01, --until 2013-03-01",
+        "--since 2000-03-01T00:00:00+00:00, --until 2013-03-01T14:30:00+00:00",
+        "",
+    ]
+    assert apart(*(result_of([100.0], series=("AAPL/1min",), **one) for one in (pinned, {})))[0] == (
+        "--since 2000-03-01T00:00:00+00:00, --until 2013-03-02T00:00:00+00:00"
+    )
+
+
 def test_other_strategies_have_other_parameters_and_are_not_compared():
     first = result_of([100.0], strategy="a.py:First", params={"fast": 10})
     second = result_of([100.0], strategy="a.py:Second", params={"fast": 20})

@@ -380,7 +380,7 @@ def test_a_comparison_is_not_written_over_the_page_of_a_run(tmp_path, result):
     result.report(tmp_path / "run")
     found = compare([result, result_of(LONG, FILLS[:1])], samples=10)
 
-    with pytest.raises(UsageError, match="holds another run"):
+    with pytest.raises(UsageError, match=r"holds another run, .*replace its page with --force"):
         write_comparison(found, tmp_path / "run")
 
     assert write_comparison(found, tmp_path / "run", force=True).exists()

@@ -161,7 +161,9 @@ def dividends_of(given: Any, reader: Reader, series: Sequence[Series]) -> Divide
         return DividendTable(given, {one.key: _derived(reader, one, convention) for one in stocks})
     if not stocks:
         names = ", ".join(one.short for one in series)
-        raise UsageError(f"the dividends in {given} are of stocks, and none of {names} is one; leave out --dividends")
+        raise UsageError(
+            f"the dividends in {str(given)!r} are of stocks, and none of {names} is one; leave out --dividends"
+        )
     return _read_file(Path(given), stocks)
 
 
@@ -223,7 +225,8 @@ def _check_given(given: Any) -> None:
                 return
         words = (NO_DIVIDENDS, DERIVED, *(f"{DERIVED}:{one}" for one in CONVENTIONS))
         raise UsageError(
-            f"no dividends file {given:.80}; name a file with lines date,amount,currency, or {there_are(given, words)}"
+            f"no dividends file {str(given)[:80]!r}; name a file with lines date,amount,currency, or "
+            f"{there_are(given, words)}"
         )
 
 
@@ -545,12 +548,12 @@ def _read_file(path: Path, stocks: Sequence[Series]) -> DividendTable:
         rows = list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UsageError(
-            f"the dividends in {path} cannot be read ({reason(error)}); write lines of date,amount,currency"
+            f"the dividends in {str(path)!r} cannot be read ({reason(error)}); write lines of date,amount,currency"
         ) from error
     if missing := [name for name in _COLUMNS if name not in names]:
         there = f"the columns {', '.join(names)}" if names else "no columns"
         raise UsageError(
-            f"the dividends in {path} have {there}: no "
+            f"the dividends in {str(path)!r} have {there}: no "
             f"{', '.join(missing)}; begin with a line date,amount,currency, and write lines such as 2013-02-06,0.85,USD"
         )
     found: dict[str, dict[str, float]] = {one.key: {} for one in stocks}

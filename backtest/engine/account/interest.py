@@ -125,7 +125,7 @@ def check_interest(given: Any, cash_rate: float, series: Sequence[Series] = (), 
     if not given:
         return
     if cash_rate:
-        raise UsageError(f"interest {given} and cash_rate {cash_rate} both pay interest on cash; leave out one")
+        raise UsageError(f"interest {str(given)!r} and cash_rate {cash_rate} both pay interest on cash; leave out one")
     if not isinstance(given, BenchmarkRates | str):
         raise UsageError(f"interest is {given!r:.80}; write ib, or the path of a file with lines date,percent")
     benchmark_rates(given)
@@ -215,7 +215,7 @@ def _read(path: Path) -> BenchmarkRates:
         rows = sorted((date.fromisoformat(row["date"]).isoformat(), float(row["percent"]) / 100) for row in lines)
     except (OSError, UnicodeDecodeError, csv.Error, KeyError, TypeError, ValueError) as error:
         raise UsageError(
-            f"cannot read benchmark rates from {path} ({reason(error)}); write ib, or name a file with lines "
+            f"cannot read benchmark rates from {str(path)!r} ({reason(error)}); write ib, or name a file with lines "
             "date,percent "
             "such as 2003-01-01,1.24"
         ) from error

@@ -37,7 +37,7 @@ class ChartView:
         try:
             replace_file(path, self.html.encode(), folders=True, named=True)
         except OSError as error:
-            raise UsageError(f"no chart can be written into {path} ({error}); name another file") from error
+            raise UsageError(f"no chart can be written into {str(path)!r} ({error}); name another file") from error
         return path
 
     def __repr__(self) -> str:

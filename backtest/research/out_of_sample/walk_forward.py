@@ -162,7 +162,9 @@ class WalkForward:
             text = json.dumps(document, indent=1, allow_nan=False)
             replace_file(self.folder / DOCUMENT, f"{text}\n".encode(), folders=True)
         except OSError as error:
-            raise UsageError(f"no walk-forward can be saved in {self.folder} ({error}); name another folder") from error
+            raise UsageError(
+                f"no walk-forward can be saved in {str(self.folder)!r} ({error}); name another folder"
+            ) from error
 
     @property
     def sessions(self) -> np.ndarray:

@@ -790,7 +790,7 @@ def _write(folder: Path, document: dict[str, Any]) -> None:
     try:
         replace_file(folder / DOCUMENT, _text(document).encode(), folders=True)
     except OSError as error:
-        raise UsageError(f"no sweep can be saved in {folder} ({error}); name another folder") from error
+        raise UsageError(f"no sweep can be saved in {str(folder)!r} ({error}); name another folder") from error
 
 
 def _best(done: Sequence[Trial], rank: str) -> Trial:

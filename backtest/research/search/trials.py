@@ -104,7 +104,7 @@ class Trials:
             path = self.folder / f"{hashlib.sha256(data).hexdigest()[:24]}.parquet"
             replace_file(path, data)
         except OSError as error:
-            raise UsageError(f"no trial can be saved in {self.folder} ({error}); name another folder") from error
+            raise UsageError(f"no trial can be saved in {str(self.folder)!r} ({error}); name another folder") from error
         self._known[path.name] = [replace(trial, **WITHOUT_RETURNS) for trial in trials]
         made = {trial.key: trial.returns for trial in trials if not trial.error and not trial.window}
         self.blocks |= _blocks_of(made)

@@ -151,8 +151,8 @@ def why_no_connection(address: GatewayAddress, error: BaseException, seconds: fl
 
 
 WITHOUT_A_GATEWAY = (
-    "; without one, import a file of your own: backtest import FILE AAPL/1day, or use the sample: backtest "
-    "demo --store data/bars"
+    "; without TWS or IB Gateway, import a file of your own: backtest import FILE AAPL/1day, or use the sample: "
+    "backtest demo --store data/bars"
 )
 
 

@@ -86,7 +86,7 @@ _ADVICE: dict[type[SourceError], str] = {
     BadRequest: "the request can never be served as it is; request another kind of price, bar size or time",
     AmbiguousContract: "several instruments fit; name one by a qualifier, such as +primary=NASDAQ, +multiplier=5000 or "
     "+conid=265598",
-    UnknownContract: "IB has no such instrument; check symbol, kind, exchange and currency",
+    UnknownContract: "IB has no such instrument; check symbol, security type (kind), exchange and currency",
     NoConnection: "another program is using this client id; choose another, such as ib://127.0.0.1:4002?client_id=7",
     LinkLost: "TWS or IB Gateway is not connected; stored bars are kept, run this again to resume",
     Refused: "IB often sends this temporarily; stored bars are kept, run this again to resume",

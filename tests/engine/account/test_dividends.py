@@ -314,7 +314,7 @@ def read(path, *names):
 def test_a_file_of_dividends_is_of_stocks(tmp_path):
     path = file_of(tmp_path, "date,amount,currency\n2003-02-06,0.15,USD\n")
 
-    with pytest.raises(UsageError, match=r"paid.csv are of stocks, and none of EUR-CASH/1day is one; leave out"):
+    with pytest.raises(UsageError, match=r"paid.csv' are of stocks, and none of EUR-CASH/1day is one; leave out"):
         read(path, "EUR-CASH-IDEALPRO-USD/1day")
 
 
@@ -366,8 +366,8 @@ def test_several_series_need_a_column_of_their_names(tmp_path):
 @pytest.mark.parametrize(
     ("given", "withheld", "said"),
     [
-        ("derived:no-close", 0.0, "no dividends file derived:no-close"),
-        ("nowhere.csv", 0.0, "no dividends file nowhere.csv"),
+        ("derived:no-close", 0.0, "no dividends file 'derived:no-close'"),
+        ("nowhere.csv", 0.0, "no dividends file 'nowhere.csv'"),
         ("derived", 1.5, "withholding is 1.5; it must be at least 0 and below 1"),
     ],
 )

@@ -116,7 +116,7 @@ def test_a_file_that_has_none_is_refused(tmp_path, text):
     ("given", "rate", "series", "said"),
     [
         ("ib", 0.02, (), "both pay interest on cash"),
-        ("nowhere.csv", 0.0, (), "cannot read benchmark rates from nowhere.csv"),
+        ("nowhere.csv", 0.0, (), "cannot read benchmark rates from 'nowhere.csv'"),
         (object(), 0.0, (), "write ib, or the path"),
         ("ib", 0.0, ("SAP-STK-IBIS-EUR/1day",), "only known for stocks in USD"),
         ("ib", 0.0, ("ES-FUT-CME-USD-202403/1day",), "only known for stocks in USD"),

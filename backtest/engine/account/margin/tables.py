@@ -185,7 +185,7 @@ def _rows(path: Path) -> Iterator[tuple[str, Rates]]:
         rows = tomllib.loads(text) if path.suffix == ".toml" else _of_csv(text)
         pairs = [(str(product), dict(cells)) for product, cells in rows.items()]
     except (OSError, UnicodeDecodeError, csv.Error, tomllib.TOMLDecodeError, TypeError, ValueError) as error:
-        raise UsageError(f"cannot read rates from {path} ({reason(error)}); {_EXAMPLE}") from error
+        raise UsageError(f"cannot read rates from {str(path)!r} ({reason(error)}); {_EXAMPLE}") from error
     if not pairs:
         raise UsageError(f"{path} has no rates; {_EXAMPLE}")
     found = dict[str, str]()  # how each product is written
@@ -219,7 +219,7 @@ def _product(path: Path, product: str) -> str:
         return product
     try:
         if "/" not in product:
-            raise UsageError("it is not an instrument kind")
+            raise UsageError("it is not a security type (kind)")
         return Series.parse(product).short
     except UsageError as error:
         raise UsageError(

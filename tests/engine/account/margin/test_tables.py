@@ -123,7 +123,10 @@ def test_toml_says_the_same_as_csv(tmp_path):
             r"has rates for OPT, but the margin of an option cannot be given as a rate; IB lends nothing on long",
         ),
         ("STK,,,0.5,0.3", r"has no initial_long for STK"),
-        ("STOCK,0.5,0.25,,", r"has the product 'STOCK' \(it is not an instrument kind\); write one of STK, CASH, FUT"),
+        (
+            "STOCK,0.5,0.25,,",
+            r"has the product 'STOCK' \(it is not a security type \(kind\)\); write one of STK, CASH, FUT",
+        ),
         ("AAPL/1dax,0.5,0.25,,", r"has the product 'AAPL/1dax'"),
         ("STK,0.5,0.25,,\nSTK,0.5,0.25,,", r"STK appears twice"),
         ("STK,0.5,0.25,,,1", r"cannot read rates from"),
