@@ -77,7 +77,7 @@ def ib_page() -> str:
         paragraph(
             "IB answers a request that it does not serve with a code and a text. This page shows how the downloader "
             "handles both; an error message has the code, IB's text, its meaning and what to do. A request that is "
-            "never answered does not count as an empty market: it is repeated, and finally reported as unanswered. "
+            'never answered does not count as "no data": it is repeated, and finally reported as unanswered. '
             f"A series that has no answer in {Patience().silence / 60:.0f} minutes of waiting is skipped for that run."
         ),
         "## Kinds of refusal",
