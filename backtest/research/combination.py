@@ -61,12 +61,12 @@ def combine(
     cash: float | str | None = None,
 ) -> RunResult:
     """
-    Combine several runs into one account; like a run, it can be saved, measured, validated and reported.
+    Combine several runs into a portfolio, one account; like a run, it can be saved, measured, validated and reported.
 
     It is sampled at the common sessions of all runs, as in `compare`, and begins with the run that begins last. The
-    account holds units of each run's account; positions, fills and costs scale with them. At the close of the last
-    common session of each week, month, quarter or year it is rebalanced to the weights. `combination` of the result
-    says what each run contributed, how their returns correlate, and how they fell together.
+    account holds units of each run, as a portfolio holds shares of funds; positions, fills and costs scale with them.
+    At the close of the last common session of each week, month, quarter or year it is rebalanced to the weights.
+    `combination` of the result says what each run contributed, how their returns correlate, and how they fell together.
 
     Args:
         runs: two or more runs, or the folders of saved runs, or their names in runs/.

@@ -384,16 +384,17 @@ class Brokerage:
             contract is paid in full, as a share is: no leverage.
         splits: the path of a file of the splits that prices are adjusted for, one per line, such as 2000-06-21,2 (and
             the series, for a run on several); or such rows. Fees per share then apply to shares as traded. Default: the
-            splits that the store recorded when it read a series again.
+            splits that the store recorded when it re-downloaded a series.
         account: "backtrader", whose rules require cash for purchases but nothing for short sales; "cash", which neither
             borrows nor sells short, and spends the proceeds of a sale once they have settled; "reg-t", a margin account
             as at IB, with 50 % initial margin, 25 % maintenance margin for long and 30 % for short positions, which
-            sells the excess at the next open; or the path of a file of rates, .csv or .toml, with lines
+            sells the excess at the next open; or the path of a file of margin requirements, .csv or .toml, with lines
             product,initial_long,maintenance_long,initial_short,maintenance_short. An order beyond its buying power is
             rejected with a reason. "cash" and "reg-t" have rules for US stocks.
-        universe: index membership by session: a CSV or Parquet file, or a table, with the columns symbol, from, to (and
-            delisting_return), or with date and a column for each symbol. A strategy calls `backtest.members(self)`; a
-            position in a name whose bars have ended is sold at its last close, times (1 + delisting_return).
+        universe: point-in-time index membership: a CSV or Parquet file, or a table, with the columns symbol, from, to
+            (and delisting_return), or with date and a column for each symbol. A strategy calls
+            `backtest.members(self)`; a position in a name whose bars have ended is sold at its last close, times (1 +
+            delisting_return).
         missing_members: "refuse" a run if a name of its universe has no bars, or "allow" it with a note.
         fill_bars: the size of stored bars of the same instruments, such as "1min", on which orders fill: market orders
             in the first one after the decision, limits and stops in the order in which these bars touched them. A day
