@@ -161,12 +161,12 @@ def _about_trials(judged: _Judged, trials: Sequence[float]) -> Iterator[tuple[st
     returns, rate = excess_returns(own.returns, own.risk_free, own.periods), 0.0
     if judged.market is not None:
         returns = returns - judged.test.beta * excess_returns(judged.market, own.risk_free, own.periods)
-        beyond = f" net of {judged.name}"
+        beyond = f" for the alpha over {judged.name}"
     # Luck moves the Sharpe ratio of a trial as it moves alpha over its whole volatility, of which this is a part.
     deviation = float(known.std(ddof=1)) / math.sqrt(own.periods * judged.test.unexplained)
     probability = deflated_sharpe(*moments(returns, rate), len(known), deviation)
-    fault = f"not significant after {len(known):,} trials" if probability < _SURE else ""
-    yield fault, f"best of {len(known):,} trials: deflated Sharpe {probability:.2f}{beyond}"
+    fault = f"not significant after correction for {len(known):,} trials" if probability < _SURE else ""
+    yield fault, f"best of {len(known):,} trials: deflated Sharpe ratio {probability:.2f}{beyond}"
 
 
 def _about_luck(result: Measured, judged: _Judged) -> Iterator[tuple[str, str]]:
@@ -192,8 +192,8 @@ def _about_luck(result: Measured, judged: _Judged) -> Iterator[tuple[str, str]]:
         probability = _NORMAL.cdf(run.moments.ratio / error)
         yield (
             "",
-            f"Sharpe ratio: 95 % CI {low:.2f} to {high:.2f} with HAC standard errors, positive with probability "
-            f"{_likely(probability)} (market return included)",
+            f"Sharpe ratio: 95 % CI {low:.2f} to {high:.2f} with HAC standard errors; probability that the true ratio "
+            f"is above 0: {_likely(probability)} (of total returns, not in excess of buy-and-hold)",
         )
 
 

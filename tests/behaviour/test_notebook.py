@@ -128,7 +128,7 @@ WORDS = {  # that each shows
     "Comparison": ("days=4", "days=7", "Sharpe vs first"),
     "Sweep": ("<th>days</th><th>Total return</th>", "Best of 2 trials"),
     "WalkForward": ("In-sample window", "<th>days</th>", "out of sample"),
-    "CrossValidation": ("Tested in", "<th>days</th>", "3 folds"),
+    "CrossValidation": ("Tested in", "<th>days</th>", "3 train/test splits"),
     "SeriesRuns": ("AAPL/1day", "IBM/1day", "2 of 2 series ran"),
     "NextOrders": ("Order", "Assumed at the close"),
     "Store": ("series in", SAMPLE, "MSFT/1day"),

@@ -232,7 +232,7 @@ def test_a_position_that_was_bought_in_parts_is_one_trade_of_thirty():
 
 @pytest.mark.parametrize(("mean", "likely"), [(0.01, "0.999"), (-0.01, "0.001")])
 def test_no_verdict_calls_a_thing_sure(mean, likely):
-    assert f"positive with probability {likely}" in str(verdict(run_of(mean, 1500)))
+    assert f"probability that the true ratio is above 0: {likely} (" in str(verdict(run_of(mean, 1500)))
 
 
 def test_a_run_that_lives_on_cheap_fills_is_told_so():
@@ -252,8 +252,8 @@ def test_one_of_many_trials_is_deflated():
     alone, chosen = verdict(run_of(0.001, 1500)), verdict(run_of(0.001, 1500), trials)
 
     assert alone.words == "no red flags"
-    assert chosen.words == "not significant after 400 trials"
-    assert any(one.startswith("best of 400 trials: deflated Sharpe 0.") for one in chosen.reasons)
+    assert chosen.words == "not significant after correction for 400 trials"
+    assert any(one.startswith("best of 400 trials: deflated Sharpe ratio 0.") for one in chosen.reasons)
 
 
 def test_what_looks_ahead_is_believed_nothing_else():

@@ -93,7 +93,8 @@ class CrossValidation:
         spread = f"from {known.min():.2f} to {known.max():.2f}, median {np.median(known):.2f}" if len(known) else "–"
         kinds = len({words_of(params) for _, params in self.chosen})
         return (
-            f"{len(self.chosen)} folds of {len(self.groups)} groups, {self.tested} tested in each, form "
+            f"{len(self.chosen)} train/test splits of {len(self.groups)} groups, with {self.tested} "
+            f"group{'s' * (self.tested > 1)} tested in each, form "
             f"{len(self.paths)} out-of-sample path{'s' * (len(self.paths) > 1)}: Sharpe {spread}, below 0 in "
             f"{(known < 0).mean() * 100 if len(known) else 0:.0f} % of them. {kinds} different parameter sets were "
             "chosen."

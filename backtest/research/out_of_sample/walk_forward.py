@@ -243,7 +243,7 @@ class WalkForward:
             f"{'Anchored' if self.anchored else 'Rolling'} walk-forward, {len(self.steps)} steps, "
             f"{len(self.returns):,} {self.unit} out of sample: return {self.stats.text('total_return')}, "
             f"Sharpe {self.stats.text('sharpe')}, efficiency {_number(self.efficiency)}. "
-            f"Parameter drift per step: {drift}.{self._in_cash}"
+            f"Parameter drift per step (1 is from one end of the grid to the other): {drift}.{self._in_cash}"
         )
 
     @property
