@@ -420,8 +420,8 @@ class Brokerage:
     )
     borrow: str = _option(  # rules of `Borrowing.parse`, commas between
         "",
-        "Annual borrow fee: one rate (0.01), rates by series and start date (0.01,GME/1day=0.3,GME/1day@DATE=0.8), or "
-        "'stored' for stored FEE_RATE bars.",
+        "Annual borrow fee: 0.01 for all series, GME/1day=0.3 for one, GME/1day@DATE=0.8 for one from a date, several "
+        "separated by commas; or 'stored' for stored FEE_RATE bars.",
         borrowing_of,
         "borrow fee {}".format,
     )
@@ -475,13 +475,13 @@ class Brokerage:
     )
     quoted_in: str = _option(  # rules of `quotation_rules`, commas between
         "",
-        "Unit of the prices where unknown, such as pounds or pence: VUSA-STK-LSEETF-GBP/1day=GBP, or =GBX for pence.",
+        "Unit of the prices where unknown: SERIES=GBP for pounds, SERIES=GBX for pence.",
         quoted_in_text,
         "quoted in {}".format,
     )
     margin: str = _option(  # rules of `margin_rules`, commas between; "" for contracts that are paid in full
         "",
-        "Margin per futures contract: 15000, or ES-FUT-CME-USD-202612/1day=15000.",
+        "Margin per futures contract: 15000 for all, or SERIES=15000 for one, several separated by commas.",
         margin_of,
         "margin of a contract {}".format,
     )
