@@ -43,8 +43,8 @@ def baseline(
     as_json: JsonOption = False,
 ) -> None:
     """
-    Regression-test strategies: show which results changed, from which order and date on, and why. Exit code 1 if
-    any did.
+    Regression-test strategies: show which results changed, the order and date at which they first differ, and why.
+    Exit code 1 if any changed.
 
     Example: backtest baseline save SmaCross-AAPL --folder baselines --store sample
     """
@@ -83,7 +83,7 @@ def reproduce(
     as_json: JsonOption = False,
 ) -> None:
     """
-    Run a saved run again and compare the results; if they differ, show from which date on, and why.
+    Run a saved run again and compare the results; if they differ, show since which date, and why.
 
     Exit code 0: the results are equal. 1: they differ, or the run now fails.
 

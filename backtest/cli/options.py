@@ -120,7 +120,7 @@ PeriodsOption = Annotated[
 RiskFreeOption = Annotated[float, typer.Option("--risk-free", help="Annual risk-free rate; 0.02 is 2 %.")]
 LockOption = Annotated[str, typer.Option("--lock", help="Lock file with the pins; commit it.")]
 ForceOption = Annotated[
-    bool, typer.Option("--force", help="Replace another run saved in the --out folder, with its page and labels.")
+    bool, typer.Option("--force", help="Replace another run saved in the --out folder, including its page and labels.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 

@@ -194,7 +194,7 @@ def combine(
     as_json: JsonOption = False,
 ) -> None:
     """
-    Combine saved runs into one account, and save it as a run that report, compare and validate accept.
+    Combine saved runs into a portfolio, and save it as a run that can be passed to report, compare and validate.
 
     The account is valued at the sessions that all runs share. The contributions of the runs add up to its change in
     equity.
@@ -276,8 +276,8 @@ def validate(
     Judge whether a saved run, or the best of a sweep, is skill or luck: verdict, intervals, Monte Carlo, costs.
 
     The verdict on the best of a sweep is corrected for the number of trials in its folder. --walk-forward and --cpcv
-    run the strategy again on parts of the bars. Exit code 1: --lookahead found a decision that depends on later
-    bars. These three options need the bars, and the strategy's file at its original path.
+    run the strategy again on parts of the bars. These two and --lookahead need the bars, and the strategy's file at
+    its original path. Exit code 1: --lookahead found a decision that depends on later bars.
 
     Example: backtest validate SmaCross-AAPL --bootstrap 2000 --lookahead --store sample
 

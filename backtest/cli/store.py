@@ -150,8 +150,8 @@ def import_(
         list[str],
         typer.Argument(
             metavar="FILE... [SERIES]",
-            help="Files with one bar per row, folders or '*.csv', then the series, such as AAPL/1day; in '*/1day', * "
-            "is each symbol in the file, or else the name of the file.",
+            help="Files with one bar per row, folders or '*.csv'; then the series, such as AAPL/1day. In the series "
+            "'*/1day', * stands for each symbol in the file or, if it has none, for the file's name.",
         ),
     ],
     store: StoreOption = STORE,

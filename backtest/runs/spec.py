@@ -420,8 +420,8 @@ class Brokerage:
     )
     borrow: str = _option(  # rules of `Borrowing.parse`, commas between
         "",
-        "Annual borrow fee: 0.01 for all series, GME/1day=0.3 for one, GME/1day@DATE=0.8 for one from a date, several "
-        "separated by commas; or 'stored' for stored FEE_RATE bars.",
+        "Annual borrow fee: 0.01 for all series, GME/1day=0.3 for one, GME/1day@DATE=0.8 for one from DATE onward; "
+        "separate several by commas. Or 'stored' for stored FEE_RATE bars.",
         borrowing_of,
         "borrow fee {}".format,
     )

@@ -134,8 +134,8 @@ def _given_names(table: Table, given: Sequence[str]) -> list[str]:
         given = ["time", *given]  # an index of times
     if len(given) != len(table.columns):
         raise UsageError(
-            f"--columns names {len(given)} columns and {table.what} has {len(table.columns)}; name each, or write "
-            "- to skip one, such as time,open,high,low,close,volume"
+            f"--columns names {len(given)} columns and {table.what} has {len(table.columns)}; name each, "
+            "such as time,open,high,low,close,volume, or write - in place of one to skip it"
         )
     words = [word.strip() for word in given]
     if wrong := [word for word in words if word.lower() not in _SKIPPED and not meanings_of(word) and not word]:
