@@ -17,6 +17,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     import subprocess
+    from queue import SimpleQueue
 
 _T = TypeVar("_T")
 
@@ -28,12 +29,26 @@ OPEN_FILES_STAY = sys.platform == "win32"
 
 _ASKED_AGAIN = 0.005  # seconds between two tries to lock a file, where the system cannot wait for it
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.05  # seconds, between two tries to open or replace a file
-HEARD_AFTER = 0.5
-"""Seconds after which a wait begins again, since Windows hears of Ctrl-C in the main thread between two waits only."""
+_HEARD_AFTER = 0.5  # seconds after which a wait begins again: Windows hears of Ctrl-C only between two waits
 
 _STANDING_IN = "backtest.standing_in"  # how the error handler is called
 _STAND_INS = {"–": "-", "—": "-", "−": "-", "…": "...", "×": "x", "·": ".", "µ": "u", "█": "#", "▒": ":", "’": "'"}
 _NO_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)  # a system that lacks them has no such flag
+
+
+def wait_for(items: SimpleQueue[_T]) -> _T:
+    """
+    Return the next item of a queue; Ctrl-C and other signals are heard meanwhile.
+
+    For the main thread, in place of `concurrent.futures.wait` and `threading.Event.wait`: these are written in Python,
+    and a signal between two of their steps can leave a lock taken, for which the thread that ends the wait then waits
+    without end. A `SimpleQueue` is one step, and a signal handler may put an item into it.
+    """
+    from queue import Empty  # here, since most commands wait for nothing
+
+    while True:
+        with contextlib.suppress(Empty):
+            return items.get(timeout=_HEARD_AFTER)
 
 
 def take_lock(handle: IO[Any], *, wait: bool = True) -> bool:

@@ -2,9 +2,13 @@
 
 import ast
 import os
+import signal
 import subprocess
 import sys
+import threading
+from concurrent.futures import Future
 from pathlib import Path
+from queue import SimpleQueue
 
 import pytest
 
@@ -21,7 +25,9 @@ from backtest._system import (
     put_in_place,
     take_lock,
     tried_again,
+    wait_for,
 )
+from backtest.cli.terminal import signalled, stop_signals
 
 PACKAGE = Path(backtest.__file__).parent
 OURS = PACKAGE / "_system.py"
@@ -242,3 +248,62 @@ def test_the_kind_of_a_disk_is_that_of_the_deepest_mount():
     kinds = [_kind_in(mounts, Path(folder)) for folder in ("/mnt/my share/bars", "/mnt/x", "/home")]
 
     assert kinds == ["nfs4", "ext3", "ext4"]
+
+
+@pytest.mark.parametrize("step", range(1, 13))
+def test_an_interrupt_at_any_step_of_a_wait_leaves_no_lock_taken(step, monkeypatch):
+    monkeypatch.setattr("backtest._system._HEARD_AFTER", 0.001)
+    future, items = Future(), SimpleQueue()
+    future.add_done_callback(items.put)
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(step, lambda: wait_for(items))
+
+    another = threading.Thread(target=future.set_result, args=(1,), daemon=True)
+    another.start()
+    another.join(30)
+    assert not another.is_alive()  # as it is after step 7 of `concurrent.futures.wait`
+    assert wait_for(items).result() == 1
+
+
+def interrupted(step, call):
+    """Call a function, and raise KeyboardInterrupt at a step of it, by lines of Python."""
+    seen = []
+
+    def trace(frame, event, argument):
+        if event == "line":
+            seen.append(frame)
+            if len(seen) == step:
+                raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        return call()
+    finally:
+        sys.settrace(before)
+
+
+def test_a_signal_ends_a_wait_whatever_it_interrupts():
+    before = {number: signal.getsignal(number) for number in stop_signals()}
+    try:
+        signals = signalled()
+        for number in before:
+            signal.raise_signal(number)
+            assert wait_for(signals) == number
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def test_nobody_waits_by_what_an_interrupt_leaves_locked():
+    found = [
+        place(path, node)
+        for path, node in code()
+        if isinstance(node, ast.ImportFrom) and node.module == "concurrent.futures"
+        for name in node.names
+        if name.name in ("wait", "as_completed")
+    ]
+
+    assert found == []

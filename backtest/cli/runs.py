@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Unpack
 
 import typer
 
-from backtest._system import HEARD_AFTER
+from backtest._system import wait_for
 from backtest.cli.options import (
     RUNS,
     STORE,
@@ -364,8 +364,7 @@ def _serve(name: str, port: int, store: str) -> None:
         give(f"serving {root} at {served.address}")
         if not webbrowser.open(f"{served.address}/{quote(place)}"):
             say(f"No browser was found on this machine; open {served.address} yourself")
-        while not stopped.wait(HEARD_AFTER):
-            pass
+        wait_for(stopped)
 
 
 def _below(folder: Path, root: Path) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from backtest._resources import installed_version
-from backtest._system import HEARD_AFTER, one_word
+from backtest._system import one_word, wait_for
 from backtest.cli.options import STORE, JsonOption, SourceOption, StoreOption, templates
 from backtest.cli.parse import one_series_of
 from backtest.cli.run_tables import give_runs
@@ -156,8 +156,7 @@ def emulator(
         give(f"listening on 127.0.0.1:{served.port}")
         if not served_store.series():
             say(f"every request will be answered with error 200: {nothing_in(served_store)}")
-        while not stopped.wait(HEARD_AFTER):
-            pass
+        wait_for(stopped)
 
 
 def _give_findings(findings: list[Check]) -> None:

@@ -17,7 +17,7 @@ from backtest._system import stop_signals
 from backtest.errors import BacktestError
 
 if TYPE_CHECKING:
-    import threading
+    from queue import SimpleQueue
 
     from rich.text import Text
 
@@ -333,12 +333,12 @@ def shortened(text: str, most: int = _LONGEST) -> str:
     return f"{text[:begin]} ... {len(text) - begin - end:,} characters more ... {text[-end:]}"
 
 
-def signalled() -> threading.Event:
-    """Return an event that Ctrl-C, SIGTERM or Ctrl-Break sets from now on, instead of ending the process."""
+def signalled() -> SimpleQueue[int]:
+    """Return a queue that receives Ctrl-C, SIGTERM or Ctrl-Break from now on, instead of ending the process."""
     import signal
-    import threading
+    from queue import SimpleQueue
 
-    event = threading.Event()
+    signals: SimpleQueue[int] = SimpleQueue()
     for number in stop_signals():
-        signal.signal(number, lambda *_: event.set())
-    return event
+        signal.signal(number, lambda number, _: signals.put(number))
+    return signals

@@ -11,16 +11,18 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from backtest import _arguments
 from backtest._notebook import Done, html_lines, html_table, progress_bar
+from backtest._system import wait_for
 from backtest.downloads.report import Options, Progress, SeriesReport, Summary, reason_of, summary_of
 from backtest.downloads.retry import Persistence
 from backtest.downloads.series import Filling
@@ -424,12 +426,20 @@ def _not_begun(job: _Job, error: BacktestError | None) -> SeriesReport:
 
 
 def _await(futures: list[Future[Result]], source: Source, stop: threading.Event) -> None:
-    left: set[Future[Result]] = set(futures)
-    while left:
+    ended: list[Future[Result]] = []
+    news: SimpleQueue[None] = SimpleQueue()
+
+    def end(future: Future[Result]) -> None:
+        if future.exception():
+            stop.set()  # the disk is full, or a bug: nobody else should go on
+        ended.append(future)
+        news.put(None)
+
+    for future in futures:
+        future.add_done_callback(end)
+    while len(ended) < len(futures):
         try:
-            done, left = wait(left, timeout=0.2)
-            if any(future.exception() for future in done):
-                stop.set()  # the disk is full, or a bug: nobody else should go on
+            wait_for(news)
         except KeyboardInterrupt:
             if stop.is_set():
                 source.close()  # asked twice: what is open ends now

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from bisect import bisect_left, bisect_right
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from functools import cache, lru_cache
@@ -30,6 +31,8 @@ _SINCE = {
 }  # fmt: skip
 _SINCE_OTHERS, _UNTIL_OTHERS = date(1990, 1, 1), date(2039, 12, 31)
 _BOUNDED = ("XBOM", "XSES", "XSHG")  # whose holidays exchange_calendars knows a year ahead only
+# While pandas computes holidays it silences a warning of the whole process, which another thread would turn on again.
+_one_at_a_time = threading.Lock()
 _FEW = 16  # days, in which most exchanges have a session
 _FIRST, _LAST = date(1900, 1, 1), date(2100, 1, 1)  # of a span that is open at an end
 
@@ -359,7 +362,8 @@ def _bounds(name: str) -> tuple[date, date]:
         return _SINCE.get(name, _SINCE_OTHERS), _UNTIL_OTHERS
     import exchange_calendars
 
-    last = exchange_calendars.get_calendar(name).bound_max()
+    with _one_at_a_time:
+        last = exchange_calendars.get_calendar(name).bound_max()
     return _SINCE.get(name, _SINCE_OTHERS), last.date() if last else _UNTIL_OTHERS
 
 
@@ -369,7 +373,8 @@ def _calendar(name: str) -> Any:
 
     since, until = _bounds(name)
     try:
-        return exchange_calendars.get_calendar(name, start=since.isoformat(), end=until.isoformat())
+        with _one_at_a_time:
+            return exchange_calendars.get_calendar(name, start=since.isoformat(), end=until.isoformat())
     except ValueError as error:
         raise UsageError(
             f"exchange_calendars {exchange_calendars.__version__} has no sessions of {name} from {since} to {until} "

@@ -1,5 +1,9 @@
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 
+import exchange_calendars
 import pytest
 
 from backtest.errors import UsageError
@@ -110,3 +114,20 @@ def test_the_sessions_between_the_first_and_the_last_are_not_laid_out(monkeypatc
     span_of_sessions(series, hours_of(series.instrument), date(1900, 1, 1), date(2024, 3, 8))
 
     assert sum(days) < 100
+
+
+def test_threads_build_calendars_one_at_a_time(monkeypatch):
+    build, building = exchange_calendars.get_calendar, []
+
+    def slowly(*words, **named):
+        building.append(threading.get_ident())
+        assert len(building) == 1  # pandas silences warnings meanwhile, of all threads
+        time.sleep(0.02)
+        found = build(*words, **named)
+        building.remove(threading.get_ident())
+        return found
+
+    monkeypatch.setattr(exchange_calendars, "get_calendar", slowly)
+    calendars._calendar.cache_clear()
+    with ThreadPoolExecutor(4) as pool:
+        assert len({id(one) for one in pool.map(calendars._calendar, ["XNYS", "XLON", "XNYS", "XLON"])}) == 2

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
+from concurrent.futures import BrokenExecutor, Executor, Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
+from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
 
 from backtest._processes import process_pool
-from backtest._system import HEARD_AFTER
+from backtest._system import wait_for
 from backtest.engine.code.parcels import Parcel
 from backtest.errors import NoConnection, StrategyError, UsageError
 
@@ -141,18 +142,20 @@ def _through_pools(
 def _through(executor: Executor, task: _Task[_Item, _Result], left: deque[_Item], size: int) -> Iterator[list[_Result]]:
     """Yield results from an executor; work that it has not done when it breaks, or when the caller stops, is left."""
     under_way: dict[Future[list[_Result]], list[_Item]] = {}
+    done: SimpleQueue[Future[list[_Result]]] = SimpleQueue()
     try:
         while left or under_way:
             while left and len(under_way) < _AT_ONCE:
                 items = list(islice(left, size))
-                under_way[executor.submit(task, items)] = items
+                future = executor.submit(task, items)
+                under_way[future] = items
+                future.add_done_callback(done.put)
                 for _ in items:
                     left.popleft()
-            done, _ = wait(under_way, HEARD_AFTER, FIRST_COMPLETED)
-            for future in done:
-                results = future.result()
-                left.extendleft(reversed(under_way.pop(future)[len(results) :]))
-                yield results
+            future = wait_for(done)
+            results = future.result()
+            left.extendleft(reversed(under_way.pop(future)[len(results) :]))
+            yield results
     finally:
         for future, items in under_way.items():
             future.cancel()

@@ -7,9 +7,10 @@ import concurrent.futures
 import logging
 import threading
 from collections.abc import Callable, Coroutine
+from queue import SimpleQueue
 from typing import Any, TypeVar
 
-from backtest._system import HEARD_AFTER
+from backtest._system import wait_for
 from backtest.errors import LinkLost
 
 T = TypeVar("T")
@@ -37,10 +38,10 @@ class Bridge:
                 work.close()
                 raise LinkLost("the source is closed; open another one to go on")
             future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        done: SimpleQueue[concurrent.futures.Future[T]] = SimpleQueue()
         try:
-            while not concurrent.futures.wait([future], HEARD_AFTER).done:
-                pass
-            return future.result()
+            future.add_done_callback(done.put)
+            return wait_for(done).result()
         except concurrent.futures.CancelledError as error:
             raise LinkLost("the source was closed while a call was under way; run this again to go on") from error
         except BaseException:
