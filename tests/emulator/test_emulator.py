@@ -155,4 +155,4 @@ def test_a_command_refuses_a_file_that_is_not_there(tmp_path, capsys):
         main(["emulator", "--store", "sample", "--dividends", str(tmp_path / "none.csv")])
 
     assert ended.value.code == 2
-    assert "none.csv cannot be read" in capsys.readouterr().err
+    assert "none.csv' cannot be read" in capsys.readouterr().err

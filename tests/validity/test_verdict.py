@@ -107,7 +107,7 @@ def test_luck_of_many_trials_is_measured_beyond_the_market():
 
     found = verdict(run_of(best), ratios.tolist())
 
-    assert any(one.startswith("best of 1,000 trials: deflated Sharpe 0.") for one in found.reasons)
+    assert any(one.startswith("best of 1,000 trials: deflated Sharpe ratio 0.") for one in found.reasons)
     assert not found.good
 
 
