@@ -55,14 +55,11 @@ _PAIR = """
 
 @njit(**FAST)
 def {name}(p, number, clock, clocks, ago):
-    RI = ii(p, 13)
-    start, bars, other, begins = RI[4 * number], RI[4 * number + 1], RI[4 * number + 2], RI[4 * number + 3]
-    at = ii(p, 9)[ii(p, 1)[0] * clocks + clock] + ago
-    if ago > 0 or at < -bars:
-        flag(p)
-        return 0.0
+    at = bar_of(p, number, clock, clocks, ago)
     if at < 0:
-        at += bars
+        return 0.0
+    RI = ii(p, 13)
+    start, other, begins = RI[4 * number], RI[4 * number + 2], RI[4 * number + 3]
     if at < begins:
         return NAN
     return {form}
@@ -206,16 +203,19 @@ def log_asked(p, asked):
 
 
 @njit(**FAST)
-def line(p, number, clock, clocks, ago):
-    RI = ii(p, 13)
-    start, bars = RI[4 * number], RI[4 * number + 1]
+def bar_of(p, number, clock, clocks, ago):
+    bars = ii(p, 13)[4 * number + 1]
     at = ii(p, 9)[ii(p, 1)[0] * clocks + clock] + ago
     if ago > 0 or at < -bars:
         flag(p)
-        return 0.0
-    if at < 0:
-        at += bars
-    return ff(p, 10)[start + at]
+        return -1
+    return at + bars if at < 0 else at
+
+
+@njit(**FAST)
+def line(p, number, clock, clocks, ago):
+    at = bar_of(p, number, clock, clocks, ago)
+    return ff(p, 10)[ii(p, 13)[4 * number] + at] if at >= 0 else 0.0
 
 
 lower, higher = least, most
