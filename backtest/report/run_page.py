@@ -17,7 +17,7 @@ from backtest.market import arrays
 from backtest.market.series import Series, few
 from backtest.metrics.account import column, growth_of_cash, hold, hold_name, sample_hold, session_ends
 from backtest.metrics.drawdown import deepest, drawdowns
-from backtest.metrics.measurement import check_result, notes_of, with_metrics
+from backtest.metrics.measurement import check_result, with_metrics
 from backtest.metrics.returns import REASONS
 from backtest.metrics.table import GROUPS, METRICS, Metric, metric_value
 from backtest.metrics.trades import REFUSED
@@ -201,7 +201,6 @@ def _content(
         "own_name": result.name,
         "summary": _summary(result),
         "basis": result.stats.basis,
-        "notes": [typeset(note) for note in notes_of(result)],
         "currency": result.stats.currency,
         "hold_name": hold_name(result),
         "verdict": shown_verdict(validity.verdict),

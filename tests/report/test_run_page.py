@@ -176,6 +176,7 @@ def test_refused_orders_are_listed_and_others_are_not(text):
 
     assert re.search(r"Rejected orders .* 2 AAPL/1day .* Margin 3 AAPL/1day .* Rejected", words(made))
     assert '<a href="#refused">Rejected orders</a>' in made
+    assert words(made).count("Orders rejected: 2 of 3") == 2  # in the verdict, and in the conditions of the metrics
     assert 'id="refused"' not in text
 
 

@@ -192,7 +192,7 @@ class Sweep:
     Attributes:
         asked: the settings: strategy, series, grid, rank, ...
         trials: those of this sweep, in the order of the grid, without returns.
-        ratios: the annual Sharpe ratio of every trial in the folder, on any bars and code.
+        ratios: the annual Sharpe ratios of all trials in the folder that have one, on any bars and code.
         best_run: the run of the best trial.
     """
 
@@ -384,9 +384,12 @@ class Sweep:
         """The best trial and its verdict, in three sentences."""
         rank, metric = self.asked["rank"], METRICS[self.asked["rank"].lstrip("-")]
         shown = metric.text(self.best.metrics[metric.name])
+        counted = f"{len(self.ratios):,} trial{'s' * (len(self.ratios) != 1)} on record"
+        if len(self.trials) > len(self.ratios):
+            counted += " with a Sharpe ratio"
         return (
             f"Best of {len(self.trials):,} trials by {rank}: {words_of(self.point(self.best))} with {shown}. "
-            f"Deflated Sharpe {_number(self.deflated_sharpe)}, counting {len(self.ratios):,} trials on record; "
+            f"Deflated Sharpe {_number(self.deflated_sharpe)}, counting {counted}; "
             f"probability of overfitting {_number(self.overfitting)}. Verdict: {self.verdict.words}."
         )
 

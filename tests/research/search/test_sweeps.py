@@ -153,6 +153,13 @@ def test_other_code_other_bars_and_other_costs_are_other_trials(sample, tmp_path
     ).key(Point({"slow": 20, "fast": 5}))
 
 
+def test_trials_that_never_trade_are_not_counted_and_the_summary_says_so(sample, tmp_path):
+    made = swept(sample, tmp_path, {"fast": [5], "slow": [20, 100_000]}, params={"invest": 0.5})
+
+    assert (len(made.trials), len(made.ratios)) == (2, 1)
+    assert "counting 1 trial on record with a Sharpe ratio" in made.summary
+
+
 def test_a_change_in_a_module_that_the_strategy_imports_makes_other_trials(sample, tmp_path):
     (tmp_path / "mine.py").write_text("import helper_of_mine\n" + Path(SMA).read_text())
     keys = []
