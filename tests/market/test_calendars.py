@@ -1,5 +1,3 @@
-import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 
@@ -117,17 +115,15 @@ def test_the_sessions_between_the_first_and_the_last_are_not_laid_out(monkeypatc
 
 
 def test_threads_build_calendars_one_at_a_time(monkeypatch):
-    build, building = exchange_calendars.get_calendar, []
+    build = exchange_calendars.get_calendar
 
-    def slowly(*words, **named):
-        building.append(threading.get_ident())
-        assert len(building) == 1  # pandas silences warnings meanwhile, of all threads
-        time.sleep(0.02)
-        found = build(*words, **named)
-        building.remove(threading.get_ident())
-        return found
+    def alone(*words, **named):
+        assert calendars._one_at_a_time.locked()  # pandas silences warnings meanwhile, of all threads
+        return build(*words, **named)
 
-    monkeypatch.setattr(exchange_calendars, "get_calendar", slowly)
-    calendars._calendar.cache_clear()
+    monkeypatch.setattr(exchange_calendars, "get_calendar", alone)
+    for cached in (calendars._calendar, calendars._bounds):
+        cached.cache_clear()
     with ThreadPoolExecutor(4) as pool:
-        assert len({id(one) for one in pool.map(calendars._calendar, ["XNYS", "XLON", "XNYS", "XLON"])}) == 2
+        names = ["XNYS", "XBOM", "XNYS", "XBOM"]  # of XBOM its bounds are asked for, too
+        assert len({id(one) for one in pool.map(calendars._calendar, names)}) == 2
