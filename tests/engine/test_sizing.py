@@ -199,11 +199,11 @@ def test_orders_that_were_refused_are_told(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_page_tells_of_refused_orders_below_its_numbers(tmp_path):
+def test_the_verdict_of_the_page_tells_of_rejected_orders(tmp_path):
     text = page(run(WantsTooMuch, "AAPL/1day", store=store_of(tmp_path, [50.0] * 13), costs="none"))
 
-    assert "<p>Orders rejected: 4 of 4 (the account could not pay for them).</p>" in text
-    assert "Every order was rejected." in text
+    assert "<li>Orders rejected: 4 of 4 (the account could not pay for them).</li>" in text
+    assert "<p>Every order was rejected.</p>" in text
 
 
 def test_a_run_whose_orders_were_all_taken_says_nothing_of_refusals(tmp_path):
