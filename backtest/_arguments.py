@@ -21,7 +21,7 @@ _T = TypeVar("_T")
 _F = TypeVar("_F", bound=Callable[..., Any])
 _LONGEST = 80  # characters of a value that a message repeats
 _LONGEST_NAME = 255  # bytes of a file's name on common disks
-_LARGEST = 1 << 28  # bytes of a file of what a user says: dividends, splits, rates, weights, members
+_LARGEST = 1 << 28  # bytes of a file that a user passes: dividends, splits, rates, weights, members
 
 
 def shown(value: object) -> str:
@@ -277,7 +277,7 @@ def spelled_out(
         ]
         shown: Any = function
         shown.__signature__ = signature.replace(parameters=[*own, *more])
-        if described and function.__doc__:  # Python's -OO leaves none
+        if described and function.__doc__:  # Python's -OO removes docstrings
             shown.__doc__ = _telling(inspect.cleandoc(function.__doc__), _told(inspect.cleandoc(described)))
         return function
 

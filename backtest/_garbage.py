@@ -35,7 +35,7 @@ def _enter() -> None:
     with _lock:
         if not _entered:
             _before = gc.get_threshold()
-            if _before[0]:  # else collections are off
+            if _before[0]:  # 0 means that collections are switched off
                 gc.set_threshold(max(_before[0], _SELDOM[0]), *_SELDOM[1:])
         _entered += 1
 

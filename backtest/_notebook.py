@@ -78,7 +78,7 @@ class _Bar:
 
 def _tqdm() -> Any:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that there are no widgets: letters do
+        warnings.simplefilter("ignore")  # widgets are not installed: a text bar suffices
         from tqdm.auto import tqdm
     return tqdm
 
@@ -88,6 +88,6 @@ def _row(cell: str, words: Sequence[str]) -> str:
 
 
 def _escaped(text: str) -> str:
-    from html import escape  # with its table of 2,231 entities, for which only a notebook waits
+    from html import escape  # imports a table of 2,231 entities, which only notebooks need
 
     return escape(text)

@@ -29,7 +29,7 @@ def installed_version(name: str) -> str:
     return found["Version"]
 
 
-@cache  # hundreds of files, which a process does not change
+@cache  # hundreds of files, which do not change while a process runs
 def own_source() -> str:
     """Return the SHA-256 of the package's own code, independent of line ends."""
     digest = hashlib.sha256()
@@ -37,7 +37,7 @@ def own_source() -> str:
         with Path(path).open("rb", buffering=0) as file:
             content = file.readall()
         digest.update(f"{name}\n".encode())
-        digest.update(content.replace(b"\r\n", b"\n") if b"\r" in content else content)  # copies of all take as long
+        digest.update(content.replace(b"\r\n", b"\n") if b"\r" in content else content)  # so is copying all
     return digest.hexdigest()
 
 

@@ -45,12 +45,12 @@ if TYPE_CHECKING:
 
 
 FOLDER = "strategies/baselines"
-TOLERANCE = 1e-9  # relative: an accident of rounding is smaller, a cent in a million is larger
+TOLERANCE = 1e-9  # relative: rounding errors are smaller, a cent in a million is larger
 
 _FORMAT = 1
-_LISTED = 1000  # orders; of a strategy that gives more, the hash tells whether the rest is the same
+_LISTED = 1000  # orders; for a strategy that submits more, a hash shows whether the rest is the same
 _FILLED = ("filled", "price", "costs")
-_ZERO = 1e-12  # metrics below are rounding: an alpha of 1e-17 and one of -3e-18 are none
+_ZERO = 1e-12  # metrics below this are rounding errors: alphas of 1e-17 and -3e-18 both count as 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +180,7 @@ def save_baseline(baseline: Baseline, path: str | Path) -> None:
     replace_file(path, f"{text}\n".encode(), folders=True)
 
 
-# --- what is kept of a run
+# --- what a baseline keeps of a run
 
 
 def _inputs(manifest: Mapping[str, Any]) -> dict[str, Any]:
@@ -255,7 +255,7 @@ def _digests(store: Reader, series: Series, span: Span | None) -> dict[str, str]
     return {year: " ".join(one.digest[:8] if one else "-" for one in every) for year, every in named.items()}
 
 
-# --- how two differ
+# --- how two baselines differ
 
 
 def _moved(old: Baseline, new: Baseline) -> Iterator[Moved]:

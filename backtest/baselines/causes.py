@@ -19,7 +19,7 @@ from backtest.errors import BacktestError, UsageError
 from backtest.runs.spec import NO_DIVIDENDS
 
 CAUSE, TOGETHER, PART, LIKELY, UNKNOWN, NO_PART = "cause", "together", "part", "likely", "not separated", "no part"
-VERDICTS = {  # from the most telling on
+VERDICTS = {  # the most informative first
     CAUSE: "reverting it restores the old result",
     TOGETHER: "reverting it together with the others restores the old result",
     PART: "partial cause: reverting it changes the result but does not restore it",
@@ -69,7 +69,7 @@ def repeat(scene: Scene) -> RunResult:
         benchmark=spec.benchmark, risk_free=rate, periods=spec.periods, brokerage=brokerage, lines=False,
         warm_up=spec.warm_up,
     )  # fmt: skip
-    # What it is measured by stays: figures that 0.1.0 kept are by its 252 sessions, whatever the bars.
+    # The periods per year stay: 0.1.0 annualised all its figures by 252 sessions, whatever the bars.
     return replace(result, spec=replace(result.spec, strategy=spec.strategy, measured_by=spec.measured_by))
 
 
@@ -91,7 +91,7 @@ def explain(old: Baseline, new: Baseline, scene: Scene) -> list[Cause]:
     return sorted(causes, key=lambda cause: list(VERDICTS).index(cause.verdict))
 
 
-# --- one thing put back at a time
+# --- one change reverted at a time
 
 
 def _tried(old: Baseline, new: Baseline, scene: Scene, movable: Sequence[Change]) -> dict[str, str]:
@@ -110,7 +110,7 @@ def _verdict(old: Baseline, new: Baseline, scene: Scene, put_back: Sequence[Chan
                 scene = one.put_back(stack, scene) if one.put_back else scene
             found = Baseline.of(repeat(scene))
     except BacktestError:
-        return UNKNOWN  # such as old code that does not know a parameter of now
+        return UNKNOWN  # such as old code that does not know a new parameter
     if not drift_between(old, found).any:
         return CAUSE
     return PART if drift_between(new, found).any else NO_PART

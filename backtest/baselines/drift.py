@@ -38,7 +38,7 @@ SAME, MOVED, FAILED, ACCEPTED = "same", "moved", "failed", "accepted"
 
 _HEADLINE = ("total_return", "cagr", "sharpe", "max_drawdown", "trades", "costs")
 _SHOWN = 4  # metrics in a short text
-_ORDERS = 40  # lines of differing orders in a long one
+_ORDERS = 40  # lines of differing orders in a long text
 _BY_COSTS = ("costs", "cost_drag")
 _BY_EXTREMES = ("adverse_excursion", "favourable_excursion")
 
@@ -178,7 +178,7 @@ def reproduce(result: RunResult, name: str, store: Reader, strategy: str = "") -
     old = Baseline.of(result)
     if result.extremes_table is None:  # kept by version 0.1.0, without the lows and highs
         account = booked_at_close(result.record, result.fills_table, result.orders_table, result.spec)
-        old = Baseline.of(replace(result, record=account))  # as runs have it now
+        old = Baseline.of(replace(result, record=account))  # the form that runs have now
         known = {name: value for name, value in old.metrics.items() if name not in _BY_EXTREMES}
         old = replace(old, metrics=known)
     if not _knows_all_costs(result):

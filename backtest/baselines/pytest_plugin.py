@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from backtest.api import RunResult
     from backtest.store.reader import Reader
 
-# Nothing of this package or of others is imported before a test asks for the fixture: every start of pytest comes here.
-_ACCEPTED = "backtest_accepted"  # a property of the test, which comes through from other processes
+# Nothing is imported before a test requests the fixture, since every start of pytest loads this module.
+_ACCEPTED = "backtest_accepted"  # a property of the test, which other processes pass on too
 _CHECKED = pytest.StashKey[dict[str, str]]()
 
 

@@ -52,7 +52,7 @@ COMMANDS = (
     emulator,
 )
 _PLACES = ("out", "lock", "folder", "png", "pdf", "markdown", "log")  # options that name what is written
-_OLD_NAMES = {"gateway": emulator}  # still taken, and shown nowhere
+_OLD_NAMES = {"gateway": emulator}  # still accepted, but not documented
 
 
 class _Commands(TyperGroup):
@@ -69,7 +69,7 @@ class _Commands(TyperGroup):
             return super().invoke(*args, **extra)
 
 
-_WrongUsage: Any = typer.BadParameter.__base__  # of all such errors; Typer has it under no name of its own
+_WrongUsage: Any = typer.BadParameter.__base__  # the base class of these errors; Typer does not export it
 
 
 @contextmanager
@@ -154,7 +154,7 @@ def main(words: list[str] | None = None, clock: Clock = utc_now) -> None:
         _program()(words, prog_name="backtest", obj=clock)
     except (BacktestError, OSError, MemoryError) as error:
         if isinstance(error, BrokenPipeError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has gone: nobody to tell
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has closed the pipe
             sys.exit(0)
         text, code = failure_of(error)
         say(f"error: {text}")
@@ -177,7 +177,7 @@ def _program() -> Any:
     return typer.main.get_command(app)
 
 
-# What Typer ends itself, after it has said why on stderr.
+# Typer ended the command, after it printed the reason on stderr.
 _ENDINGS: dict[object, str] = {
     UsageError.exit_code: "invalid command line; see the message on stderr",
     130: "interrupted; run this again to resume",
@@ -187,7 +187,7 @@ _ENDINGS: dict[object, str] = {
 def _give_failure(text: str, code: object, given: int) -> None:
     """Print the document of a failed command, unless the command has printed one."""
     if documents_given() == given:
-        with suppress(OSError):  # stdout may be a file on the disk that is full
+        with suppress(OSError):  # stdout may be a file on the full disk
             give_json({"error": text, "exit_code": code})
 
 

@@ -17,7 +17,7 @@ from backtest.cli.options import environment
 from backtest.cli.terminal import say
 from backtest.errors import UsageError
 
-_SECONDS = 60.0  # that the command may take
+_SECONDS = 60.0  # seconds that the command may take
 _LONGEST = 2000  # characters of a text in the environment
 
 
@@ -74,7 +74,7 @@ def _ran(command: list[str], document: bytes, environment: Mapping[str, str], se
             stdout=(told := _stderr()),
             stderr=told,
             env=environment,
-            start_new_session=True,  # what it starts ends with it
+            start_new_session=True,  # processes that it starts end with it
         )
     except OSError as error:
         return f"cannot be run ({error.strerror or error})"

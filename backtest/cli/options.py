@@ -22,9 +22,9 @@ def stored_series(ctx: typer.Context) -> list[str]:
 
     root, found = Path(ctx.params.get("store") or ""), []
     for bars in root.glob("[!.]*/*/*/*/bars"):
-        with suppress(UsageError):  # a folder of somebody else's; `backtest verify` tells
+        with suppress(UsageError):  # not a store; `backtest verify` reports it
             series = Series.parse(bars.parent.relative_to(root).as_posix())
-            # bash cuts what it is offered at blanks, so a spelling that needs quotes is offered escaped.
+            # bash splits completions at spaces, so a spelling that needs quotes is offered escaped.
             found.append(series.short if series.quoted == series.short else series.short_key)
     return sorted(found)
 

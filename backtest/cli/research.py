@@ -305,7 +305,7 @@ def validate(
         "grid": grid_of(grid or []), "where": condition_of(where or []),
     }  # fmt: skip
     why = ""
-    if cost_cases or costs:  # what a saved run names is not run unless that is asked for
+    if cost_cases or costs:  # the strategy that a saved run names is not run unless the user requests it
         result, why = _at_costs(result, factors, tried.best_folder if tried else folder, store)
     spec = replace(result.spec, brokerage=with_kept_universe(result.spec.brokerage, result.manifest))
     leaks = look_ahead_of(spec, store) if lookahead else []

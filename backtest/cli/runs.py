@@ -124,7 +124,7 @@ def run(
         say(f"Saved to {folder}. HTML report: backtest report {folder}")
 
 
-EXPORTS = "exports"  # where tables go that are to go nowhere else
+EXPORTS = "exports"  # the default folder of exported tables
 
 
 class RunsAction(StrEnum):

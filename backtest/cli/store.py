@@ -410,7 +410,7 @@ def verify(
 
     wanted = parse_series(series or [])
     if repair:
-        open_folder(store)  # refuses what is only read
+        open_folder(store)  # refuses a store that can only be read
     verdicts = watched(check_store(store, wanted))
     repairs = list(put_right(store, verdicts, context.obj)) if repair else []
     if repairs:

@@ -26,14 +26,14 @@ _NARROWEST = 12  # columns of a text that is folded
 _WIDE = 160  # columns of a row in a file or a pipe
 _OUT, _ERR = 1, 2  # the descriptors of stdout and stderr
 _CONTROLS = {n: f"\\x{n:02x}" for n in (*range(32), *range(127, 160)) if chr(n) not in "\n\t"}
-# What has no width, or changes the direction of what is beside it: a name could look like another one by it. Halves of
-# a pair are among them, as names of files that are no UTF-8 have, which no stream would take.
+# Characters without width, or that change the direction of text: with them a name could look like another. Halves of
+# surrogate pairs are included: file names that are not UTF-8 have them, and no stream accepts them.
 _HIDDEN = re.compile(
     "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ud800-\udfff"
     "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
 _LONGEST = 4000  # characters of a message, or of a line of a result
-_MANY_ROWS = 500  # that rich would take a long time for
+_MANY_ROWS = 500  # longer texts would take rich a long time
 _LONGEST_CELL = 500  # characters of a cell of a table
 
 
@@ -87,7 +87,7 @@ def results_alone() -> Iterator[None]:
         yield
     finally:
         texts, _held = _held, None
-        for stream in (out, sys.__stdout__):  # what was written into them is still to go to stderr
+        for stream in (out, sys.__stdout__):  # what was written to them still has to go to stderr
             if stream is not None and not stream.closed:
                 stream.flush()
         if kept is not None:
@@ -192,7 +192,7 @@ def stopped_by_term() -> Iterator[None]:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    if threading.current_thread() is not threading.main_thread():  # which alone may set what a signal does
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may set signal handlers
         yield
         return
     others = [number for number in stop_signals() if number != signal.SIGINT]

@@ -52,11 +52,11 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 LEAVABLE = ("bad", "outside")
-FRAME = "FRAME"  # what the instrument is called whose bars are a frame without a name
-_LISTED = 5  # gaps of a note
+FRAME = "FRAME"  # the name of the instrument for a frame without one
+_LISTED = 5  # gaps listed in a note
 _NAMED = 50  # bars that were left out
 _FRAMES = "write a pandas or polars data frame, a pyarrow table, or a dict of them keyed by series"
-# What options of the command line are called in Python.
+# The Python names of command-line options.
 _WORDS = (
     (r"--tz ZONE, such as --tz (\S+), or --tz exchange", r'tz="\1", or tz="exchange"'),
     (r" \(in --source, write csv:FOLDER\?tz=ZONE\)", ""),
@@ -92,7 +92,7 @@ class Intake:
     new: int
 
 
-# What a run has no argument for.
+# Arguments that a run does not have.
 _WORDS_OF_RUNS = (
     (r"(.*\b(stamped|accept_split|leave_out|adjusted|day_first|columns)=.*)", r"\1; `ingest` takes that, into a store"),
 )
@@ -187,7 +187,7 @@ def stored_frames(frames: Any, tz: str = "") -> Iterator[tuple[Store, list[Serie
         UsageError, BadBars: as `ingest`.
     """
     with tempfile.TemporaryDirectory(prefix="backtest-frame-") as folder:
-        store = Store(Path(folder).resolve())  # which workers in other folders open
+        store = Store(Path(folder).resolve())  # an absolute path: workers in other folders open it
         store.of_frames = True
         with _in_python(_WORDS_OF_RUNS):
             wanted = _stored_frames(frames, store, tz)
@@ -454,7 +454,7 @@ def _new_bars(read: ReadBars, what: str, series: Series, store: Store, accept_re
         return len(read.bars)
     try:
         stored = store.read(series, span_of_bars(read.bars, series))
-    except NoBars:  # what is stored is of other days
+    except NoBars:  # the stored bars are on other days
         return len(read.bars)
     change = compare_bars(stored, read.bars)
     if change and not accept_revision:

@@ -37,10 +37,10 @@ class Options:
     recheck: bool = False
 
 
-_NAMED = 3  # series of a summary's reason
+_NAMED = 3  # series named per reason in a summary
 _SPANS = 5  # of the gaps of a series, how many are shown
 _MOMENT = timedelta(microseconds=1)  # the step of a stamp
-_ALWAYS = ("bars_added", "revisions", "ended")  # counts that a summary has though they are 0
+_ALWAYS = ("bars_added", "revisions", "ended")  # counts that a summary shows even if they are 0
 
 
 def _counted(words: str, of_one: str = "") -> dict[str, str]:
@@ -65,7 +65,7 @@ class SeriesReport:
     first: datetime | None = None
     last: datetime | None = None
     revisions: tuple[datetime, ...] = field(default=(), metadata=_counted("revised"))  # corrected by the vendor
-    # Its last session, where the instrument has ended and no more is asked for.
+    # Its last session, if the instrument has ended and nothing more is requested.
     ended: date | None = field(default=None, metadata=_counted("ended"))
     quarantined: int = field(default=0, metadata=_counted("quarantined"))  # answers quarantined
     confirmed_empty: tuple[Span, ...] = field(
@@ -74,8 +74,8 @@ class SeriesReport:
     # Not answered, or sessions without a bar that nobody has confirmed.
     gaps: tuple[Span, ...] = field(default=(), metadata=_counted("gaps open", "gap open"))
     errors: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()  # what went well and is worth knowing
-    exit_code: int = 0  # 4 where trying again in minutes may help, else 3 where bars are missing or cannot be had
+    notes: tuple[str, ...] = ()  # worth knowing, though nothing went wrong
+    exit_code: int = 0  # 4 if trying again in a few minutes may help, otherwise 3 if bars are missing or not available
     reason: str = ""  # why it is not complete, in a few words
 
     def to_dict(self) -> dict[str, Any]:

@@ -33,7 +33,7 @@ _COUNTS = COLUMNS[5:]
 _DAY = timedelta(days=1)
 SPLIT = ("STK", "FUND", "CFD")  # kinds whose past is rescaled
 _JUMP, _LEAST_JUMP, _MOST_JUMP = 0.04, 0.01, 0.2  # of a price, as a logarithm
-_TIMES, _FEW = 6, 5  # the median night; about one real night in a hundred is above
+_TIMES, _FEW = 6, 5  # the median overnight change; about one night in a hundred in real data is above
 _RECOUNTED = 30
 _SECONDS_A_DAY = 86_400
 

@@ -63,8 +63,8 @@ if TYPE_CHECKING:
     from backtest.store.store import Store
 
 _DEAD = 3  # windows in a row that are never served, before the series is given up
-_SCALES = 3  # that answers may have within a download, each of which has the series read again
-_MANY = 20  # windows, after which one request more, to see whether the first still holds, is a twentieth
+_SCALES = 3  # rescaled answers within a download, each of which re-downloads the series
+_MANY = 20  # windows from which on another request, to check the first one again, adds a twentieth or less
 _HALVINGS = 3  # of a window that is not answered, before its source is given up
 _AROUND = timedelta(days=4)  # a long weekend: the schedule is asked for with the sessions on both sides
 _ROUNDS = 3  # of repairs, where each brings bars
@@ -106,23 +106,23 @@ class Filling:
         self._span = whole_bars(series, self._hours, span)
         self._now, self._options, self._tell, self._stop = now, options, tell, stop
         self._wanted: Span | None = None
-        self._requested = now  # the window under way
+        self._requested = now  # the current window
         self._rows_before = 0
         self._done = self._planned = self._requests = self._quarantined = 0
         self._revisions: list[datetime] = []
         self._errors: list[str] = []
         self._notes: list[str] = []
-        self._rolled = ""  # what the contract of a continuous future was, and is now
+        self._rolled = ""  # the old and the new contract of a continuous future
         self._exit_code = 0
         self._unanswered: list[Span] = []  # windows halved since the last answer
         self._learnt = False
         self._given_up: list[tuple[Span, str]] = []
         self._dead = 0  # of them since the last answer
         self._kept: list[Span] = []  # windows that brought bars
-        self._comparing = False  # whether the window under way is one to compare
-        self._late: list[Span] = []  # ends of windows for which the vendor may be late
-        self._quiet: list[Span] = []  # last days that were said to have no bar
-        self._found: list[Span] = []  # holes, in a generation of what is stored
+        self._comparing = False  # whether to compare the current window
+        self._late: list[Span] = []  # ends of windows whose bars the vendor may deliver late
+        self._quiet: list[Span] = []  # last days that the vendor reported as empty
+        self._found: list[Span] = []  # holes found in the generation below
         self._looked_at = -1
         self._vague = False  # whether neither our calendar nor the source's knows the sessions
         self._last_day: date | None = None  # of a contract that has expired
@@ -198,7 +198,7 @@ class Filling:
         contract = self._store.manifest_or_empty(self._series).contract
         if contract and contract.con_id and not self._series.instrument.rolls:
             self._source.know(self._series.instrument, contract)
-        holes = [] if self._series.rewritten else self._holes()  # that is asked for whole
+        holes = [] if self._series.rewritten else self._holes()  # a series that is requested as a whole
         repairs = [window for hole in holes for window in self._source.windows(self._series, hole)]
         return [*self._windows(), *repairs]
 
@@ -209,7 +209,7 @@ class Filling:
             self._source.refuse(self._series, span, self._now)
         except UsageError:
             if not self._last_day or not self._rows_before or self._unanswered_in(span):
-                raise  # else all there is of it has been stored in time
+                raise  # otherwise all its bars were stored in time
         self._wanted = self._source.finished(self._series, span, self._now)
         if self._wanted is None:
             raise UsageError(
@@ -262,7 +262,7 @@ class Filling:
         except SourceError as error:
             if not error.retry:
                 raise
-            self._source.know(instrument, stored)  # too little to doubt it for
+            self._source.know(instrument, stored)  # too little to doubt the answer
         else:
             self._compare_contracts(stored, found)
 
@@ -382,7 +382,7 @@ class Filling:
             until = left[0].end.date() + timedelta(days=1)  # an evening may belong to the next day's session
             year, left = gaps.newest_year(left)
             if not year:
-                break  # a year and more without a bar
+                break  # more than a year without a bar
             since = until - gaps.YEAR - timedelta(days=1)
             schedule = self._source.sessions(self._series.instrument, since, until, self._series.regular_hours)
             self._vague = self._vague or schedule is None
@@ -392,7 +392,7 @@ class Filling:
                     self._note_empty(hole, gaps.NO_SESSION)
             checked += real
             if len(real) == len(year):
-                break  # the schedule knows no better
+                break  # the schedule has no more information
         return checked + left
 
     def _ask_all(self, windows: list[Span]) -> list[Span]:
@@ -431,7 +431,7 @@ class Filling:
             ghosts = self._ghosts(error.bars)
             self._put_aside(window, error.bars.filter(ghosts), str(error))
             self._errors.append(str(error))
-            answer = within(error.bars.filter(~ghosts), window)  # one odd session says nothing of the others
+            answer = within(error.bars.filter(~ghosts), window)  # one unusual session says nothing about the others
             if not len(answer):
                 return []
         except TooLong as error:
@@ -441,7 +441,7 @@ class Filling:
             return answer
         self._keep(window, self._fuller(window, answer) if self._series.rewritten else answer)
         self._dead = 0
-        if self._unanswered:  # and now a part of it was: it was too long, and not the gateway that was dead
+        if self._unanswered:  # and now a part of it was answered: the window was too long, the gateway was not down
             self._source.learn(self._series, self._unanswered[-1])
             self._unanswered, self._learnt = [], True
         self._tell(Progress(self._series, self._done + 1, max(self._planned, self._done + 1), len(answer)))
@@ -505,7 +505,7 @@ class Filling:
         days = gaps.days_of_bars(bars.filter(odd))
         since, until = days[0].date() - _AROUND, days[-1].date() + _AROUND
         schedule = None
-        with contextlib.suppress(SourceError):  # as if it did not say
+        with contextlib.suppress(SourceError):  # as if the source did not state any
             schedule = self._source.sessions(instrument, since, until, self._series.regular_hours)
         if not schedule:
             return hours
@@ -627,7 +627,7 @@ class Filling:
             bars = self._judged(difference, stored, window, bars)
             difference = compare_bars(stored, bars)
         if not replaced:
-            if not cut:  # else what lies beside is a part of a week, and says nothing
+            if not cut:  # otherwise the neighbour is a part of a week, which proves nothing
                 self._check_seams(stored, bars)
             self._revisions.extend([*cut, *difference.times])
         else:
@@ -644,7 +644,7 @@ class Filling:
             why=revisions.CUT if cut else revisions.why_revised(self._series, difference, self._rolled),
             provenance=self._provenance(window, contract),
         )
-        for late in self._late:  # what was said to be empty there is in this answer neither
+        for late in self._late:  # this answer has no bars either where the vendor reported none
             for part in gaps.empty(late, self._answers()) if late.common(window) else ():
                 self._note_empty(part, "not in the answer either")
 
@@ -753,7 +753,7 @@ class Filling:
         whole = self._whole(self._wanted)
         beside = self._store.staging()
         if beside.root.parts[-_SCALES:] == (beside.root.name,) * _SCALES:
-            self._store.drop(self._series)  # so that the next download begins it anew
+            self._store.drop(self._series)  # so that the next download starts it again
             raise Conflict(
                 f"answers for {self._series.short} changed scale {_SCALES} times; stored bars are kept, run this "
                 "again tomorrow"

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY = timedelta(days=1)
-_LONGEST_CLOSURE = timedelta(days=12)  # between two sessions; NYSE in September 2001 was shut for six
+_LONGEST_CLOSURE = timedelta(days=12)  # days between two sessions; NYSE was closed for six in September 2001
 _SESSIONS_A_DAY = 0.5  # fewer than any market has
 ONE_KIND_OF_HOURS = ("CASH", "CRYPTO", "IND", "OPT")
 
@@ -188,7 +188,7 @@ def _bar_end(start: datetime, size: BarSize, zone: ZoneInfo) -> datetime:
     """Return the end of a bar that starts at a moment: the next multiple of its size on the zone's clock."""
     local = start.astimezone(zone)
     seconds = local.hour * 3600 + local.minute * 60 + local.second
-    if size.seconds > 3600:  # by the wall: on the days when clocks are changed, some have an hour more or less
+    if size.seconds > 3600:  # by local time: on days on which clocks change, some bars have an hour more or less
         return (local + timedelta(seconds=size.seconds - seconds % size.seconds)).astimezone(UTC)
     return start + timedelta(seconds=size.seconds - seconds % size.seconds)
 
@@ -207,7 +207,7 @@ def _over(start: datetime, wanted: Series, hours: Hours, zone: ZoneInfo) -> date
     return min([end, *(session.close for session in around if session.open <= start < session.close)])
 
 
-# --- bars out of bars
+# --- larger bars from smaller ones
 
 
 def bars_inside(bars: pa.Table, spans: list[Span]) -> pa.Table:

@@ -131,7 +131,7 @@ class Archive:
             return facts.trading_hours, facts.liquid_hours
         week = [now.date() + timedelta(days=days) for days in range(7)]
         if fallback(listing.hours, week[0], week[-1]):
-            return "", ""  # a client must not take a rule of ours for what IB says
+            return "", ""  # a client must not mistake our rule for a statement by IB
         all_hours, regular = (
             aggregation.known_sessions(listing.hours, week[0], week[-1], rth) for rth in (False, True)
         )

@@ -29,10 +29,10 @@ SERVICE = "Historical Market Data Service error message:"
 
 _log = logging.getLogger(__name__)
 _UNANSWERED = -1
-_ENDINGS = ("lost", "refuse")  # in a script after an error: they happen when that has been sent
+_ENDINGS = ("lost", "refuse")  # follow an error in a script: they happen after it is sent
 _SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _BETWEEN_LINES = timedelta(minutes=1)
-_AFTER_NOTICE = 0.01  # seconds, so that an answer follows the notice that let it through
+_AFTER_NOTICE = 0.01  # seconds, so that an answer comes after the notice that releases it
 _NOTICES = {
     1100: "Connectivity between IB and Trader Workstation has been lost.",
     1101: "Connectivity between IB and Trader Workstation has been restored - data lost.",
@@ -96,9 +96,9 @@ class Desk:
         self.violations = self.most_open = 0
         self.orders = 0
         self._log = log
-        self._told: datetime | None = None  # when it was last logged that nothing is left for another client
+        self._told: datetime | None = None  # when it was last logged that the limit leaves nothing for another client
         self._refused_until = 0.0
-        self._link: tuple[float, int] | None = None  # until when it is lost, and with which code it comes back
+        self._link: tuple[float, int] | None = None  # until when the link is lost, and the code with which it returns
 
     async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve a new connection until it ends."""
@@ -298,7 +298,7 @@ class Connection:
             return find(self, request)
         except Refused as error:
             return self.refusal(request.req_id, error)
-        except BacktestError as error:  # a damaged store must not look like an empty market, nor like one that rests
+        except BacktestError as error:  # a damaged store must not look like an empty market, or like one that is closed
             _log.error("request %s failed: %s", request.req_id, error)
             return self.refusal(request.req_id, Refused(f"Server error when reading the store: {error}", 320))
 

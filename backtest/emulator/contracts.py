@@ -52,7 +52,7 @@ def _magnifier(instrument: Instrument, stored: ContractDetails | None) -> str:
     """Return how many units of price make one of the currency, by the unit that IB quotes in; "" for one."""
     try:
         share = price_unit(instrument, stored).share
-    except UsageError:  # pounds or pence: nobody knows
+    except UsageError:  # pounds or pence: not known
         return ""
     return "" if share == 1 or instrument.currency in MINOR_UNITS else f"{1 / share:.0f}"
 

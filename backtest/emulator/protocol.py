@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 MIN_VERSION = 100
-MAX_VERSION = 200  # the last one that is text: from 201 on IB sends protobuf
+MAX_VERSION = 200  # the last version with text messages: from 201 on IB sends protobuf
 MAX_FRAME = 1 << 20  # bytes; requests have a few hundred
 ACCOUNT = "DU0000000"
 TAKEN = "Unable to connect as the client id is already in use. Retry with a unique client id."
@@ -205,7 +205,7 @@ def message(*fields: object) -> bytes:
     return framed("".join(f"{text}\0" for text in texts).encode())
 
 
-# --- what comes in
+# --- incoming messages
 
 
 class Fields:
@@ -241,7 +241,7 @@ class Fields:
         )  # fmt: skip
 
 
-# --- what goes out
+# --- outgoing messages
 
 
 def handshake(version: int, now: datetime) -> bytes:

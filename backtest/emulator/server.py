@@ -120,7 +120,7 @@ class Gateway:
         self.port = listener.getsockname()[1]
         ready = threading.Event()
         serving = self._serve(listener, ready)
-        # A daemon, so that a notebook that forgets it can end.
+        # A daemon thread, so that a notebook that leaves it running can end.
         self._thread = threading.Thread(target=asyncio.run, args=[serving], name="gateway", daemon=True)
         self._thread.start()
         ready.wait()

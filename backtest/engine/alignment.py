@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _Tables = dict[Series, "pa.Table"]
 _Notes = dict[str, Any]
-_NAMED = 10  # times that are named where series differ
+_NAMED = 10  # times listed in the error if series differ
 
 
 def align(bars: _Tables, rule: str) -> tuple[_Tables, _Notes]:
@@ -86,7 +86,7 @@ def _forward_fill(bars: _Tables) -> tuple[_Tables, _Notes]:
     every = reduce(np.union1d, times.values())
     filled, notes = {}, {}
     for one, own in times.items():
-        wanted = every[(every >= own[0]) & (every <= own[-1])]  # not before it was listed, nor after it was gone
+        wanted = every[(every >= own[0]) & (every <= own[-1])]  # neither before its listing nor after its delisting
         filled[one] = _with_flat_bars(bars[one], own, wanted)
         if len(wanted) > len(own):
             lacking = np.setdiff1d(wanted, own)
@@ -98,7 +98,7 @@ ALIGNMENTS: dict[str, Callable[[_Tables], tuple[_Tables, _Notes]]] = {
     "as-is": _as_they_are,  # each series moves when it has a bar
     "strict": _strict,  # equal times, or an error that names the first that differ
     "intersection": _intersection,  # only times that all have
-    "forward-fill": _forward_fill,  # a missing bar stands still at the last close, with volume 0
+    "forward-fill": _forward_fill,  # a missing bar repeats the last close, with volume 0
 }
 
 
@@ -114,7 +114,7 @@ def _with_flat_bars(table: pa.Table, own: np.ndarray, wanted: np.ndarray) -> pa.
         **{name: pc.if_else(missing, pa.scalar(0, taken[name].type), taken[name]) for name in ("volume", "trades")},
         **{
             name: pc.if_else(missing, pa.scalar(None, pa.float64()), taken[name])
-            for name in ("average", *extra_of(table))  # nobody gave a signal at that time
+            for name in ("average", *extra_of(table))  # no signal is meant at that time
         },
     }
     return pa.table({name: values.get(name, taken[name]) for name in table.column_names}, table.schema)
@@ -154,7 +154,7 @@ def mixes_clocks(strategies: Sequence[Any], datas: list[Any]) -> bool:
     # A strategy has lines too, and moves with each of its feeds.
     owners = {id(line): one for one in (*indicators, *strategies) for line in getattr(one.lines, "lines", ())}
     checked = set[int]()
-    for one in indicators:  # what is inside of one comes after it
+    for one in indicators:  # the operands of an operation come after it
         if id(one) not in checked:
             seen = set[int]()
             if len(_clocks(one, origins, owners, seen)) > 1:
@@ -237,7 +237,7 @@ def _value(compute: Callable[..., Any], positions: Any, waiting: list[Any], *arg
     waiting[:] = [data for data in waiting if not len(data)]
     hidden = [data.lines.close.array for data in waiting if data not in positions or not positions[data].size]
     for closes in hidden:
-        closes[-1] = closes[0]  # any price will do
+        closes[-1] = closes[0]  # any price suffices
     try:
         return compute(*args, **kwargs)
     finally:

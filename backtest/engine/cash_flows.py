@@ -12,7 +12,7 @@ import backtrader as bt
 import numpy as np
 
 _STOCK: Any = bt.brokers.BackBroker
-_OWN = {getattr(_STOCK, name).__code__ for name in ("next", "_execute", "_get_value")}  # by which trading moves cash
+_OWN = {getattr(_STOCK, name).__code__ for name in ("next", "_execute", "_get_value")}  # how trading moves cash
 
 
 class Interest(float):
@@ -40,11 +40,11 @@ class CashFlows:
             self._amounts[0] = broker.cash - cash
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        return _nobody, ()  # a copy of the broker tells nobody
+        return _nobody, ()  # a copy of the broker reports to nobody
 
     def begin_bar(self) -> None:
         """Note, in Backtrader's loops, that the broker is about to process a bar's orders."""
-        if self._begun < 0:  # a timer or next_open may have set cash before, which nobody heard
+        if self._begun < 0:  # a timer or next_open may have set cash before, unnoticed
             self._amounts[0] += self._broker.cash - self._known
             _hear(self._broker)
         self._begun = self._bar()
@@ -58,7 +58,7 @@ class CashFlows:
         """Note money that arrives as announced."""
         if _is_called_by(_STOCK.next.__code__):
             self._amounts[self._bar()] += amount
-        else:  # somebody asked for the value of one data, by which the broker takes it at once
+        else:  # the value of one data was read, which makes the broker book it at once
             self._set(amount)
 
     def book(self) -> None:

@@ -111,7 +111,7 @@ class MarketBroker(_ByOrder, bt.brokers.BackBroker):
     ticks: Mapping[str, float]  # by the feed's name
     asked: dict[int, list[float]]
     as_priced: set[int]
-    _cut: bool  # whether the fill that is under way would have slipped out of its bar
+    _cut: bool  # whether the current fill would have slipped out of its bar
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -160,7 +160,7 @@ class MarketBroker(_ByOrder, bt.brokers.BackBroker):
             return half_spread(self.half_spreads[data._name], data.datetime[ago]) * (amount or 1.0)
         volume, cap = data.volume[ago], self.p.filler
         if not volume > 0:
-            return math.inf  # nobody knows: the worst price of the bar
+            return math.inf  # not known: use the worst price of the bar
         size = cap.left(order, ago) if isinstance(cap, VolumeCap) else abs(order.executed.remsize)
         distance: float = price * amount * math.sqrt(size / volume)
         return distance
@@ -206,7 +206,7 @@ class VolumeCap:
             return wanted
         step = smallest_size(order.data)
         left = in_steps(volume * self.share, step) - self._bar(order, ago)[1]
-        if step != 1:  # what binary fractions leave of parts of a coin is none
+        if step != 1:  # a remainder of binary rounding is not a part of a coin
             left = wanted if abs(left - wanted) < step / 2 else in_steps(left, step, nearest=True)
         return max(min(wanted, left), 0.0)
 

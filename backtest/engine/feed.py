@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 SESSION_END = time(23, 59, 59, 999990)  # Backtrader's own end of a day
 _DAY = 86_400_000_000  # microseconds
-_BLOCK = 2**15  # bars whose stamps are reckoned at once: what fits the processor's cache
+_BLOCK = 2**15  # bars whose timestamps are computed at once: as many as fit into the processor's cache
 _RELEASED = 2**17  # bars of feeds of one length after which freed memory is released: it takes as long as to fill 2,000
 _EPOCH = 719_163  # 1970-01-01 as Backtrader counts days
 _MILLISECOND = 1 / 86_400_000  # more than stamps are rounded by
@@ -49,7 +49,7 @@ class ArrowFeed(bt.feed.DataBase):
     """
 
     params = (("size", None), ("single", False))
-    # In a run: the sessions by which orders end, of intraday bars; and the stamps of bars that stand for missing ones.
+    # In a run: for intraday bars the sessions by which orders end, and the times of bars that replace missing ones.
     # Underscored, as an extra column may have any other name.
     _session_hours: tuple[Series, Hours] | None = None
     _made_up: frozenset[float] = frozenset()
@@ -102,7 +102,7 @@ class ArrowFeed(bt.feed.DataBase):
         if ready is not None and name in ready:
             return ready[name][:]
         fresh = array("d")
-        for part in _parts(bars, name, self.p.size):  # a copy each, and none of the whole
+        for part in _parts(bars, name, self.p.size):  # copies of the columns, not of the whole table
             fresh.frombytes(part.data.cast("B"))
         if ready is not None:
             ready[name] = fresh[:]
@@ -219,7 +219,7 @@ def replay(bars: pa.Table, series: Series | str, **params: Any) -> ArrowFeed:
 
 
 def __getattr__(name: str) -> type[ArrowFeed]:
-    # A feed with extra lines that was pickled is of a class that this process may not have made yet.
+    # The class of a pickled feed with extra lines may not exist in this process yet.
     if name.startswith(_PREFIX) and name.endswith("]"):
         return _class(tuple(name[len(_PREFIX) : -1].split(",")))
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

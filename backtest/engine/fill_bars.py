@@ -62,7 +62,7 @@ def _phases(fills: pa.Table, orders: pa.Table, at_close: bool) -> np.ndarray:
     rows = np.searchsorted(arrays.numbers(orders["ref"]), arrays.numbers(fills["ref"]))
     kinds = np.asarray(orders["kind"].to_pylist(), dtype=object)[rows]
     market = np.full(len(rows), _AT_OPEN)
-    if at_close:  # but for those that wait for another, or that say that they will not have it
+    if at_close:  # except those that wait for another order, or that exclude it
         market[arrays.numbers(orders["created"])[rows] == arrays.numbers(fills["time"])] = _AT_CLOSE
     return np.where(kinds == "Market", market, np.where(kinds == "Close", _AT_CLOSE, _WITHIN))
 

@@ -24,14 +24,14 @@ class OpenOrder:
     series: str
     side: str  # "buy" or "sell"
     kind: str  # as Backtrader spells it: "Market", "Limit", "Stop", ...
-    size: float  # shares or contracts that are left of it, 0.0 or more
-    price: float | None  # of a limit or a stop, where a trailing one stands now; None for an order at the market
-    limit: float | None  # to which a stop becomes a limit
-    given: datetime  # the close of the bar at which it was given, UTC; the date of a daily bar
-    until: datetime | None  # after which it ends; None for one that stays
+    size: float  # its remaining shares or contracts, 0.0 or more
+    price: float | None  # the price of a limit or a stop, for a trailing one the current price; None for a market order
+    limit: float | None  # the limit price of a triggered stop-limit
+    given: datetime  # the close of the bar at which it was submitted, UTC; for a daily bar its date
+    until: datetime | None  # when it expires; None if it does not
     after: int | None  # the number of the order that has to be filled first
     instead_of: tuple[int, ...]  # the numbers of those that end when it is filled
-    paid: bool  # whether the account can pay for it at the close at which it was given; else the broker refuses it
+    paid: bool  # whether the account can pay for it at the close at which it was submitted; if not, it is rejected
 
 
 def watched_to_the_end(

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 _PACKAGES = ("ib-backtest", "backtrader", "pyarrow", "numpy", "pandas")
 _DISTRIBUTIONS = {"sklearn": "scikit-learn"}  # others are mostly named as they are imported
 _MISSING = "not installed"
-_SECONDS = 10  # that git may take, such as on a disk behind a network
+_SECONDS = 10  # seconds that git may take, such as on a network disk
 
 
 def describe(spec: RunSpec, bars: Mapping[Series, pa.Table], store: Reader, costs: Costs) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def describe(spec: RunSpec, bars: Mapping[Series, pa.Table], store: Reader, cost
         "series": {one.key: _bars(table) for one, table in bars.items()},
         "store": {one.key: _stored(store, one) for one in bars},
         "costs": {**describe_costs(costs), **_by_product(spec, costs)},
-        "frame": are_of_frames(store) or None,  # whose bars are nowhere but in the caller's hands
+        "frame": are_of_frames(store) or None,  # whose bars only the caller has
         "seed": spec.flat["params"].get("seed"),  # a run draws nothing by itself
         "backtest_sha256": own_source(),
         "python": platform.python_version(),
@@ -281,7 +281,7 @@ def git(root: Path, *words: str) -> bytes:
     """Return the output of git in a folder; nothing if it fails or is not installed."""
     import subprocess
 
-    # A repository's own settings could name programs to start; and a question must not write the index.
+    # A repository's own settings could name programs to start; and a query must not write the index.
     command = ["git", "--no-optional-locks", "-c", "core.fsmonitor=false", *words]
     try:
         return subprocess.run(command, cwd=root, capture_output=True, timeout=_SECONDS, check=True).stdout

@@ -93,8 +93,8 @@ class Recorder(bt.Analyzer):
 
     def orders(self, series: list[Series]) -> tuple[pa.Table, pa.Table]:
         """Return a table of all orders in the order of creation, and one of their fills by time."""
-        # What ended with the last bar is told to nobody. The broker's own list has the final states, but none while a
-        # strategy has checksubmit off.
+        # The end of an order in the last bar is not notified. The broker's own list has the final states, but not while
+        # a strategy has checksubmit off.
         broker = self.strategy.broker
         last = {order.ref: order for order in [*broker.pending, *broker.orders]}
         for order in {**self._alive, **last}.values():

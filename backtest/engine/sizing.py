@@ -18,7 +18,7 @@ from backtest.errors import UsageError
 
 SESSIONS = 252.0
 _YEAR = 365  # days, within which gaps are remembered
-_LARGEST_GAP = 0.2  # that is prepared for: of a larger one, such as of a reverse split, nothing is to be learnt
+_LARGEST_GAP = 0.2  # the largest gap to prepare for: a larger one, such as of a reverse split, teaches nothing
 
 
 class _Sizer(bt.Sizer):
@@ -137,7 +137,7 @@ class _Gaps:
 
     def __init__(self, to_high: bool) -> None:
         self._line, self._seen = "high" if to_high else "open", 1
-        self._largest: deque[tuple[float, float]] = deque()  # stamps and gaps: none has a larger one behind it
+        self._largest: deque[tuple[float, float]] = deque()  # times and gaps: none is followed by a larger one
 
     def largest(self, data: Any) -> float:
         """Return the largest gap as a fraction of the close before, from 0 to `_LARGEST_GAP`."""

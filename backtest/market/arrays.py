@@ -13,7 +13,7 @@ from backtest._system import return_freed_memory
 if TYPE_CHECKING:
     import pyarrow as pa
 
-MANY = 2_000_000  # bars, from which on memory counts for more than the time to get and return it
+MANY = 2_000_000  # bars from which on memory matters more than the time to allocate and free it
 BLOCK = 2**16  # rows that are computed at once: of 10,000,000 an array is 80 MB
 
 

@@ -37,20 +37,20 @@ _FIVE_MINUTES, _HALF_HOUR, _DAY, _WEEK = 300, 1800, 86_400, 604_800  # seconds
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)  # `fromtimestamp` fails on Windows for what is earlier
 _NIGHT = 14_400  # between sessions; breaks are shorter
 _MINUTES = 1440  # a day
-_SELDOM, _FEW_RUNS = 0.08, 4  # runs of sessions without a bar, of all sessions; and how many are not a habit yet
+_SELDOM, _FEW_RUNS = 0.08, 4  # gaps per session that are usual, and gaps that are no pattern yet
 _WHOLE, _FULL = 0.95, 0.01  # of a session: as much is there beside a cut; as little is missing of the others
 _QUARTER, _TIMES_USUAL, _ENOUGH = 0.25, 5, 5  # a quarter of sessions have shorter stretches; sessions to know that
 _CUTS = 3  # of a session, at most: one with more stretches without a trade is a quiet one
 _MOSTLY = 0.75  # of a session: what lasts as long is a whole one
 _HALF = 0.5  # of sessions that lack the same
 _LONG = 3  # bars: as many without a trade are rare where the rest of a session is full
-_MICRO = 1_000_000  # microseconds a second
+_MICRO = 1_000_000  # microseconds per second
 _NO_HOURS = Hours("", "")  # weeks and months are of dates, whatever the exchange
 _NINETEEN_SEVENTY, _MIDNIGHT = date(1970, 1, 1), time()
 _THURSDAY = 3  # the weekday of 1970-01-01
-_USUAL = date(1990, 1, 1), date(2035, 12, 31)  # most bars lie in these years: sessions of no others are laid out
+_USUAL = date(1990, 1, 1), date(2035, 12, 31)  # most bars are in these years: no other sessions are computed
 _LONGEST = date(1900, 1, 1), date(2100, 1, 1)
-TOLERANCE = 0.005  # of a price: as far may a vendor correct it, whenever that is
+TOLERANCE = 0.005  # of a price: a vendor may correct it this far at any time
 _CENT = 0.01
 _DECIMALS = range(9)  # of prices as vendors write them
 _FACTOR = 1e-5  # of a price: that of a split has six digits or more
@@ -59,7 +59,7 @@ _BIT = 1 + 1e-9  # a sum of decimals is not exact
 _NEAR = 0.2  # of the ratio of two units is that of all volumes together
 _UNITS = (100.0, 0.01, 10.0, 0.1, 1000.0, 0.001)  # lots of 100 to shares and back, as IB's settings have it; and others
 RATES = ("HISTORICAL_VOLATILITY", "OPTION_IMPLIED_VOLATILITY", "FEE_RATE")  # no prices
-# What costs money to own is worth more than nothing, and an option that nobody bids for exactly nothing. Any price may
+# The price of something owned is above zero, and that of an option without a bid exactly zero. Any price may
 # be below zero for futures (crude oil did on 2020-04-20, calendar spreads do), indices (of breadth) and CFDs on them.
 _POSITIVE = ("STK", "CASH", "CRYPTO", "BOND", "FUND", "WAR", "CMDTY")
 _NOT_NEGATIVE = ("OPT", "FOP")
@@ -68,8 +68,8 @@ _OTHER_HOURS = ("CASH", "CMDTY", "FUT", "CONTFUT", "OPT", "FOP", "IND", "CFD")
 _NEW_YORK = "XNYS"
 _NO_SATURDAY = ("CASH", "CMDTY")  # closed from Friday, 17:00 in New York, to Sunday evening, so all Saturday in UTC
 _SATURDAY = 2 * _DAY  # 1970-01-03, the first Saturday since the epoch
-# From when on it is Saturday on the last clock of the world with an exchange, and how long to Monday on the first one:
-# without a zone this is all that is known to be a weekend.
+# From when on it is Saturday in the westernmost zone with an exchange, and how long until Monday in the easternmost:
+# without a zone only this is known to be a weekend.
 _WEEKEND, _WEEKEND_LASTS = _SATURDAY + 10 * 3600, 25 * 3600
 
 
@@ -217,7 +217,7 @@ def compare_bars(stored: pa.Table, fresh: pa.Table) -> BarChange:
         had, has = (bar_values(table, name) for table in (common, again))
         other |= (had != has) & ~np.isnan(had)
     same = ((old == new) | (np.isnan(old) & np.isnan(new))).all(axis=1) & ~other
-    known = ~unset_prices(common)  # what 0.1.0 took for a price has no ratio, and any other is better
+    known = ~unset_prices(common)  # what 0.1.0 accepted as a price has no ratio; any other is better
     lost = stored.filter(pc.invert(pc.is_in(stored["time"], value_set=again["time"].combine_chunks())))
     ratio = _ratio(old[known, :4], new[known, :4])
     return BarChange(
@@ -292,7 +292,7 @@ def missing_stretches(series: Series, hours: Hours, bars: pa.Table, span: Span) 
             gone = np.ones(len(before), bool)
         elif stops[part] == rows[part]:
             gone &= others >= _WHOLE
-        elif not gone.any() and others >= _HALF:  # of a few bars a session three stretches are all but those
+        elif not gone.any() and others >= _HALF:  # in sessions of a few bars, three stretches are almost all
             odd = [pair not in habits for pair in zip(before - starts[part], after - ends[part], strict=True)]
             gone = _gone(lengths[part], session, least, 1 - _FULL) & np.array(odd)
         missing += [Span(_moment(start), _moment(end)) for start, end in zip(before[gone], after[gone], strict=True)]
@@ -662,7 +662,7 @@ def impossible_bars(bars: pa.Table, series: Series, hours: Hours) -> list[Imposs
     ]
 
 
-_AT_A_TIME = 1_000_000  # bars, of which the arrays that tell take 58 bytes each
+_AT_A_TIME = 1_000_000  # bars, each of which takes 58 bytes in the arrays
 
 
 def _impossible(bars: pa.Table, series: Series, hours: Hours) -> list[ImpossibleBar]:

@@ -35,7 +35,7 @@ _CALENDARS = {
     "FTA": "XAMS", "BELFOX": "XBRU", "OMS": "XSTO", "CFE": "CMES", "SWB": "XSTU",
     "JSE": "XJSE", "NSE": "XBOM", "KSE": "XKRX", "TWSE": "XTAI", "MEXI": "XMEX", "SEHKNTL": "XSHG", "SEHKSZSE": "XSHG",
 }  # fmt: skip
-# Exchange -> its rule in WEEKS, and its time zone: of its holidays no calendar is known.
+# Exchange -> its rule in WEEKS, and its time zone, if no calendar of its holidays is known.
 _WEEKS = {
     "TASE": ("TASE", "Asia/Tel_Aviv"),
     "TADAWUL": ("Sunday to Thursday", "Asia/Riyadh"),  # unconfirmed
@@ -48,7 +48,7 @@ _WEEKS = {
     "CDE": ("weekdays 18:00", "America/Toronto"),  # nights from 20:00: unconfirmed
     "OVERNIGHT": ("weekdays 12:00", "America/New_York"),  # nights from 20:00, of the next date: unconfirmed
 }  # fmt: skip
-_AS_SMART = ("SMART", "VALUE")  # of no place: by the currency
+_AS_SMART = ("SMART", "VALUE")  # no place of its own: by the currency
 _BY_CURRENCY = {
     "USD": "XNYS", "GBP": "XLON", "EUR": "XETR", "CHF": "XSWX", "CAD": "XTSE", "HKD": "XHKG", "JPY": "XTKS",
     "AUD": "XASX", "SEK": "XSTO", "NOK": "XOSL", "DKK": "XCSE", "PLN": "XWAR", "HUF": "XBUD", "CZK": "XPRA",
@@ -62,7 +62,7 @@ FOREX, ALWAYS = "24/5", "24/7"
 FUTURES = ("CMES", "IEPA")
 _OWN_HOURS = ("FUT", "CONTFUT", "FOP", "OPT", "WAR", "IND", "CFD")
 _NOT_NEW_YORKS = ("OPT", "WAR", "IND", "CFD")  # which trade there when stocks do, a quarter of an hour longer
-# As exchange_calendars has them; here too, since its import and a calendar of 35 years take a second.
+# As in exchange_calendars; repeated here, since its import and a calendar of 35 years take a second.
 _ZONES = {
     FOREX: "America/New_York", ALWAYS: "UTC", "XNYS": "America/New_York", "CMES": "America/Chicago",
     "IEPA": "America/New_York", "XTSE": "America/Toronto", "XMEX": "America/Mexico_City", "XLON": "Europe/London",
@@ -118,8 +118,8 @@ WEEKS = {
     ),
 }  # fmt: skip
 
-# Calendar -> on which days of a weekend, and until when, an exchange had sessions that exchange_calendars lacks. Bars
-# of those days are taken, and not missed where there are none.
+# Calendar -> days of the weekend, and the last date, of sessions that exchange_calendars lacks. Bars
+# on those days are accepted, but not required.
 WEEKEND_SESSIONS: dict[str, tuple[tuple[int, ...], date]] = {
     "XNYS": ((_SATURDAY,), date(1952, 9, 30)),  # unconfirmed
     "XTKS": ((_SATURDAY,), date(1989, 1, 31)),  # unconfirmed
@@ -162,7 +162,7 @@ class Hours:
     zone: str  # IANA name, of the exchange; "" where it is not known
     stated: tuple[StatedHours, ...] = ()
     unknown: str = ""  # whose calendar is not known, for messages; "" where there is one
-    own: bool = False  # whether it trades at hours of its own, of which the calendar of the exchange says nothing
+    own: bool = False  # whether it trades at its own hours, which the calendar of the exchange does not cover
 
 
 def hours_of(instrument: Instrument, details: ContractDetails | None = None) -> Hours:

@@ -12,8 +12,8 @@ from backtest.market.calendars import fallback, sessions
 from backtest.market.hours import ALWAYS, FOREX, Hours, Session
 from backtest.market.series import Series
 
-# Calendar -> its sessions from 2005 to 2024, a year in the mean, rounded: tests/market/test_periods.py counts them
-# again in exchange_calendars. Those of hours.WEEKS are not there: nobody knows their holidays.
+# Calendar -> its mean sessions per year from 2005 to 2024, rounded: tests/market/test_periods.py counts them
+# again in exchange_calendars. Those of hours.WEEKS are missing: their holidays are not known.
 SESSIONS_A_YEAR = {
     FOREX: 260, ALWAYS: 365, "CMES": 258, "IEPA": 258, "XAMS": 256, "XASX": 253, "XBOM": 246, "XBRU": 256, "XBUD": 250,
     "XCSE": 250, "XDUB": 254, "XETR": 254, "XEUR": 255, "XFRA": 254, "XHEL": 251, "XHKG": 246, "XJSE": 250, "XKRX": 247,

@@ -47,13 +47,13 @@ PRICES = (
 FUTURE_KINDS = ("FUT", "CONTFUT")
 CONTRACT_KINDS = (*FUTURE_KINDS, "OPT", "FOP")  # kinds a point of whose price is worth a multiplier
 CONT = "CONT"
-NO_CURRENCY = "XXX"  # by ISO 4217: of prices that are in none
+NO_CURRENCY = "XXX"  # ISO 4217, for prices without a currency
 
 _LONGEST = 200  # letters of an escaped name: disks take 255 bytes, some less
 _LARGEST_CON_ID = 2**31 - 1  # IB's contract numbers are of 32 bits
 _EXCHANGE = r"[A-Z0-9_.]{1,20}"
 _ESCAPES = "in a symbol write - as %2D, / as %2F, + as %2B, = as %3D"
-_SPLITTING = frozenset('-/+=%@#,:;"\\')  # what a spelling, a list of series or a rule of costs is split at
+_SPLITTING = frozenset('-/+=%@#,:;"\\')  # characters at which a spelling, a list of series or a rule of costs is split
 _DEFAULT_EXCHANGE = {"CASH": "IDEALPRO", "CRYPTO": "PAXOS"}
 _DEFAULT_PRICES = {"CASH": "MIDPOINT", "CFD": "MIDPOINT", "CMDTY": "MIDPOINT", "CRYPTO": "AGGTRADES"}
 
@@ -301,7 +301,7 @@ class Instrument:
             words.pop()
         spelled = [escape(word) for word in words]
         if self.strike and _plain(self.strike) != self.strike:
-            spelled[5] = _escape(self.strike)  # 500.0 of an old folder: typed with its point it would mean 500
+            spelled[5] = _escape(self.strike)  # 500.0 in an old folder: typed with its point it would mean 500
         qualifiers = (f"+{key}={value if QUALIFIERS[key].made else escape(value)}" for key, value in self.qualifiers)
         return "-".join(spelled) + "".join(qualifiers)
 
@@ -560,7 +560,7 @@ def _percent(character: str) -> str:
 
 
 def _unescape(word: str) -> str:
-    # Typed lower case means the upper case that IB uses; escaped lower case stays what it is.
+    # Typed lower case means the upper case that IB uses; escaped lower case stays as it is.
     parts = re.split(r"((?:%[0-9A-Fa-f]{2})+)", word.strip(" "))
     try:
         return "".join(unquote(part, errors="strict") if n % 2 else part.upper() for n, part in enumerate(parts))
@@ -601,7 +601,7 @@ def _meant(symbol: str, *rest: str) -> str:
         return ""
 
 
-_NO_PRICES = {"FEE_RATE", "HISTORICAL_VOLATILITY", "OPTION_IMPLIED_VOLATILITY"}  # rates, for which no price stands in
+_NO_PRICES = {"FEE_RATE", "HISTORICAL_VOLATILITY", "OPTION_IMPLIED_VOLATILITY"}  # rates, which no price can replace
 
 
 def did_you_mean_series(wanted: Series, known: Iterable[Series]) -> str:

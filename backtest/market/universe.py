@@ -29,7 +29,7 @@ _EXAMPLE = (
 _DIGEST = "sha256:"
 _MOST_CELLS = 20_000_000  # of a Parquet file: 10,000 symbols on each of 2,000 sessions
 _LONGEST_NAME = 60  # characters of a column in an error
-_SHOWN = 16  # digits of a digest in a spec: two universes that share them are not met
+_SHOWN = 16  # digits of a digest in a spec: no two universes share them in practice
 _NAMES, _STRETCH, _RETURN = ("symbol", "series"), ("from", "to"), "delisting_return"
 _DATE, _TIME = "date", "time"  # of a matrix: a user's own, and that of `Store.panel`
 _INDEX = "__index_level_0__"  # as pandas writes an index without a name; as CSV, "" in front of all others
@@ -44,7 +44,7 @@ class Membership:
     series: Series
     first: date | None = None
     last: date | None = None
-    delisting_return: float | None = None  # what the last close lost or won when its bars ended; -1 is all of it
+    delisting_return: float | None = None  # the return on the last close when its bars ended; -1 is a total loss
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,7 +261,7 @@ def _plain(cell: Any) -> Any:
     return float(cell) if isinstance(cell, Decimal) else cell
 
 
-# --- columns as stretches
+# --- columns as ranges
 
 
 def _of_table(name: str, heading: list[str], rows: list[tuple[Any, ...]]) -> Universe:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-SESSIONS = 252.0  # a year, on the exchanges of New York
+SESSIONS = 252.0  # per year, on the exchanges in New York
 
 REASONS = {  # why a number is not defined, in a few words and in a sentence
     "too few": "there are too few sessions",
@@ -204,7 +204,7 @@ class EquityRows:
     def depths(self) -> np.ndarray:
         """Equity over its highest so far, minus 1, shape (runs, n + 1)."""
         highest = np.maximum.accumulate(self.values, axis=1)
-        # In place: at many runs the time goes into fresh memory.
+        # In place: with many runs most of the time goes into allocating memory.
         found = np.divide(self.values, highest, out=highest if self.values.flags.c_contiguous else None)
         np.subtract(found, 1, out=found)
         return np.asarray(found)
@@ -307,7 +307,7 @@ def returns_of(equity: np.ndarray) -> np.ndarray:
         growths -= 1
         return growths
     ruined = (before == 0) & (after == 0)
-    with np.errstate(divide="ignore"):  # money out of nothing is infinite, which the metrics refuse
+    with np.errstate(divide="ignore"):  # a gain on zero equity is infinite, which the metrics refuse
         ratios = np.divide(after, before, out=np.ones_like(after), where=~ruined)
     returns: np.ndarray = ratios - 1
     return returns

@@ -41,12 +41,12 @@ _FAR = ("nfs", "nfs4", "cifs", "smb3", "fuse.sshfs")  # disks of other machines
 _PACKAGES = ("backtrader", "pandas", "pyarrow")
 _CLIENTS = ("ib_insync", "ib_async")
 _BACKTRADER = "1.9.78.123"  # the feed fills its private buffers; tested with this one
-_SKEW = timedelta(seconds=2)  # the gateway tells whole seconds, so one second is not a skew
+_SKEW = timedelta(seconds=2)  # the gateway reports whole seconds, so one second is not a skew
 _MADE = datetime(2010, 1, 1, tzinfo=UTC)  # long before this version: no machine that has it has an earlier time
 _LIFETIME = timedelta(days=20 * 365)
 _LITTLE_SPACE = 2**30  # bytes: ten years of 1-minute bars of some 30 stocks
 _PROBE_SECONDS = 1.0  # for a port on this machine
-_HURRIED = Patience(answer=20.0, connect=5.0, outage=10.0)  # seconds: a look now, no wait for the nightly reset
+_HURRIED = Patience(answer=20.0, connect=5.0, outage=10.0)  # seconds: a quick check; the nightly reset is longer
 
 
 @dataclass(frozen=True, slots=True)

@@ -144,7 +144,7 @@ class _Parts:
     def of(cls, result: Measured, number: int, fills: _Fills, received: np.ndarray | None) -> _Parts:
         """Return them for a series of a run, by its place."""
         rows, sizes, _, _ = fills
-        before = np.round(np.append(0.0, np.cumsum(sizes)[:-1]), 9)  # fractions of a share must add up to none
+        before = np.round(np.append(0.0, np.cumsum(sizes)[:-1]), 9)  # fractions of a share must add up to zero
         turns = before * sizes < 0
         closed = np.where(turns, np.copysign(np.minimum(np.abs(before), np.abs(sizes)), sizes), 0.0)
         opened = np.round(sizes - closed, 9)

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from backtest.validity.comparison import Comparison
 
 _WIDTH = 220  # pixels of the picture of an interval
-_FROM = 100.0  # what becomes of which is drawn
-_COMPARED = ("return", "risk", "drawdown")  # groups of what can be said of some of a run's sessions
+_FROM = 100.0  # the amount whose growth is drawn
+_COMPARED = ("return", "risk", "drawdown")  # groups of metrics that are defined for some of a run's sessions
 
 
 def write_comparison(found: Comparison, folder: str | Path, *, force: bool = False) -> Path:

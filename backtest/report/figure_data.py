@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from backtest.metrics.measurement import Measured
     from backtest.runs.record import RunRecord
 
-_WINDOW = 0.5  # years of a rolling figure: 126 sessions in New York, 26 weeks
+_WINDOW = 0.5  # years per window of a rolling figure: 126 sessions in New York, 26 weeks
 _FEWEST = 40  # sessions below which nothing rolls, and returns have no distribution
 
 

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     from backtest.metrics.measurement import Measured
 
-WIDE, NARROW = 9.6, 4.2  # inches: for a page on a desk, and on a telephone
+WIDE, NARROW = 9.6, 4.2  # inches: for a desktop and for a phone
 COLOURS = {
     "ink": "#6e7781",
     "grid": "#8c959e",
@@ -422,7 +422,7 @@ def _cells(axes: Axes, percents: np.ndarray, lefts: np.ndarray, width: float, wi
     from matplotlib.collections import PolyCollection
     from matplotlib.colors import to_rgba
 
-    strong = np.nanquantile(np.abs(percents), 0.95) or 1.0  # so that one wild month does not pale the others
+    strong = np.nanquantile(np.abs(percents), 0.95) or 1.0  # so that one extreme month does not dim the others
     boxes, colours = [], []
     for (row, place), percent in np.ndenumerate(percents):
         if np.isnan(percent):
@@ -442,7 +442,7 @@ def _percent(percent: float, wide: bool) -> str:
 def _marks(result: Measured, number: int) -> Iterator[tuple[str, str, str, tuple[np.ndarray, np.ndarray]]]:
     """Yield label, marker, colour, and (times, prices) of entries and of exits; a reversal is both."""
     times, sizes, prices = fills_of(result, number)
-    after = np.round(np.cumsum(sizes), 9)  # fractions of a share must add up to none
+    after = np.round(np.cumsum(sizes), 9)  # fractions of a share must add up to zero
     entries, exits = after * sizes > 0, (after - sizes).round(9) * sizes < 0
     for label, marker, colour, chosen in (("Entry", "^", "gain", entries), ("Exit", "v", "loss", exits)):
         if chosen.any():

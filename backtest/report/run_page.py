@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from backtest.metrics.measurement import Measured
 
 _CARDS = ("total_return", "cagr", "volatility", "sharpe", "max_drawdown", "exposure", "trades", "costs")
-_COMPARED = ("return", "risk", "drawdown")  # groups of what can be said of some of a run's sessions
+_COMPARED = ("return", "risk", "drawdown")  # groups of metrics that are defined for some of a run's sessions
 _QUANTILES = {"worst": 0.0, "5\N{NO-BREAK SPACE}%": 0.05, "25\N{NO-BREAK SPACE}%": 0.25, "middle": 0.5,
               "75\N{NO-BREAK SPACE}%": 0.75, "95\N{NO-BREAK SPACE}%": 0.95, "best": 1.0}  # fmt: skip
 _NAMED = 3  # series in the head, of more all are listed

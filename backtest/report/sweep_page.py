@@ -36,14 +36,14 @@ _SHOWN = (
     "trades", "win_rate", "profit_factor", "costs",
 )  # fmt: skip  # metrics of each trial, beside the one it is ranked by
 _BESIDE = ("total_return", "sharpe", "max_drawdown", "trades")  # in tables, after the rank
-_SHORT = {"total_return": "Return", "sharpe": "Sharpe", "max_drawdown": "Drawdown", "cagr": "CAGR"}  # where little fits
+_SHORT = {"total_return": "Return", "sharpe": "Sharpe", "max_drawdown": "Drawdown", "cagr": "CAGR"}  # narrow columns
 _MOST = 20_000  # trials on the page: the best ones, where there are more
 _ROWS = 2_000  # of them in the table
 _POINTS = 400  # of the equity of a trial, at most
 _MOST_POINTS = 400_000  # of all of them
 _FEWEST_POINTS = 60  # of one: where there are more trials, the best have some
-_FROM = 100.0  # what becomes of which is drawn
-_FAILED = 20  # errors that are told
+_FROM = 100.0  # the amount whose growth is drawn
+_FAILED = 20  # errors that are shown
 
 
 @dataclass(frozen=True, eq=False, slots=True)

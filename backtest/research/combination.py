@@ -48,7 +48,7 @@ REBALANCE = ("never", "weekly", "monthly", "quarterly", "yearly")
 EQUAL, VOL = "equal", "vol"
 _LEAST = 20  # sessions from which a volatility is estimated
 _SAME_CLOSE = 1e-9
-_OF_EACH_RUN = "of each run"  # what a spec says of costs that are not the same in all runs
+_OF_EACH_RUN = "of each run"  # how a spec names costs that differ between runs
 _WEIGHTS = 'write "equal", "vol", a dict such as {"runs/sma": 0.6, "runs/ema": 0.4}, or the path of such a CSV file'
 
 
@@ -111,7 +111,7 @@ def combine(
 _RUNS = "name two or more runs, or the folders of saved runs, such as ['runs/sma', 'runs/ema']"
 
 
-# --- what is asked
+# --- arguments
 
 
 def _run_of(given: Any) -> Measured:
@@ -319,7 +319,7 @@ def _account(
         total = left + float(own @ worth[:, place])
         if due[place]:
             shares = _by_volatility(common, place) if fixed is None else fixed
-            alive = worth[:, place] > 0  # who has nothing left gets nothing more
+            alive = worth[:, place] > 0  # a run without equity gets no more money
             wanted = np.divide(shares * total, worth[:, place], out=np.zeros(len(own)), where=alive)
             for n, source in enumerate(sources):
                 costs[n][:, place] = source.costs(place, wanted[n] - own[n], int(ordinals[place]))

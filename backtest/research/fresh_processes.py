@@ -169,7 +169,7 @@ def _said_by_a_copy(connection: Any) -> bytes:
         except EOFError:
             os.write(writing, _CLOSED)
         finally:
-            os._exit(0)  # nothing of what this process would do at its end is the copy's to do
+            os._exit(0)  # the copy must not run what this process would run at its end
     os.close(writing)
     os.waitpid(child, 0)
     try:
@@ -215,7 +215,7 @@ def _in_a_copy(function: Callable[..., Any], content: Any, item: Any) -> Any:
             reading.close()
             writing.send(_answer(function, content, item))
         finally:
-            os._exit(0)  # nothing of what this process would do at its end is the copy's to do
+            os._exit(0)  # the copy must not run what this process would run at its end
     writing.close()
     try:
         return reading.recv()

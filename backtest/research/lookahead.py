@@ -63,7 +63,7 @@ if TYPE_CHECKING:
 
 CUTS = 12
 
-_HORIZON = 250  # bars of noise: a future further off is cut off in the same run
+_HORIZON = 250  # bars of noise: a later future is cut off in the same run
 _NOISE = 0.03  # deviation of a bar's close from the one before, so that any signal turns
 
 
@@ -81,7 +81,7 @@ class Decision:
     kind: str  # as Backtrader spells it: "Market", "Limit", "Stop", ...; "" of cash
     size: float
     prices: tuple[float, ...]  # of a limit or a stop, or of both; none for an order at the market
-    terms: tuple[str, ...] = ()  # how long it is valid, and which other order it hangs on
+    terms: tuple[str, ...] = ()  # how long it is valid, and the order that it depends on
 
     def __str__(self) -> str:
         if not self.series:
@@ -172,7 +172,7 @@ def look_ahead(
         grown = observe(_Future(span=span_asked, grows=True)).decisions if cuts else truth.decisions
         for cut in _cuts(truth, _same_until(truth.decisions, grown), trial, cuts, random):
             if leaks and not cut.whole:
-                continue  # what is known to look ahead needs no finer search
+                continue  # a strategy known to look ahead needs no finer search
             for future in _futures(truth.bars, cut, random):
                 other = observe(future).decisions
                 leaks += _first_change(truth.decisions, other, trial.moment(future.last), future.change, same)
@@ -278,7 +278,7 @@ class _Trial:
         decisions, kept = list[Decision](), _Kept(self.store)
         strategy = _watched(self.strategy, decisions, self.moment)
         result = run(strategy, self.series, store=kept, span=span, params=self.params, pins=self.pins, **self.asked)
-        # No bars of another future are made of rates of exchange, which nobody decides by.
+        # Exchange rates get no other future, since no decision depends on them.
         bars = {one: table for one, table in kept.tables.items() if one in self.series or not _is_pair(one)}
         return bars, decisions, result
 
@@ -295,7 +295,7 @@ class _Trial:
         decisions: list[Decision] = []
         strategy = _watched(self.strategy, decisions, self.moment)
         asked = {name: value for name, value in self.asked.items() if name not in ("risk_free", "lines")}
-        with suppress(StrategyError, UsageError):  # it reads past the end; what it does not decide any more tells
+        with suppress(StrategyError, UsageError):  # it reads past the end; the missing decisions show it
             request = prepared(strategy, self.series, store=store, span=span, params=self.params, **asked)
             simulate(*request, lines=False, shared=Shared())
         return decisions
@@ -312,8 +312,8 @@ class _Future:
     """The bars of a run: the true ones of a span, or ones that differ after a cut."""
 
     span: Any = None
-    again: bool = False  # whether nothing but decisions is asked of the true bars
-    grows: bool = False  # whether a bar is there when it comes, and not before
+    again: bool = False  # whether only the decisions on the true bars are needed
+    grows: bool = False  # whether a bar is visible only when it comes, not before
     bars: dict[Series, pa.Table] = field(default_factory=dict)  # none: the true ones
     change: str = ""
     cut: float = 0.0  # the last bar that is the true one

@@ -53,7 +53,7 @@ class NextOrders:
     cash_at_start: float
     last: datetime  # the close of the last bar, UTC; the date of a daily bar
     opens: datetime | None  # when the bar after it opens by the calendar; the date of a daily bar; None: not known
-    notes: tuple[str, ...] = ()  # what kept the strategy from ordering, a sentence each
+    notes: tuple[str, ...] = ()  # what kept the strategy from ordering, one sentence each
 
     @property
     def daily(self) -> bool:

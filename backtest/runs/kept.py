@@ -123,7 +123,7 @@ def to_remove(root: str | Path, name: str) -> Path:
             return folder
     found = locate(root, name)
     if is_bare(found):
-        RunRecord.load(found)  # which says that there is none: an empty folder elsewhere is not ours
+        RunRecord.load(found)  # which says that there is no run: an empty folder elsewhere is not ours
     return found
 
 
@@ -349,7 +349,7 @@ def keep_summary(summary: RunSummary, folder: Path, state: FilesState) -> None:
         "notes": list(summary.notes),
     }
     beside = folder / f"{TEMPORARY}{os.getpid()}-{threading.get_ident()}-{SUMMARY}"
-    with suppress(OSError):  # not synced: one that a power cut damages is made again
+    with suppress(OSError):  # not synced: a summary damaged by a power cut is rebuilt
         sweep_leftovers(folder)
         try:
             with open(beside, "wb", opener=opened_safely) as handle:

@@ -21,7 +21,7 @@ CHANGED_LINES = (
     "has Windows line endings, which Git writes where core.autocrlf is true; run: backtest verify --repair, "
     "which fixes them and keeps Git from changing them again"
 )
-RESCALED = "prices were rescaled, such as by a split"  # why a series was revised that was read again on another scale
+RESCALED = "prices were rescaled, such as by a split"  # the reason of a revision after a change of scale
 LARGEST = 64 << 20  # bytes of a manifest; one of ten years of minutes has 30,000
 LARGEST_SEGMENT = 256 << 20  # bytes of a segment
 MOST_ROWS = 4_000_000  # of a segment; a month of seconds has 2.7 million

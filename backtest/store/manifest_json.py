@@ -67,7 +67,7 @@ def to_bytes(manifest: Manifest) -> bytes:
 
 
 def _contract_record(contract: ContractDetails) -> dict[str, Any]:
-    # What came later is left out where nothing is known of it: a manifest of then stays the same bytes.
+    # Later fields are omitted if they are unknown, so that an older manifest keeps its bytes.
     return {name: value for name, value in asdict(contract).items() if value != "" or name not in _LATER}
 
 
@@ -144,7 +144,7 @@ def _manifest_of(record: Any, series: str) -> Manifest:
     number = _int(_dict(record)["format"])
     if number not in FORMATS:
         raise _UnknownFormat(f"format {number}, but this version reads formats up to {FORMATS[-1]}")
-    if number == EXTRA_FORMAT and "extra" not in record:  # whoever wrote it means something else by that number
+    if number == EXTRA_FORMAT and "extra" not in record:  # its writer means something else by that number
         raise _UnknownFormat(f"format {number} without extra columns, which this version does not know")
     if record["series"] != series:
         raise ValueError(f"it belongs to {_text(record['series'])[:200]}")
@@ -262,7 +262,7 @@ def _checked(manifest: Manifest, series: Series) -> Manifest:
 
 _UTC = "+00:00"
 _SEGMENT_NAME = re.compile(r"(all|[0-9]{4}(-[0-9]{2}){0,2})\.[0-9a-f]{12}\.parquet")
-# Fields of a contract that manifests of 0.1.0 lack.
+# Contract fields that manifests of 0.1.0 lack.
 _LATER = ("contract_month", "trading_hours", "liquid_hours", "price_magnifier")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 ANSWER_NAME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}\.[0-9a-f]{12}\.parquet")  # of an answer in quarantine
@@ -302,7 +302,7 @@ def _text(value: Any) -> str:
         raise TypeError(f"{str(value)[:80]!r} stands where a text should")
     if value.isprintable():
         return value
-    # Else a stranger's text could steer the terminal that shows it.
+    # Otherwise a foreign text could control the terminal that shows it.
     return "".join(letter if letter.isprintable() else "\ufffd" for letter in value)
 
 

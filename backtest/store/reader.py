@@ -414,7 +414,7 @@ class SegmentReader(ABC):
         """Return the times of the bars of a series, in microseconds, and a value of each, NaN if unknown."""
         try:
             stamps = span_asked(series, hours_in(self, series), asked)
-        except UsageError:  # none of its sessions lies between the dates
+        except UsageError:  # it has no session between the dates
             return _NOTHING
         ends = None if stamps is None else [microseconds(stamps.start), microseconds(stamps.end)]
 

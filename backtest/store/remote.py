@@ -153,7 +153,7 @@ class RemoteStore(SegmentReader):
         path = f"{self._top}/{name}"
         try:
             with explained(self.place):
-                if self.place.scheme == "file":  # where a pipe, a device or a link may lie in a file's place
+                if self.place.scheme == "file":  # where a pipe, a device or a link may replace a file
                     return read_file(Path(path), limit)
                 with self._files.open_input_file(path) as file:
                     check_size(f"{self.place}/{name}", file.size(), limit)

@@ -193,7 +193,7 @@ def masked(text: str) -> str:
     return _ACCOUNT.sub("(account)", text)
 
 
-@cache  # whatever is installed while a process runs, it goes on with what it began with
+@cache  # a process keeps using the versions that it started with
 def _own_version() -> str:
     return installed_version("ib-backtest") or "unknown"  # run from a folder that was never installed
 
@@ -207,7 +207,7 @@ def _bytes(sink: Any) -> bytes:
     return data
 
 
-# --- a stranger's file
+# --- files of unknown origin
 
 
 def _open(data: bytes) -> Any:

@@ -87,7 +87,7 @@ def bootstrap(
             low, high = _percentiles(np.array([one[estimate] for one in distances]), confidence)
             found[name] = number(value - high * error, run), number(value - low * error, run)
     for names, many in ((OF_SESSIONS, run.returns), (OF_TRADES, run.net)):
-        if len(many) < 2:  # drawn again and again, one is always the same one
+        if len(many) < 2:  # a single item resampled is always the same
             found |= dict.fromkeys(names, (Undefined("too few"), Undefined("too few")))
     return Intervals(found, confidence, samples, length, seed)
 
@@ -146,7 +146,7 @@ def _variance_of_blocks(values: np.ndarray, starts: np.ndarray) -> float:
     return float((np.add.reduceat(values, starts) ** 2).sum() / len(values))
 
 
-# A number, and how far each session moves it: by what it returned, and by the square of that.
+# A number, and the influence of each session on it: through its return, and through the square of that.
 _Estimates = dict[str, tuple[float, np.ndarray, np.ndarray]]
 # What is a smooth function of means: the estimate that it is made of, and how.
 _STUDENTISED: dict[str, tuple[str, Callable[[float, Account], float]]] = {

@@ -64,7 +64,7 @@ def _at_costs(result: Measured, factor: float) -> Account:
         return _with_flows(result, factor)
     paid = costs_until(result, session_ends(result.record))
     money = run.equity + (1 - factor) * np.concatenate([[0.0], paid])
-    alive = np.logical_and.accumulate(money > 0)  # who has nothing left stays so
+    alive = np.logical_and.accumulate(money > 0)  # an account with nothing left stays at zero
     equity = np.where(alive, money, 0.0)
     return replace(run, equity=equity, returns=returns_of(equity), costs=run.costs * factor)
 

@@ -40,7 +40,7 @@ class Regime:
     sessions: int
     share: float  # of all sessions
     total_return: float
-    volatility: float  # a year
+    volatility: float  # annual
     sharpe: float
     max_drawdown: float
     market: float  # total return of buy and hold in the same sessions
@@ -51,7 +51,7 @@ class Regimes:
     """A row per regime; the first is all sessions, the last the sessions that are too early to classify, if any."""
 
     rows: list[Regime]
-    basis: str  # how they were told apart
+    basis: str  # how they were distinguished
 
     def __getitem__(self, name: str) -> Regime:
         rows = {row.name: row for row in self.rows}

@@ -23,7 +23,7 @@ from backtest.validity.verdict import Verdict, verdict
 if TYPE_CHECKING:
     from backtest.metrics.measurement import Measured
 
-_QUICK = 10_000_000  # sessions, or trades, that are drawn in a second or two
+_QUICK = 10_000_000  # sessions, or trades, that take a second or two to resample
 _FEWEST = 100  # samples below which an interval of 95 % says nothing
 
 

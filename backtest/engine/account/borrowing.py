@@ -65,7 +65,7 @@ class Borrowing:
 
 STORED = "stored"  # the word for fees that were downloaded
 
-# What a share that is lent is taken for: its close times a factor, rounded up to whole money of its currency. IBKR,
+# The collateral of a borrowed share: its close times a factor, rounded up to a whole unit of its currency. IBKR,
 # "Interest and Financing: Calculations", and the reporting guide's "Borrow Fee Details", which divides a year by 360.
 _COLLATERAL = {"USD": 1.02, "CAD": 1.02}
 _DAYS_A_YEAR = 360
@@ -170,7 +170,7 @@ class BookedBySize(defaultdict[Any, float]):
     def __init__(self, broker: Any) -> None:
         super().__init__(float)
         self._broker = broker
-        self.booked: dict[str, list[float]] = {}  # by the feed's name: with each fill that covered or closed anything
+        self.booked: dict[str, list[float]] = {}  # by feed: the fee of each fill that covered or closed a position
         self.charged: list[tuple[float, float]] = []  # the stamp of each bar with a fee, and the fee
 
     def __reduce_ex__(self, protocol: Any) -> Any:
@@ -186,7 +186,7 @@ class BookedBySize(defaultdict[Any, float]):
         """Return the fee to book with a fill, which the position already includes."""
         position, owed = self._broker.positions[data], super().pop(data, default)
         booked = owed
-        if position.size and not position.upopened:  # neither closed nor turned
+        if position.size and not position.upopened:  # neither closed nor reversed
             covered = abs(position.upclosed)
             booked = owed * covered / (covered + abs(position.size))
             super().__setitem__(data, owed - booked)
@@ -232,7 +232,7 @@ class FilledFirst:
         if not broker.p.coc:
             return
         filled = fill_at_last_close(broker, broker.pending)
-        for order in filled:  # until that close what was short before has paid
+        for order in filled:  # up to that close, the earlier short position has paid
             broker.positions[order.data].datetime = bt.num2date(order.created.dt)
         if filled and getattr(broker, "rules", None) is not None:
             broker.rules.begin_bar(broker)

@@ -67,7 +67,7 @@ class Converted(bt.CommInfoBase):
         self._closing, self._rows, self._by_row = _floats(conversion.closing), _floats(conversion.rows), conversion.rows
         self._first = self._rows[0]
         self._at: float | None = None  # the rate of an order, while it is checked or filled
-        self._factor: float | None = None  # and what a unit of a price is worth then
+        self._factor: float | None = None  # and the value of a price unit at that time
         self._plain = inner._stocklike and all(
             getattr(type(inner), name) is getattr(bt.CommInfoBase, name) and name not in vars(inner)
             for name in ("getvaluesize", "profitandloss")
@@ -111,7 +111,7 @@ class Converted(bt.CommInfoBase):
         """Return money of the account per unit of price after the bars of some stamps."""
         return self._by_row[np.searchsorted(self._row.stamps, stamps)] * self._unit
 
-    # --- what Backtrader asks
+    # --- methods that Backtrader calls
 
     def get_margin(self, price: float) -> Any:
         """Return the cash that a contract ties up."""

@@ -24,9 +24,9 @@ from backtest.store.reader import Reader, are_of_frames, hours_in, manifest_or_e
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_OLDEST = timedelta(days=7)  # how old a rate may get, over weekends and holidays, beside the length of its bars
+_OLDEST = timedelta(days=7)  # the maximum age of a rate, over weekends and holidays, plus the length of its bar
 _BEFORE = timedelta(days=45)  # how long before a run a bar may open whose close it knows: a month, and a week
-_THROUGH = ("USD", "EUR")  # by which currency a pair is made of two where it is not stored, in this order
+_THROUGH = ("USD", "EUR")  # the currencies of a cross rate, in this order, if a pair is not stored
 # How IB names a pair: the earlier of these is the symbol, and a currency that is not among them the second word.
 _FIRST = ("EUR", "GBP", "AUD", "NZD", "USD", "CAD", "CHF")
 _DAY = np.timedelta64(1, "D")
@@ -263,13 +263,13 @@ def exchange_of(
     for currency in sorted({units[one].currency for one in differing} - {base}):
         own = [its for one, its in zip(wanted, times, strict=True) if units[one].currency == currency]
         needed = [moments for its in own for moments in (its.opens, its.closes)]
-        if own:  # nothing of them can be held before
+        if own:  # no such position can be open before
             needed.append(rows[rows >= min(its.opens[0] for its in own)])
         if other is not None and benchmark and units[benchmark[0]].currency == currency:
             needed.append(other.closes)
         every = arrays.merged(needed)
         known[currency] = conversion_rates(store, currency, base, every[every >= start])
-    apart = spec.brokerage.conversion == BY_CURRENCY  # then money of the base is looked at as that of the others
+    apart = spec.brokerage.conversion == BY_CURRENCY  # then amounts in the base currency are valued in the other one
     if (apart or in_dollars) and base != "USD" and "USD" not in known:
         known["USD"] = conversion_rates(store, "USD", base, rows[rows >= start])
     conversions = {

@@ -30,7 +30,7 @@ class Dated:
 # Both tables end in 2026, as `Costs.dated` says; later days take the last row, and days before a table its first. The
 # last row of each is from a secondary source: of the SEC's order of 2026-02-27 (Release 34-104909) and of FINRA's
 # schedule of 2026 the pages with the numbers could not be read.
-# USD a million of sales, by the SEC's Fee Rate Advisories under Section 31 of the Exchange Act, by effective date.
+# USD per million of sales, from the SEC's Fee Rate Advisories under Section 31 of the Exchange Act, by effective date.
 SEC_FEE = Dated.of([
     ("2000-01-01", 33.3), ("2001-12-28", 15.0), ("2002-04-01", 30.1), ("2003-03-22", 25.2), ("2003-04-01", 46.8),
     ("2004-02-22", 39.0), ("2004-04-01", 23.4), ("2005-01-07", 32.9), ("2005-04-01", 41.8), ("2005-12-22", 30.7),
@@ -41,7 +41,7 @@ SEC_FEE = Dated.of([
     ("2024-05-22", 27.8), ("2025-05-14", 0.0), ("2026-04-04", 20.6),
 ])  # fmt: skip
 
-# USD a share sold and the most of a trade, by FINRA's By-Laws, Schedule A, Section 1 (Trading Activity Fee); from
+# USD per share sold and the maximum per trade, from FINRA's By-Laws, Schedule A, Section 1 (Trading Activity Fee); from
 # 2012-03-01 by its Regulatory Notice 12-06.
 TRADING_ACTIVITY_FEE = Dated.of([
     ("2004-01-01", (0.000075, 3.75)), ("2011-07-01", (0.00009, 4.50)), ("2012-03-01", (0.000095, 4.75)),

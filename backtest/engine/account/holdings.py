@@ -10,7 +10,7 @@ import backtrader as bt
 import numpy as np
 
 _STOCK: Any = bt.brokers.BackBroker
-_RATE, _MINIMUM = 0.00002, 2.0  # IB's commission for currencies: a share of the value, at least so many US dollars
+_RATE, _MINIMUM = 0.00002, 2.0  # IB's commission for currencies: a fraction of the value, and a minimum in US dollars
 
 
 class CashByCurrency:

@@ -27,7 +27,7 @@ from backtest.market.series import Series
 IB = "ib"  # the word for the table below
 DAYS_A_YEAR = 360  # of US dollars
 
-# The benchmark in percent a year: the effective federal funds rate, the mean of each month from January on. Board of
+# The benchmark in percent per year: the effective federal funds rate, the mean of each month from January on. Board of
 # Governors of the Federal Reserve System, series FEDFUNDS of FRED.
 _FEDERAL_FUNDS = """
     2000 5.45 5.73 5.85 6.02 6.27 6.53 6.54 6.50 6.52 6.51 6.51 6.40
@@ -59,15 +59,15 @@ _FEDERAL_FUNDS = """
     2026 3.64 3.64
 """
 
-Tiers = Sequence[tuple[float, float | None]]  # up to which balance the benchmark plus what is paid; None: nothing
+Tiers = Sequence[tuple[float, float | None]]  # end of the tier, spread over the benchmark; None: no interest
 
 # USD, IBKR Pro. Credit: credit rates as of 2024-04-24, of accounts worth 100,000 or more; smaller ones get their share.
 # Short sale proceeds: "Short Sale Cost". Debit: "Interest Charged Examples".
 CREDIT: Tiers = ((10_000, None), (math.inf, -0.005))
 PROCEEDS: Tiers = ((100_000, None), (1_000_000, -0.0125), (3_000_000, -0.005), (math.inf, -0.0025))
 DEBIT: Tiers = ((100_000, 0.015), (1_000_000, 0.01), (50_000_000, 0.0075), (200_000_000, 0.005), (math.inf, 0.015))
-_WHOLE_RATE = 100_000  # of net asset value, from which on credit interest is paid in full
-_COLLATERAL = 1.02  # of a share that was sold short, rounded up to whole dollars
+_WHOLE_RATE = 100_000  # net asset value from which on the full credit rate applies
+_COLLATERAL = 1.02  # of the close of a share sold short, rounded up to whole dollars
 _BOOKED_ON = 3  # business day of the month after
 
 

@@ -50,7 +50,7 @@ class Payouts:
         while self._paid < len(self._due) and self._due[self._paid].stamp <= stamp:
             one = self._due[self._paid]
             self._paid += 1
-            # To ask for a position that is not there would make one.
+            # Requesting a position that does not exist would create it.
             held = broker.positions[one.data].size if one.data in broker.positions else 0
             receive(broker, self._money(held, one.amount))
             waiting = (order for order in (*broker.get_orders_open(), *broker.submitted) if order is not None)

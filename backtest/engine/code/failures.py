@@ -96,7 +96,7 @@ def said(error: BaseException) -> str:
 
 
 def _kind(error: BaseException) -> str:
-    name: str = type.__dict__["__name__"].__get__(type(error))  # which no metaclass has in hand
+    name: str = type.__dict__["__name__"].__get__(type(error))  # which no metaclass can override
     return name
 
 
@@ -314,11 +314,11 @@ _STOCK = {
 }
 
 
-# --- whose code
+# --- the origin of code
 
 
 _PACKAGE = str(Path(__file__).parents[2]) + os.sep
-_BUNDLED = f"{_PACKAGE}_bundled{os.sep}"  # strategies that come along, which are anybody's
+_BUNDLED = f"{_PACKAGE}_bundled{os.sep}"  # bundled strategies, which everybody uses
 _BACKTRADER = str(Path(bt.__file__).parent) + os.sep
 
 

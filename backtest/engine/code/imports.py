@@ -24,7 +24,7 @@ from pathlib import Path, PurePosixPath
 from types import CodeType, ModuleType
 from typing import Any
 
-_SHARED = {"backtest", "backtrader", *sys.stdlib_module_names}  # whatever lies beside a strategy under these names
+_SHARED = {"backtest", "backtrader", *sys.stdlib_module_names}  # whatever files beside a strategy have these names
 
 
 class ImportSpace:
@@ -66,7 +66,7 @@ class ImportSpace:
         module = importlib.util.module_from_spec(spec)
         if self.package:
             module.__package__, module.__spec__ = self.package, None  # as `from .x` needs
-        self.reached({})  # whose names are then known, so that who uses the same ones in another thread is waited for
+        self.reached({})  # whose names are then known, so that this thread waits for others that use the same ones
         before, path = sys.modules.get(name), list(sys.path)
         sys.modules[name] = self.home = module  # Backtrader looks its classes' modules up
         try:
@@ -87,7 +87,7 @@ class ImportSpace:
         if top not in self._owned:
             found = self._spec_at_top(top)
             if found is None and top not in _SHARED and _spec_elsewhere(top) is None:
-                return False  # nor is it anybody's yet: the file may add a folder to `sys.path`
+                return False  # and not found yet: the file may add a folder to `sys.path`
             self._owned[top] = found is not None
             if found is not None:
                 _turns.add(self, top)
@@ -282,7 +282,7 @@ def _named_in_texts(tree: ast.AST, package: str) -> Iterator[str]:
         if all(part.isidentifier() for part in parts):
             yield from _with_parents(".".join(parts))
             if name.endswith("."):
-                yield f"{'.'.join(parts)}.*"  # what comes after the dot is told elsewhere
+                yield f"{'.'.join(parts)}.*"  # what follows the dot is handled elsewhere
 
 
 _BY_NAME = {"import_module", "__import__", "find_spec", "run_module", "run_path", "load_module"}
@@ -376,9 +376,9 @@ class _Turns:
 
     def __init__(self) -> None:
         self._changed = threading.Condition(threading.RLock())
-        self._at_work: list[ImportSpace] = []  # the one who came last is the one whose modules stand there
+        self._at_work: list[ImportSpace] = []  # the modules of the last one to enter are there
         self._shown: dict[str, ImportSpace] = {}  # by the name at the top
-        self._outside: dict[str, dict[str, ModuleType]] = {}  # what stands there for everybody else
+        self._outside: dict[str, dict[str, ModuleType]] = {}  # the modules there for everybody else
         self._here = threading.local()
         self._finder = _Finder()
 

@@ -260,7 +260,7 @@ class Kernel:
             }
             if named & {"draw", "draw_whole", "called", "windowed"}:
                 raise NotCompiled("it calls functions of Python's, for which there is no machine code")
-        # All that its source rests on: windows of a walk-forward, and blocks of a sweep, have the same one.
+        # Everything that its source depends on: walk-forward windows and blocks of a sweep share it.
         clocks = [(clock, self.pairs[n].sign if n in self.pairs else "") for n, (clock, *_) in enumerate(slots)]
         asked = repr(([*map(ast.dump, functions.values())], entries, constants, kept, kinds, clocks, self.columns))
         if asked not in _modules:

@@ -25,15 +25,15 @@ most: Any
 lower: Any  # the same of finite numbers
 higher: Any
 trunc: Any  # `int`
-ratio: Any  # a quotient; of 0 it is anything, and nobody looks
+ratio: Any  # a quotient; by 0 it is arbitrary, and not read
 root: Any
 INF: float
 NF: int  # how many feeds
-HEARS: bool  # whether anybody is told of orders
-TRADES: bool  # whether anybody is told of trades
+HEARS: bool  # whether the strategy is notified of orders
+TRADES: bool  # whether the strategy is notified of trades
 MARKET_ONLY: bool  # whether all orders are at the market
-VALUES: bool  # whether anybody asks for value and gain of what is filled
-AT_CLOSE: bool  # whether orders at the market are filled at the close at which they are given
+VALUES: bool  # whether value and profit of fills are read
+AT_CLOSE: bool  # whether market orders fill at the close at which they are submitted
 FAMILIES: bool  # whether orders have parents, or wait for their children
 GROUPS: bool  # whether one order cancels others
 IB: bool  # whether the costs have a minimum and a cap
@@ -42,13 +42,13 @@ RATE: float
 MINIMUM: float
 CAP: float
 PER_SHARE: bool
-TIMES: float  # the costs are so many times what they say
+TIMES: float  # the factor by which the costs are multiplied
 SPLIT: bool  # whether costs count shares as they were traded before splits
-FEES: bool  # whether there are regulatory fees, which go by the day
-TIERED: bool  # whether the costs have a minimum and a cap, and go by the shares of the month
-SLIPS: int  # 0 for no slippage, 1 for money, 2 for a share of the price, 3 by volume
+FEES: bool  # whether there are regulatory fees, which depend on the day
+TIERED: bool  # whether the costs have a minimum and a cap, and depend on the shares of the month
+SLIPS: int  # 0 for no slippage, 1 for money, 2 for a fraction of the price, 3 by volume
 SLIP: float
-CAPPED: bool  # whether orders get no more than a share of a bar's volume
+CAPPED: bool  # whether orders fill at most a fraction of a bar's volume
 BILLED: bool  # whether orders are charged as a whole and may be filled in parts, in the same session
 TIER_1: float  # IB's tiers: the shares of a month where each ends, and the rate in it
 TIER_2: float
@@ -60,7 +60,7 @@ RATE_3: float
 RATE_4: float
 RATE_5: float
 REMOVES: float  # USD a share
-CHEAP: float  # a share of the value
+CHEAP: float  # a fraction of the value
 CLEARING: float
 CLEARING_CAP: float
 PASSED: float
@@ -68,20 +68,20 @@ PASSED: float
 MARKET, CLOSE, LIMIT, STOP, STOP_LIMIT, STOP_TRAIL = range(6)
 CREATED, SUBMITTED, ACCEPTED, PARTIAL, COMPLETED, CANCELED, EXPIRED, MARGIN, REJECTED = range(9)
 NOTES = 48  # of one trial at one step
-NEVER = 1 << 50  # a step that there is not
+NEVER = 1 << 50  # a step that does not exist
 
 FLOAT, WHOLE, TRUTH = "f8", "i8", "?"
 ORDERS, QUEUE, FEEDS, NOTED = "orders", "orders ", "feeds", "notes"
 
-# What the account of a trial is: a number, or a table by order, feed or note.
+# The state of the account of a trial: numbers, and tables by order, feed or notification.
 ACCOUNT: dict[str, tuple[str, str]] = {
     "cash": (FLOAT, ""),
     "orders": (WHOLE, ""),  # given so far
     "checked": (WHOLE, ""),  # of these
     "pending": (WHOLE, ""),
     "room": (WHOLE, ""),  # orders that the tables hold
-    "asked": (WHOLE, ""),  # feeds that somebody asked the position of
-    "told": (WHOLE, ""),  # notes that wait
+    "asked": (WHOLE, ""),  # feeds whose position was read
+    "told": (WHOLE, ""),  # pending notifications
     "queue": (WHOLE, QUEUE),
     "position": (FLOAT, FEEDS),
     "paid": (FLOAT, FEEDS),
@@ -118,9 +118,9 @@ ACCOUNT: dict[str, tuple[str, str]] = {
     "n_gain": (FLOAT, NOTED),
     "n_closed": (FLOAT, NOTED),
 }
-# What it is beside where somebody is told of trades: the trade of each feed, and notes of them.
+# Additional state if the strategy is notified of trades: the trade of each feed, and its notifications.
 OF_TRADES: dict[str, tuple[str, str]] = {
-    "traded": (WHOLE, ""),  # notes that wait
+    "traded": (WHOLE, ""),  # pending notifications
     "t_size": (FLOAT, FEEDS),
     "t_price": (FLOAT, FEEDS),
     "t_costs": (FLOAT, FEEDS),
@@ -143,12 +143,12 @@ OF_TRADES: dict[str, tuple[str, str]] = {
     "x_opened": (FLOAT, NOTED),
     "x_closed": (FLOAT, NOTED),
 }
-# Where there are timers, which ring before notes are read: how many of these wait.
+# State if there are timers, which fire before notifications are read: the number of pending ones.
 OF_TIMERS: dict[str, tuple[str, str]] = {
     "heard": (WHOLE, ""),
     "heard_trades": (WHOLE, ""),
 }
-# Where orders have parents: what the next order is given along, and of each its parent, counted from 1.
+# State if orders have parents: arguments of the next order, and the parent of each, counted from 1.
 OF_FAMILIES: dict[str, tuple[str, str]] = {
     "with_parent": (WHOLE, ""),  # counted from 1; 0 for none
     "held_back": (WHOLE, ""),  # until a child is sent
@@ -157,17 +157,17 @@ OF_FAMILIES: dict[str, tuple[str, str]] = {
     "wakes": (WHOLE, ORDERS),  # the step from which on a child is tried
     "gone": (WHOLE, ORDERS),  # of a parent: nothing is left of its family
 }
-# Where costs go by the shares that are traded in a month.
+# State if costs depend on the shares traded in a month.
 OF_TIERS: dict[str, tuple[str, str]] = {
     "month": (FLOAT, ""),
     "month_shares": (FLOAT, ""),
 }
-# Where orders get a share of the volume: of each feed the bar in which something was filled last, and how much.
+# State if orders fill a fraction of the volume: for each feed the bar of the last fill, and its size.
 OF_CAPS: dict[str, tuple[str, str]] = {
     "cap_stamp": (FLOAT, FEEDS),
     "cap_taken": (FLOAT, FEEDS),
 }
-# Where these orders are charged as a whole: of each order what was filled and charged in a day.
+# State if orders are charged as a whole: for each order what was filled and charged in a day.
 OF_BILLS: dict[str, tuple[str, str]] = {
     "carried": (FLOAT, ""),  # shares of the order that is being filled, filled before
     "bill_day": (FLOAT, ORDERS),
@@ -175,7 +175,7 @@ OF_BILLS: dict[str, tuple[str, str]] = {
     "bill_worth": (FLOAT, ORDERS),
     "bill_costs": (FLOAT, ORDERS),
 }
-# Where one order cancels others: the leader of each order's group, counted from 1, and the group of the leader.
+# State if one order cancels others: the leader of each order's group, counted from 1, and the group of the leader.
 OF_GROUPS: dict[str, tuple[str, str]] = {
     "with_oco": (WHOLE, ""),
     "q_kept": (WHOLE, ""),  # of the queue: orders that were tried at this step and go on

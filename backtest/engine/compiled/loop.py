@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from backtest.engine.lean.history import Walked
 
 ENGINES = ("compiled", "event")
-_MANY = 500_000  # bars, from which on numba pays: it compiles a new strategy for 5 to 20 seconds
-_MOST = 10_000_000  # bars, up to which it does: a bar takes 300 bytes of memory, and by the event engine 100
+_MANY = 500_000  # bars from which on numba is worth it: it takes 5 to 20 seconds to compile a new strategy
+_MOST = 10_000_000  # bars up to which it is used: a bar takes 300 bytes of memory, in the event engine 100
 
 
 @dataclass
@@ -64,7 +64,7 @@ class Loop:
         """Run the bars with a strategy, or return None."""
         from backtest.engine.compiled.single import walk_one
 
-        # By numpy one trial alone takes longer than bar by bar.
+        # With numpy a single trial takes longer than bar by bar.
         backends = [*(["numba"] if self._has_numba() else []), *(["numpy"] if self.asked else [])]
         for backend in backends:
             walked, self.why_not = walk_one(strategy, backend)

@@ -22,7 +22,7 @@ from backtrader.lineseries import LineSeriesStub
 from backtest.engine.compiled.refusals import NotCompiled
 
 _EXACT = {bool, int, str, type(None)}  # kinds whose equal values are the same
-_SHOWN = (bool, int, float, str, type(None), type, BuiltinFunctionType, LineRoot)  # what can lead to no other line
+_SHOWN = (bool, int, float, str, type(None), type, BuiltinFunctionType, LineRoot)  # these lead to no other line
 _KINDS: tuple[Any, ...] = (type(bt.Indicator), type(LineActions))  # whose calls make indicators and operations
 
 
@@ -96,8 +96,8 @@ class SharedNodes:
             elif isinstance(one, tuple | list):
                 self._note_operands(cls, one)
             elif not isinstance(one, _SHOWN) or isinstance(one, bt.Strategy):
-                self._knows_readers = False  # a function or an object, which may lead to any
-        if not cls.__module__.startswith("backtrader."):  # whose code may find its way to any
+                self._knows_readers = False  # a function or an object, which may lead to any line
+        if not cls.__module__.startswith("backtrader."):  # whose code may reach any line
             self._knows_readers = False
 
     def unread_operations(self) -> list[Any]:
@@ -192,7 +192,7 @@ class Maker:
             _set_signals(trial)
         self._set_periods(trial)
         if self.cls.start is not bt.Strategy.start:
-            trial._stage2()  # as while a run goes on: operators of lines give values
+            trial._stage2()  # as during a run: operators on lines give values
             self.shared.trial = trial
             try:
                 trial.start()

@@ -48,8 +48,8 @@ from backtest.engine.compiled.translation.program import Program
 from backtest.engine.compiled.translation.strategies import translate
 from backtest.engine.compiled.vectors import LEDGER_CONSTANTS, built, named_in, written
 
-_ROOM = 256  # orders of a trial that tables hold at first: what is not used of them takes no memory
-_AT_ONCE = 32  # orders that a trial may give at one step; one that gives more is left to the event engine
+_ROOM = 256  # orders per trial for which tables have room at first: unused room takes no memory
+_AT_ONCE = 32  # orders that a trial may submit in one step; one that submits more is left to the event engine
 
 ORDER_COLUMNS = ("ref", "feed", "buys", "kind", "status", "size", "created", "filled", "price", "costs", "closed")
 _TOLD_OF_ORDERS = ("feed", "size", "kind", "status", "given", "filled", "average", "costs", "closed", "price", "limit")
@@ -403,7 +403,7 @@ class Run:
         self.equity, self.cash = np.zeros((width * equity, self.count)), np.zeros((width * cash, self.count))
         self.positions = np.zeros((width * positions, len(self.market.datas), self.count))
         listed = wanted.tolist()
-        told_at = sum(listed[: self.opens])  # before it opens nobody acts
+        told_at = sum(listed[: self.opens])  # before it opens nothing happens
         self.equity[:told_at] = self.cash[:told_at] = account["cash"]
         with np.errstate(all="ignore"):
             for step in range(self.opens, self.market.steps):

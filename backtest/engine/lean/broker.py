@@ -35,7 +35,7 @@ from backtest.engine.sessions import given, waits
 _Stock: Any = bt.brokers.BackBroker
 # What a commission model must leave as it is, so that cash and value move only with fills: no interest, no margin.
 _STILL = ("getvaluesize", "profitandloss", "cashadjust", "get_credit_interest", "_get_credit_interest", "get_leverage")
-# What the broker reckons from closes at the end of each bar, and here when somebody looks.
+# What the broker computes from closes at the end of each bar, and here only when it is read.
 _RECKONED = ("_value", "_valuemkt", "_valuelever", "_valuemktlever", "_leverage", "_unrealized", "_fundval")
 
 _PLAIN = {float, int, type(None)}  # of which a history of floats can be made, the same to the last bit
@@ -47,7 +47,7 @@ def is_still(model: Any) -> bool:
         return model.cash is None and is_still(model.inner)
     base = bt.CommInfoBase
     own = any(getattr(type(model), name) is not getattr(base, name) or name in vars(model) for name in _STILL)
-    # _creditrate is interest a day; Backtrader keeps it nowhere else.
+    # _creditrate is the daily interest; Backtrader stores it nowhere else.
     return bool(not own and model.stocklike and model._creditrate == 0)
 
 
@@ -92,11 +92,11 @@ class LeanBroker(_Stock):
     stale: bool
     credited: bool
     clock: Any
-    flows: Any = None  # whom to tell that cash is set; see `engine.cash_flows`
+    flows: Any = None  # whom to notify when cash is set; see `engine.cash_flows`
     rules: Any = None  # of the account, if it has others than Backtrader's; see `account.margin`
     step: int  # the last one at which `next` was called
-    bar: int  # the step that has begun, where somebody may act before the strategy has moved
-    early: bool  # whether somebody acts before `next` at that step
+    bar: int  # the current step, if code may run before the strategy advances
+    early: bool  # whether code runs before `next` at that step
     movers: tuple[Any, ...]
     booked: dict[Any, None]  # the feeds of fills since interest was last credited
     ranks: dict[Any, int]  # the places of the positions' feeds
@@ -149,7 +149,7 @@ class LeanBroker(_Stock):
     def unsettle(self) -> None:
         """Use Backtrader's own methods from now on: something changes the account between fills."""
         if self.restless:
-            return  # Backtrader reckons at the end of a bar; here, cash to come would come too early
+            return  # Backtrader computes it at the end of a bar; here, later cash would count too early
         if self.stale:
             self.settle()
         if self.clock.at > self.step:  # bars have passed without `next`
@@ -256,9 +256,9 @@ class LeanBroker(_Stock):
     def next(self) -> None:
         """Process a bar: check submitted orders, try pending ones."""
         if self.p.filler is not None:
-            self.unsettle()  # a strategy's idea in mid-run
+            self.unsettle()  # a strategy changed it during the run
         if self.restless:
-            self.stale = False  # Backtrader reckons it at the end
+            self.stale = False  # Backtrader computes it at the end
             if self.rules is not None:
                 self.rules.begin_bar(self)
             _Stock.next(self)
@@ -537,7 +537,7 @@ class LeanBroker(_Stock):
         untold = {order.ref for order in self.notifs}
         self.orders[:] = [one for one in self.orders if one.status <= PARTIAL or one.ref in untold]
         for ref in [ref for ref, group in self._pchildren.items() if not group]:
-            del self._pchildren[ref]  # which it makes anew when it asks
+            del self._pchildren[ref]  # which it creates again when it needs it
 
     def _close_before(self, data: Any) -> float:
         """Return the data's close at the end of the step before, which last adjusted an open position."""

@@ -12,7 +12,7 @@ from backtrader.lineseries import LineSeriesStub
 
 from backtest.engine.lean.lines import is_plain
 
-# What an indicator of Backtrader's does with `next` and `once`; of a user's own, nobody knows that they agree.
+# What Backtrader's indicators do in `next` and `once`; whether a user's own two methods agree is not known.
 _WAYS = ("next", "once", "nextstart", "oncestart", "prenext", "preonce", "_next", "_once", "oncebinding")
 _MOVES = (*_WAYS, "_clk_update", "forward", "home")
 _BY_NEXT = ("once_via_next", "preonce_via_prenext", "oncestart_via_nextstart")  # at another place in its inputs

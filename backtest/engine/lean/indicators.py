@@ -23,7 +23,7 @@ _NOTHING = float("nan")
 _EXACT = 2**53  # whole numbers up to here are float64 exactly
 _PERCENT_RANK = indicators.PercentRank.params._getpairs()["func"]
 _WIDEST = 1024  # bars of a window of which each is compared
-_BLOCK = 2**16  # bars that are reckoned at once: what fits the processor's cache
+_BLOCK = 2**16  # bars that are computed at once: as many as fit into the processor's cache
 
 
 def once(iterator: Any, sparing: bool = False) -> None:
@@ -58,7 +58,7 @@ def _shrink_inside(indicator: Any) -> None:
     named = {id(value) for value in vars(indicator).values()}
     for child in children:
         lines = [child] if isinstance(child, LineBuffer) else child.lines.lines
-        own = not type(child).__module__.startswith("backtrader.")  # a user's, such as `movav`: he may hold on to it
+        own = not type(child).__module__.startswith("backtrader.")  # a user's, such as `movav`: the user may keep it
         if not own and not named & {id(child), *map(id, lines)}:
             for line in filter(is_plain, lines):
                 line.array = line.array[-1:]

@@ -42,7 +42,7 @@ def _own_move(_line: Any, _value: Any) -> None:
     raise RuntimeError("a line was moved by hand during a run; run with runonce=False to do so")
 
 
-# In C, without a frame of Python: Backtrader's own methods read these two on each access.
+# In C, without a Python frame: Backtrader's own methods read these two at each access.
 _PLACE = property(operator.attrgetter("_cursor.at"), _own_move)
 _LENGTH = property(lambda line: line._cursor.at + 1, _own_move)
 
@@ -103,7 +103,7 @@ _STOCK = {base: {name: getattr(base, name) for name in names} for base, names in
     (Indicator, ("__getitem__", "__len__")), (AbstractDataBase, ("__len__",)),
 )}  # fmt: skip
 _lock = threading.Lock()  # guards what follows: runs may overlap in threads
-_entered: dict[type, tuple[int, list[str]]] = {}  # how many runs have need of a class, and what was put into it
+_entered: dict[type, tuple[int, list[str]]] = {}  # how many runs use a class, and what was set in it
 
 
 @contextmanager
@@ -178,7 +178,7 @@ def _shown_get(line: Any, ago: int = 0, size: int = 1) -> Any:
 
 
 def _put(line: Any, ago: int, value: Any) -> None:
-    line._cursor.release()  # what follows from the value is not known yet
+    line._cursor.release()  # values derived from this one are not known yet
     line[ago] = value
 
 
@@ -191,11 +191,11 @@ _GROWING_LINE = {
     "__setitem__": _put,
     "set": lambda line, value, ago=0: _put(line, ago, value),
 }
-_CLASSES: dict[tuple[type, str], type] = {}  # one for each of Backtrader's classes, not one a run
+_CLASSES: dict[tuple[type, str], type] = {}  # one for each of Backtrader's classes, not one per run
 
 
 def _class(cls: Any, members: dict[str, Any], kind: str) -> Any:
-    # Past Backtrader's metaclass: it is to look like the class it stands in for, and be listed nowhere.
+    # Bypasses Backtrader's metaclass: it has to look like the class that it replaces, and must not be registered.
     key = cls, kind
     if key not in _CLASSES:
         named = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
@@ -317,7 +317,7 @@ def _leave_ticks(feed: Any, kept: dict[str, Any], last: bool) -> None:
         feed._tick_fill()
 
 
-# --- indicators over all bars at once, as LineIterator._once does
+# --- indicators over all bars at once, as in LineIterator._once
 
 
 # Each returns whether it did the work; what it leaves is equal, bit by bit, to Backtrader's own loop.

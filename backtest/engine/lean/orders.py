@@ -50,7 +50,7 @@ def new_order(kind: Any, sessions: dict[Any, Any], **wanted: Any) -> Any:
     order.triggered = False
     order._active = wanted["parent"] is None
     order.status = CREATED
-    # Found in the order itself, Backtrader's way round by the parameters is saved each time.
+    # As attributes of the order itself they avoid Backtrader's detour through the parameters.
     data, size, limit = wanted["data"], wanted["size"], wanted["pricelimit"]
     order.data, order.parent, order.transmit = data, wanted["parent"], wanted["transmit"]
     order._plimit = limit
@@ -86,7 +86,7 @@ def _session_end(data: Any, stamp: float, sessions: dict[Any, Any]) -> float:
     if known_end is end and stamp - day == given_at:  # as for each daily bar; parts of a day are exact since 1436
         return day + float(ends_at)
     zone = data.datetime._tz
-    if zone is None and data._tz is None:  # local times may lie in another day
+    if zone is None and data._tz is None:  # local times may be on another day
         parts = end.hour / 24.0, end.minute / 1440.0, end.second / 86400.0, end.microsecond / 86400e6
         number = math.fsum((float(day), *parts))  # as date2num adds them
         if stamp < number - _MILLISECOND or _is_by(stamp, end):

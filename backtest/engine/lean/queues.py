@@ -13,7 +13,7 @@ from backtest.engine.lean.lines import Cursor
 from backtest.engine.lean.orders import CANCELED, LIMIT, MARKET, STOP, STOP_LIMIT, named_as_its_base
 
 _Stock: Any = bt.brokers.BackBroker
-_MATCHED = (LIMIT, STOP, STOP_LIMIT)  # by the prices of a bar and nothing else
+_MATCHED = (LIMIT, STOP, STOP_LIMIT)  # filled by the prices of a bar and nothing else
 _State = tuple[int, int, Any, Any, Any, Any, Any]
 
 
@@ -37,7 +37,7 @@ class QueueingBroker(LeanBroker):
     _in_turn: bool  # whether orders were accepted by their references, so that they can be parked
     _last: int  # the reference of the one that was accepted last
     _at_hand: int  # of the one that is being tried
-    _inside: bool  # whether Backtrader's own code looks at what is pending
+    _inside: bool  # whether Backtrader's own code reads the pending orders
 
     @classmethod
     def engage(cls, broker: Any, clock: Any, *options: Any, cursors: int = 1, **named: Any) -> None:

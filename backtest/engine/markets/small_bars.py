@@ -229,7 +229,7 @@ class _Walk:
         self._ticks = [getattr(feed, f"tick_{name}", None) for name in _PRICES]
         self._part = slice(self.at, self.end)
         first = float(small.open[self.at])
-        self._show([first] * 4 + [0.0])  # so that nobody sees the bar before it is over
+        self._show([first] * 4 + [0.0])  # so that nothing sees the bar before it is over
 
     def show(self, place: int) -> None:
         """Give the feed a small bar instead of its own."""
@@ -430,7 +430,7 @@ class _OnSmallBars:
         return None if place is None else int(moments[place])
 
     def _try_exec(self, order: Any) -> None:
-        # What is for the close before needs no small bar.
+        # An order for the previous close needs no small bar.
         if self._may_try is None or self._may_try(order) or is_at_last_close(self, order):
             super()._try_exec(order)  # type: ignore[misc]
 

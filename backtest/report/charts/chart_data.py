@@ -76,7 +76,7 @@ def _has_bars(reader: Reader, series: Series, known: Mapping[str, Any], fitting:
     """Return whether a reader has the bars of a run, after they were put into the rows of its record."""
     try:
         return columns_of_then(reader, series, known, fitting.add) is not None
-    except (BacktestError, OSError):  # a page can be written without a store; what is wrong with it others say
+    except (BacktestError, OSError):  # a page can be written without a store; other checks report what is wrong with it
         return False
 
 

@@ -70,7 +70,7 @@ def _packed(column: Column) -> tuple[dict[str, Any], bytes]:
     if digits is None:  # as they are in memory
         return {**words, "planes": 8, "digits": None}, mask + _bytes_by_place(values.astype("<f8"), 8)
     steps = np.diff(_without_gaps(_whole(values, digits), missing), prepend=0)
-    numbers = ((steps << 1) ^ (steps >> 63)).astype("<u8")  # small ones of either sign are small
+    numbers = ((steps << 1) ^ (steps >> 63)).astype("<u8")  # small numbers of either sign stay small
     planes = (int(numbers.max(initial=0)).bit_length() + 7) // 8
     return {**words, "planes": planes, "digits": digits}, mask + _bytes_by_place(numbers, planes)
 

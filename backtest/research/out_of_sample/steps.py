@@ -28,11 +28,11 @@ class Step:
     test: Window
     params: dict[str, Any]  # None each where it is cash
     inside: Trial  # the chosen one where it was chosen, with returns
-    outside: Trial  # the same parameters where nobody had looked
+    outside: Trial  # the same parameters out of sample
     cash: bool = False
 
 
-# In a document a trial is its key; what cash came to is not a trial of a folder, and stands there with its numbers.
+# A document has the key of a trial; a window in cash is not a trial of the folder, so it has its numbers.
 _NUMBER_OR_NULL = either("a number, or null", NUMBER, one_of(None))
 _CASH = keyed({"metrics": mapped(_NUMBER_OR_NULL), "sessions": list_of(DAY), "returns": list_of(NUMBER)})
 _WINDOW = keyed({"first": DAY, "last": DAY})

@@ -26,16 +26,16 @@ from backtest.research.search.job import Job, Point, bars_in_job, trials_at_once
 from backtest.research.search.trials import Trial
 from backtest.runs.parameters import words_of
 
-FEWEST = 32  # trials that it pays to make at once: what a bar costs hardly depends on their number
+FEWEST = 32  # trials worth running together: the cost of a bar hardly depends on their number
 FEWEST_IN_WINDOW = 12  # as the bars before a window cost nothing
 _LARGEST = 1000
 _TOGETHER = 1000  # trials of which the best is checked before any of them counts
-_UNCHECKED = 10.0  # seconds of work, after which it is checked all the same: so much a kill can lose
+_UNCHECKED = 10.0  # seconds of work after which it is checked anyway: a kill loses no more
 _ROOM = 250_000_000  # bytes of the accounts of a block, bar by bar
 _FOR_A_BAR = 24  # bytes of each column of an account with all that is computed of it, as measured
 _DRAWN = 2
 _TRIED = 4  # first trials, until one does not fail
-_MANY_BARS = 200_000_000  # of all trials, from which on numba pays
+_MANY_BARS = 200_000_000  # bars of all trials from which on numba is worth it
 _LONG = 50_000  # bars, from which on too few trials fit a block of numpy's
 _FEWEST_OF_NUMBA = 8  # in a block
 _BARS_OF_NUMBA = 25_000_000  # of all trials of a block, a second or two of work
@@ -46,11 +46,11 @@ class Engines:
     """Which engine runs trials, and the outcome of that choice."""
 
     asked: str = ""  # one of ENGINES; "" for the compiled one where it can, and where it pays
-    rank: str = "sharpe"  # by which the best of the trials is known, which both engines make
+    rank: str = "sharpe"  # the rank that selects the best trial, which both engines run
     fewest: int = 0  # trials on the same bars that are worth it; 0 for what mostly is
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(ENGINES, 0))  # trials by engine
     why_not: list[str] = field(default_factory=list)  # reasons of the compiled one
-    backends: list[str] = field(default_factory=list)  # by which it made them
+    backends: list[str] = field(default_factory=list)  # the backends that ran them
     files: list[Path] = field(default_factory=list)  # of the trials that it made
     over: list[str] = field(default_factory=list)  # why no more trials are to be compiled
 

@@ -24,7 +24,7 @@ from backtest.errors import NoConnection, StrategyError, UsageError
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
-_CHUNK = 256  # items a task at most; what is done of them in half a second comes back, and the rest is given again
+_CHUNK = 256  # items per task at most; it returns what is done in half a second, and the rest is submitted again
 _AT_ONCE = 1000  # tasks that an executor is given before the first is done
 _LOSSES = 3  # times in a row that all workers die before anything is done
 
@@ -75,7 +75,7 @@ def each(
     if executor is not None:
         yield from _through(executor, task, left, max(_size_of_tasks(len(left), 8), least))
     else:
-        task.parcel.pack()  # here, where what cannot be sent is a sentence
+        task.parcel.pack()  # here, where an object that cannot be sent causes a clear error
         yield from _through_pools(task, left, jobs, work.words)
 
 
@@ -130,7 +130,7 @@ def _through_pools(
                     losses = 0
                     yield results
         except BrokenExecutor as error:
-            losses, size = losses + 1, 1  # one by one, so that who is guilty takes no others along
+            losses, size = losses + 1, 1  # one by one, so that a faulty one does not lose others
             if losses == _LOSSES:
                 suspects = "; ".join(words(item) for item in list(left)[:jobs])
                 raise StrategyError(

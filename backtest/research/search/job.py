@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 # The version since which trials of the same code on the same bars have had the same numbers, a part of their keys: a
 # release that only adds keeps it, so that the trials of older sweeps are found.
 _SAME_SINCE = "0.1.0"
-_SECONDS = 0.5  # after which a task gives back what it has done; so much work a kill can lose
+_SECONDS = 0.5  # seconds after which a task returns its results; a kill loses no more
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +85,9 @@ class Job:
     asked: dict[str, Any]  # what else `run` takes, in numbers and texts: what the key of a trial is a hash of
     brokerage: Brokerage  # of that, broker and market; the costs may be an object, of which `asked` has the name
     digests: dict[str, str]  # of the bars, by series
-    case: str  # stands for all of the above but the store
-    typed: dict[str, Any] = field(default_factory=dict)  # what parameters name that no file has: see `typed_things`
-    project: tuple[str, ...] = ()  # modules that go along with a strategy that no file has
+    case: str  # identifies all of the above except the store
+    typed: dict[str, Any] = field(default_factory=dict)  # objects in parameters, of no file: see `typed_things`
+    project: tuple[str, ...] = ()  # modules sent with a strategy that is in no file
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Job) and self.case == other.case
@@ -384,7 +384,7 @@ def _numbers(every: Accounts) -> list[dict[str, float] | str]:
     count = len(every.trades)
     try:
         columns = measure_all(every)
-    except ValueError as error:  # such as of money out of nothing
+    except ValueError as error:  # such as a gain on zero equity
         return [str(error)] if count == 1 else [_numbers(every.part(row, row + 1))[0] for row in range(count)]
     rows = zip(*(column.tolist() for column in columns.values()), strict=True)
     return [dict(zip(columns, row, strict=True)) for row in rows]

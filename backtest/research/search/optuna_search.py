@@ -95,5 +95,5 @@ def _optuna() -> Any:
         import optuna
     except ImportError as error:
         raise UsageError("Optuna is not installed; install it: pip install 'ib-backtest[optuna]'") from error
-    optuna.logging.set_verbosity(optuna.logging.WARNING)  # else it tells of each trial
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # otherwise it logs each trial
     return optuna

@@ -86,7 +86,7 @@ class Trials:
         self.folder = Path(folder) / FOLDER
         self.blocks: dict[str, Blocks] = {}
         self._known: dict[str, list[Trial]] = {}  # without returns, by the name of the file, which never changes
-        self._made = False  # by us: who made it before may have been killed before it was durable
+        self._made = False  # by this process: the one that created it may have been killed before syncing it
 
     def add(self, trials: Sequence[Trial]) -> Path:
         """

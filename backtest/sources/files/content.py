@@ -170,7 +170,7 @@ def _of_zip(data: bytes, what: str, known_words: Callable[[str], int], room: _Ro
                 room.take(sum(one.file_size for one in archive.infolist()), what)  # none gives more than it says
                 return _of_excel(data, what)
             tables = [name for name in names if name.lower().endswith(_TABLES_IN_ZIP)]
-            sheets = [name for name in tables if not name.lower().endswith(".txt")]  # a report often lies beside
+            sheets = [name for name in tables if not name.lower().endswith(".txt")]  # archives often include a report
             chosen = next((some for some in (sheets, tables, names) if len(some) == 1), None)
             if chosen is None:
                 listed = ", ".join(names[:5]) or "none"
@@ -300,7 +300,7 @@ def _of_excel(data: bytes, what: str) -> LinesOfFile:
         book.close()
     except UsageError:
         raise
-    except Exception as error:  # openpyxl and its parser of XML raise many kinds for what somebody broke
+    except Exception as error:  # openpyxl and its XML parser raise many kinds of errors for broken files
         raise UsageError(f"{what} cannot be read as Excel ({error}); save it again, or as CSV") from error
     filled = [(title, rows) for title, rows in sheets if sum(any(cell is not None for cell in row) for row in rows) > 1]
     if not filled:
@@ -330,7 +330,7 @@ def _rows_of(sheet: Any, what: str) -> list[list[Any]]:
 
 def _text_of(data: bytes, what: str, known_words: Callable[[str], int]) -> tuple[str, tuple[str, ...]]:
     encoding = next((name for mark, name in _MARKS if data.startswith(mark)), "")
-    if not encoding and len(data) > 3 and b"\x00" in data[:4]:  # UTF-16 of Windows, whose mark somebody took off
+    if not encoding and len(data) > 3 and b"\x00" in data[:4]:  # UTF-16 of Windows without its byte order mark
         encoding = "utf-16-be" if data[0] == 0 else "utf-16-le"
     for name in (encoding,) if encoding else ("utf-8",):
         try:

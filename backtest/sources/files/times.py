@@ -237,7 +237,7 @@ def stamps_in_one(columns: list[Any], series: Series, zone: tzinfo | None) -> tu
     return None if moved is None else (moved.view("datetime64[us]"), "", True)
 
 
-_LOOKED_AT = 100  # times: dates alone are told by them
+_LOOKED_AT = 100  # times: dates alone are recognised by them
 _DAY_OF_US = 86_400 * 10**6
 
 

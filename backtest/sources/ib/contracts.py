@@ -28,7 +28,7 @@ def client_library() -> Any:
     except ImportError:
         import ib_insync as client
     log = logging.getLogger(client.__name__)
-    if log.level == logging.NOTSET:  # it logs what we raise; whoever wants its words turns them on by name
+    if log.level == logging.NOTSET:  # it logs what we raise; to see its messages, enable this logger by name
         log.setLevel(logging.CRITICAL)
     return client
 

@@ -23,7 +23,7 @@ from backtest.errors import (
 from backtest.market.ib_limits import OPEN_REQUESTS
 from backtest.market.series import KINDS
 
-# Codes whose text says no more than they do, but for the texts below; every other is told by its text.
+# Codes whose text adds nothing, except for the texts below; every other code is classified by its text.
 _BY_CODE: dict[int, type[SourceError]] = {
     100: PacingViolation,
     200: UnknownContract,

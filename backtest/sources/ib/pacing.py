@@ -19,10 +19,10 @@ from backtest.market.ib_limits import (
 MARGIN = 0.25  # seconds added to each wait: one request may reach a busy gateway sooner than the one before
 
 _START, _MOST = 4, 12  # requests at once; parallel ones are slower than single ones on some gateways
-_QUICK_SECONDS = 0.5  # never slow, whatever was seen
-_SLOWER = 3.0  # times the best seen: the gateway has enough
-_FIXED_BARS = 1000  # an answer of no bars costs a gateway about as much as so many bars
-_RATES = (100.0, 1000.0, 4000.0)  # bars a second: least, at the start, most (20,000 hourly bars took 34 s)
+_QUICK_SECONDS = 0.5  # never considered slow, whatever was measured
+_SLOWER = 3.0  # times the best measured: the gateway is saturated
+_FIXED_BARS = 1000  # an answer without bars costs a gateway about as much as this many bars
+_RATES = (100.0, 1000.0, 4000.0)  # bars per second: lowest, initial, highest (20,000 hourly bars took 34 s)
 _MEASURED_BARS = 500  # fewer say nothing about the rate
 
 
@@ -95,10 +95,10 @@ class Flow:
     """
 
     limit: int = _START
-    rate: float = _RATES[1]  # bars a second, as lately measured
+    rate: float = _RATES[1]  # bars per second, as measured recently
     _open: dict[int, bool] = field(default_factory=dict)  # the requests under way by number, and whether paced
     _numbers: Iterator[int] = field(default_factory=count)
-    _best: float = float("inf")  # seconds a bar
+    _best: float = float("inf")  # seconds per bar
     _quick: int = 0  # answers since the limit changed
     _settled: int = 0  # requests from this number on were sent under the present limit
 

@@ -125,7 +125,7 @@ def duration(series: Series, hours: Hours, window: Span, now: datetime) -> str:
     if len(inside) == 1 and (hours.own or window.start > inside[0].open or window.end < inside[0].close):
         part = min(window.end, inside[0].close) - max(window.start, inside[0].open)
         return f"{min(max(30, math.ceil(part.total_seconds())), LONGEST['S'])} S"
-    count = len(inside) + hours.own  # of such hours the end may lie in the evening that belongs to the next session
+    count = len(inside) + hours.own  # with such hours the end may be in the evening that belongs to the next session
     if count <= LONGEST["D"]:
         return f"{max(1, count)} D"
     return _calendar_days(math.ceil((window.end - window.start) / _DAY))

@@ -27,8 +27,8 @@ from backtest.sources.ib.error_codes import meaning, refusal
 from backtest.sources.ib.link import Link
 
 _CLIENT_IDS = 8  # tried one after the other at the start
-_MESSAGES = MESSAGES_A_SECOND - 10  # a second; a gateway that stalls for a moment counts what waited as one burst
-_SAME_ID = 2  # how often the same client id is tried while it is taken: an old session lingers
+_MESSAGES = MESSAGES_A_SECOND - 10  # per second; after a stall a gateway counts the waiting messages as one burst
+_SAME_ID = 2  # attempts with the same client id while it is in use: an old session lingers
 _TIMES_ASKED = 3  # for its time, of a gateway whose connection breaks at once
 _log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class _Socket:
 
     async def open(self, host: str, port: int, client_id: int, seconds: float) -> None:
         """Connect; raise OSError, TimeoutError or _Taken."""
-        # Read-only: the library then does not even ask for orders.
+        # Read-only: the library then does not even request orders.
         opening = _watched(
             asyncio.ensure_future(self.ib.connectAsync(host, port, client_id, timeout=seconds, readonly=True))
         )
@@ -160,7 +160,7 @@ class GatewaySession:
         Raises:
             NoConnection: nothing is listening, the handshake failed, or all tried client ids are in use.
         """
-        # The gateway counts the messages of a second over all connections: those of the last one too.
+        # The gateway counts the messages per second over all connections, including the last one's.
         await asyncio.sleep(max(0.0, self._ended.get(self._where, 0.0) + 1 - time.monotonic()))
         first = self._client_id
         while True:
@@ -488,7 +488,7 @@ class GatewaySession:
 
 
 def _identity(client: Any) -> str:
-    # So short that no account can be guessed from it.
+    # Short enough that no account can be guessed from it.
     accounts = hashlib.sha256(" ".join(sorted(client.getAccounts())).encode()).hexdigest()[:6]
     return f"{client.serverVersion()} {accounts}"
 

@@ -59,7 +59,7 @@ class Coverage:
 def coverage_of(series: Series, hours: Hours, bars: pa.Table, answers: Sequence[Answer]) -> Coverage:
     """Return the coverage of a series, by its bars and its answered requests."""
     starts, ends, counts = session_bars(bars, series, hours)
-    if not len(starts):  # weeks, months, or no session: what is there is all that is known
+    if not len(starts):  # weeks, months, or no session: only what is stored is known
         days = np.unique(seconds(bars) // _DAY).astype("datetime64[D]")
         return Coverage(series.short, days, np.full(len(days), FULL, np.int8))
     said_empty = sessions_inside([one.span for one in answers if not one.bars], starts, ends)

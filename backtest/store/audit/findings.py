@@ -42,7 +42,7 @@ _ASKED = (
     "ib"  # a source with a schedule of its own, which a download asks about bars outside of the calendar's sessions
 )
 _SPIKE, _SPIKES = 0.08, 40  # a step inside a session: at least, and times the usual step
-_TICKS = 5  # a step of fewer is none, whatever it is in percent of a small price
+_TICKS = 5  # smaller steps do not count, however large in percent of a small price
 _FROZEN, _FROZEN_DAYS = 30, 5  # equal bars in a row
 _THIN = 0.1  # of bars that repeat the one before: then an instrument seldom trades, and no feed is frozen
 _THREEFOLD = 3.0  # overnight; real news moved AAPL to 0.53 of its price on 2000-09-29, and wrong units by ten
@@ -52,7 +52,7 @@ _LONG_AGO = 7 * _DAY  # bars farther apart are not compared
 # 5:4 and 4:3 are left out: so far prices move by themselves (META fell to 0.756 on 2022-02-03).
 _SPLITS = {"3:2": 3 / 2, "5:2": 5 / 2, **{f"{n}:1": float(n) for n in (*range(2, 11), 12, 15, 20, 25, 30, 40, 50, 100)}}
 _SPLIT_KINDS = ("STK", "FUND", "CFD")
-_LEAPING = ("OPT", "FOP", "WAR")  # prices that double in a minute with nothing wrong
+_LEAPING = ("OPT", "FOP", "WAR")  # prices that can correctly double in a minute
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,7 +294,7 @@ def _tick(closes: np.ndarray) -> float:
 def _frozen(bars: pa.Table, series: Series) -> Iterator[Finding]:
     """Yield runs of equal bars; those without volume only if the instrument trades continuously."""
     if series.prices in RATES:
-        return  # a rate stays what it is until somebody changes it
+        return  # a rate stays the same until somebody changes it
     stamps, volume = seconds(bars), np.nan_to_num(bar_values(bars, "volume"))
     same = np.ones(len(stamps) - 1, bool)
     for name in ("open", "high", "low", "close"):

@@ -44,8 +44,8 @@ if TYPE_CHECKING:
 DAMAGED, UNLISTED = ".damaged", ".unlisted"  # what a repair adds to the name of a file that it puts in quarantine
 SEGMENT = re.compile(r"(all|\d{4}(-\d\d){0,2})\.[0-9a-f]{12}\.parquet")
 _FOLDERS = ("bars", "archive", "quarantine")
-_STAGING = ".staging"  # a store of its own, in which series are being read anew
-_TRASH = ".trash-"  # a series that was dropped, by a process that was killed over it
+_STAGING = ".staging"  # a separate store, into which series are being re-downloaded
+_TRASH = ".trash-"  # a series that was being dropped when the process was killed
 _LARGEST_DECODED = 2 * LARGEST_SEGMENT  # bytes: a small file could unfold to more than fits into memory
 _TRIES = 5  # to catch a series between two writes
 
@@ -114,7 +114,7 @@ def verify_series(root: Path, key: str) -> SeriesAudit:
         verdict = _verified(root / key, series)
         if before == _bytes_if_any(root / key / "manifest.json"):
             return verdict
-    with contextlib.suppress(OSError), locked(root / key / ".lock"):  # writers that do not rest have to wait
+    with contextlib.suppress(OSError), locked(root / key / ".lock"):  # busy writers have to wait
         verdict = _verified(root / key, series)
     return verdict
 

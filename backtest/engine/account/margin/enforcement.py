@@ -35,11 +35,11 @@ from backtest.engine.account.margin.settlement import settlement_day
 from backtest.runs.round_trips import CALL
 
 _STOCK: Any = bt.brokers.BackBroker
-_FIRST_BARS, _LONGER = 64, 4  # how many bars are searched for a margin call; and how many times as many then
-_BLOCK = 64  # of how many bars the least is known before
-_NEAR = 1e-9  # of equity: so near to a margin call a bar counts as one, until the broker's own numbers say more
+_FIRST_BARS, _LONGER = 64, 4  # bars searched for a margin call at first, and the factor by which that number grows
+_BLOCK = 64  # bars per block whose minimum is known in advance
+_NEAR = 1e-9  # of equity: a bar this close to a margin call is checked with the broker's own numbers
 _AT_MARKET = (bt.Order.Market, bt.Order.Close)
-SHORT_SALE = "short sale"  # how the reason of such an order begins
+SHORT_SALE = "short sale"  # the beginning of the reason of such an order
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +82,13 @@ class _Account:
 
     def __init__(self, feeds: Mapping[Any, Ruled], quotes: Quotes | None = None) -> None:
         self.feeds, self._quotes = feeds, quotes
-        self._overnight = 0.0  # what came in since the last close, such as dividends and the fee of borrowed shares
+        self._overnight = 0.0  # cash received since the last close, such as dividends less the borrow fee
         self._cash = 0.0  # before that fee is taken
         self.reasons: dict[int, str] = {}
         self.due = math.inf
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        return _nobody, ()  # a copy of the broker has no say
+        return _nobody, ()  # a copy of the broker decides nothing
 
     def check_submitted(self, broker: Any) -> None:
         """Accept what the account allows, one order after the other, at the prices at which they were submitted."""
@@ -230,10 +230,10 @@ class CashAccount(_Account):
             insort(self._sales, (settlement_day(self._day(broker, order), self._days), proceeds), key=_SETTLED)
 
     def _judged(self, broker: Any, order: Any, change: _Change, pretended: _Pretended) -> str:
-        cash = pretended.spendable + min(change.cash, 0.0)  # what is sold with it has not settled
+        cash = pretended.spendable + min(change.cash, 0.0)  # the sale at the same time has not settled
         day = self._day(broker, order)
         if pretended.over and not is_at_last_close(broker, order):
-            # The bar that it is for comes on the next day on which anything settles.
+            # Its bar comes on the next day on which anything settles.
             day = self._days[min(bisect_right(self._days, day), len(self._days) - 1)]
         return self._words(order.data, change.size, change.opened, cash, change.price, day)
 
@@ -244,7 +244,7 @@ class CashAccount(_Account):
     def _words(self, data: Any, size: float, opened: float, cash: float, price: float, day: int) -> str:
         if size < 0:
             return f"{SHORT_SALE}: a cash account can only sell what it holds, and would be short {-size:,.10g}"
-        # An order for the close before may be judged after one for a later bar: what settles between counts for one.
+        # An order for the previous close may be checked after one for a later bar, so each is checked by its own day.
         unsettled = self._sales[bisect_right(self._sales, day, key=_SETTLED) :]
         waiting = sum(money for _, money in unsettled)
         if cash - waiting >= 0:
@@ -364,12 +364,12 @@ class MarginAccount(_Account):
         watched = bool(self._closes) and not broker.restless
         if watched and not self._selling and self._is_long_alone(held):
             due = self._next_due(broker.step, cash, held)
-            if due > broker.step:  # else it is looked at closely
+            if due > broker.step:  # otherwise it is checked exactly
                 self.due = due
                 return
         is_short = self._look(broker, held, cash, {data: data.close[0] for data, _ in held}, sells=not broker.p.coc)
         if watched:
-            later = is_short and broker.p.coc  # orders at this close come first: it is looked at as the next bar begins
+            later = is_short and broker.p.coc  # orders at this close come first: the check follows at the next bar
             self.due = broker.step + 1 if later else self._next_due(broker.step + 1, cash, held)
 
     def look_within(self, broker: Any, prices: Mapping[Any, np.ndarray], moments: np.ndarray) -> int | None:
@@ -543,7 +543,7 @@ class _Change(NamedTuple):
 
     size: float  # after it
     opened: float
-    cash: float  # that it brings, its commission paid
+    cash: float  # cash that it brings after its commission
     commission: float
     price: float
 
@@ -658,7 +658,7 @@ class RuledBroker(_STOCK):
     """A broker of Backtrader's loops that applies the rules of an account, and otherwise behaves as Backtrader's."""
 
     rules: Any
-    partial = False  # whether it does but a part of a bar's work
+    partial = False  # whether it does only a part of a bar's work
 
     def check_submitted(self) -> None:
         """Accept what the account allows."""

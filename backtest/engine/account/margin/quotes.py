@@ -75,7 +75,7 @@ class Quotes:
     def price(self, data: Any) -> float:
         """Return the price of a feed that is known at the current moment."""
         place, ago, opens = self._place(data), 0, self._opens[data]
-        latest = self._moment if self._opens_now else self._moment - 1  # at a close nobody knows the next open
+        latest = self._moment if self._opens_now else self._moment - 1  # at a close the next open is not known
         while place + ago > 0 and opens[place + ago] > latest:
             ago -= 1
         line = data.close if self._closes[data][place + ago] <= self._moment else data.open

@@ -15,10 +15,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-# What a share that is short requires at least: 5.00 where its price is above that, the whole price where it is below,
-# and 2.50 where that is less. IBKR, "US Stocks Margin", the table of short positions; FINRA Rule 4210(c)(2) and (3).
+# The minimum for a short share: 5.00 if its price is above that, the whole price if it is below,
+# and never less than 2.50. IBKR, "US Stocks Margin", the table of short positions; FINRA Rule 4210(c)(2) and (3).
 _FLOOR, _CHEAP = 2.5, 5.0
-LEAST_EQUITY = 2_000.0  # USD, of who borrows or sells short. IBKR, the same page; FINRA Rule 4210(b)
+LEAST_EQUITY = 2_000.0  # USD of equity, to borrow or to sell short. IBKR, the same page; FINRA Rule 4210(b)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

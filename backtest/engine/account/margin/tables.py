@@ -25,8 +25,8 @@ CASH, REG_T = "cash", "reg-t"
 ACCOUNTS = (BACKTRADER, CASH, REG_T)  # or the path of a file
 _COLUMNS = ("initial_long", "maintenance_long", "initial_short", "maintenance_short")
 _EXAMPLE = "write product,initial_long,maintenance_long,initial_short,maintenance_short and lines such as STK,0.5,0.25"
-_LARGEST = {"long": 1.0, "short": 5.0}  # of the value: who is long loses no more, and who writes 50 means percent
-_LEAST_MONEY = 1.0  # a contract: who writes 0.1 means a share of its value
+_LARGEST = {"long": 1.0, "short": 5.0}  # fractions of the value; 50 would be a percentage
+_LEAST_MONEY = 1.0  # per contract; 0.1 would be a fraction of its value
 _OPTIONS = ("OPT", "FOP")
 _OF_OPTIONS = "IB lends nothing on long options, and margins short ones by their underlying; leave it out"
 _US = "XNYS"  # the calendar of US stocks
@@ -188,7 +188,7 @@ def _rows(path: Path) -> Iterator[tuple[str, Rates]]:
         raise UsageError(f"cannot read rates from {str(path)!r} ({reason(error)}); {_EXAMPLE}") from error
     if not pairs:
         raise UsageError(f"{path} has no rates; {_EXAMPLE}")
-    found = dict[str, str]()  # how each product is written
+    found = dict[str, str]()  # the spelling of each product
     for product, cells in pairs:
         name = _product(path, product)
         if name in found:

@@ -97,7 +97,7 @@ class Expressions(KeptState):
                 try:
                     number = self.number_of(self.expression(one.right))
                 except NotCompiled:
-                    continue  # a text or a date, as far as it can be told; the run itself would say it
+                    continue  # a text or a date, as far as this can be determined; the run itself would raise
                 if not (number.objs and number.objs[0]):
                     self.emit(f"if {number.code} == 0:")
                     self.emit("    flag()")
@@ -577,7 +577,7 @@ class Expressions(KeptState):
         if value.kind == "feed":  # an operation of a feed is one of its closes
             feed = self.datas[value.objs[0]] if value.objs else None
             return self.read(self.static_of(feed) if feed else Val("lineof", value.code, extra=("feed", CLOSE)), "0")
-        if value.kind == "none":  # which raises: of such a trial the event engine says so
+        if value.kind == "none":  # which raises an error: the event engine runs such a trial and reports it
             self.emit("flag()")
             return Val("f", "0.0")
         if value.kind == "opt":
@@ -646,7 +646,7 @@ class Expressions(KeptState):
         test, either = self.truth(held), isinstance(op, ast.Or)
         with self.captured() as lines:
             other = self.settled(self.expression(rest[0] if len(rest) == 1 else ast.BoolOp(op, list(rest))))
-        number = either and held.kind == "opt" and other.kind in ("f", "i")  # None is not a truth
+        number = either and held.kind == "opt" and other.kind in ("f", "i")  # None is not a boolean
         kind = "f" if number else self.wider(self.wider("", held.kind, "a value"), other.kind, "a value")
         name = self.fresh(kind)
         self.emit(f"{name} = {self.as_kind(held, kind)}")
@@ -662,7 +662,7 @@ class Expressions(KeptState):
                 value = truth(one)
             parts.append((lines, value))
             if value.objs and not lines and bool(value.objs[0]) != isinstance(node.op, ast.And):
-                break  # the rest is never reckoned, whatever it is
+                break  # the rest is never evaluated, whatever it is
         return self.joined(parts, isinstance(node.op, ast.And))
 
     def joined(self, parts: Sequence[tuple[list[str], Val]], both: bool) -> Val:
@@ -746,7 +746,7 @@ class Expressions(KeptState):
                 if isinstance(op, ast.Is | ast.IsNot) and "copy" in pair:
                     raise NotCompiled("an order as it was notified compared by `is`", self.at)
                 if isinstance(op, ast.Is | ast.IsNot) and "note" in pair:
-                    return self.constant((isinstance(op, ast.IsNot),), "b")  # what is notified is a copy
+                    return self.constant((isinstance(op, ast.IsNot),), "b")  # the strategy is notified with a copy
                 codes = [f"A.n_order[{one.code}]" if one.kind == "note" else one.code for one in (left, right)]
                 return Val("b", f"({codes[0]} {sign} {codes[1]})")
             lifted = [self.lifted(one) for one in (left, right)]

@@ -162,7 +162,7 @@ class Orders(FeedLists):
     def idle(self, name: str, value: Val) -> bool:
         defaults = {"tradeid": 0, "oco": None, "parent": None, "transmit": True}
         if name not in defaults:
-            return name not in ("_checksubmit", "histnotify", "simulated", "owner")  # what is told along
+            return name not in ("_checksubmit", "histnotify", "simulated", "owner")  # what is passed along
         if value.kind == "none":
             return defaults[name] is None
         return value.kind == "static" and all(one == defaults[name] for one in value.objs)

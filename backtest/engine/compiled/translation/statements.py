@@ -99,7 +99,7 @@ class Statements(Calls):
         elif isinstance(target, ast.Subscript):
             self.set_item(target, value)
         elif isinstance(target, ast.Attribute) and self.expression(target.value).kind in ("note", "trade"):
-            pass  # of a copy that nobody else has; reading it is refused
+            pass  # of a copy that nothing else refers to; reading it is refused
         else:
             raise NotCompiled(f"{ast.unparse(target)} is set", self.at)
 

@@ -285,14 +285,14 @@ def _argument_name(number: int, value: Val) -> str:
     return f"{PREFIX.get(value.kind, 'i')}_a{number}"
 
 
-# What is told at this step, apart from what orders tell that are given when timers ring.
+# Notifications of this step, except those of orders that are submitted when timers fire.
 _HEAR = """def hear():
     A.heard = A.told
     A.told = 0
     A.heard_trades = A.traded
     A.traded = 0
 """
-# As `SignalStrategy._notify`: the order that signals wait for is forgotten when it is told that it is over.
+# As `SignalStrategy._notify`: the order that signals wait for is dropped when its end is notified.
 _FORGET = """    i_f = 0
     while i_f < A.told:
         i_fa = i_f + N.reads

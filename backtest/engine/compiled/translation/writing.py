@@ -42,7 +42,7 @@ class Writing:
     """Scalar code being written, and its values."""
 
     stamps: np.ndarray
-    # Of the classes that build on this one:
+    # Attributes of the subclasses:
     read: Callable[[Val, str], Val]
     timed: Callable[[Val, str], Val]
     looked_up: Callable[[Val, str, Val], Val]
@@ -76,7 +76,7 @@ class Writing:
         self.function: Method | None = None
         self.results: list[Val] = []
         self.frame: Any = None
-        self.lagged = False  # whether it is what a timer calls: strategy and indicators have not moved yet
+        self.lagged = False  # whether a timer calls it: strategy and indicators have not advanced yet
 
     def clock(self, number: int, moved: bool) -> int:
         """Return the number of the clock of a line; `moved` says that it moves before a timer rings, as feeds do."""
