@@ -44,7 +44,7 @@ from backtest.sources.files.export import span_of_bars
 from backtest.sources.files.frames import is_frame
 from backtest.sources.files.reading import FileOptions, ReadBars, only_symbol, read_bars, read_table, symbols_in
 from backtest.sources.files.table import Note, Table
-from backtest.store.audit.findings import inspect_bars
+from backtest.store.audit.findings import likely_splits
 from backtest.store.reader import hours_in
 from backtest.store.store import Store, open_folder
 
@@ -439,8 +439,7 @@ def _refusal(wrong: Sequence[ImpossibleBar], read: ReadBars, what: str, series: 
 
 
 def _ask_about_splits(read: ReadBars, what: str, series: Series, hours: Hours) -> None:
-    splits = [one for one in inspect_bars(read.bars, series, hours) if one.check == "split"]
-    if splits:
+    if splits := likely_splits(read.bars, series, hours):
         more = f", and so do {len(splits) - 1:,} more" if len(splits) > 1 else ""
         raise BadBars(
             f"{what}: {splits[0].text}{more}; if the file is not adjusted for it, use adjusted columns with "

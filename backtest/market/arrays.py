@@ -129,6 +129,15 @@ def integers(values: Any) -> pa.Array:
     return _array(pa.int64(), np.asarray(values, np.int64))
 
 
+def nulls(count: int, kind: Any) -> pa.Array:
+    """Return nulls of a type of 64 bits, which take no memory: the system provides it only for what is written."""
+    import pyarrow as pa
+
+    return pa.Array.from_buffers(
+        kind, count, [pa.py_buffer(np.zeros(-(-count // 8), np.uint8)), pa.py_buffer(np.zeros(count))]
+    )
+
+
 def stamps(values: np.ndarray, present: np.ndarray | None = None) -> pa.Array:
     """Return datetime64[us], UTC, as Arrow timestamps; null where they are not present."""
     import pyarrow as pa

@@ -30,6 +30,7 @@ PRICES = COLUMNS[1:5]
 _UNSET = (2147483647.0, 2147483648.0, 4294967295.0)
 _DEAREST = 1e12  # no price; a bitcoin in rials is 1e11
 _MOST = 1e18  # no count; a long's largest is 9.2e18
+_AT_A_TIME = 1_000_000  # bars that are checked at once: of 50,000,000 an array is 400 MB
 
 """In place of an expiry: the continuous future that we make from stored contracts; IB's own is of the kind CONTFUT."""
 
@@ -112,7 +113,8 @@ def check_bars(bars: pa.Table, series: Series) -> None:
     a name that a line can have, and finite numbers.
     """
     _check_columns(bars, series)
-    problems = [f"{problem} at {_named(bars, rows)}" for problem, rows in _broken_rules(bars, series) if rows]
+    broken = _broken_rules(bars, series)
+    problems = [f"{problem} at {_named(bars, rows)}" for problem, rows in broken.items() if rows]
     if problems:
         raise BadBars(f"bars of {series.short} break the rules of a bar: {'; '.join(problems)}")
 
@@ -125,10 +127,9 @@ def check_unset(bars: pa.Table, series: Series) -> None:
     """
     _check_columns(bars, series)
     for name in COLUMNS[1:]:
-        values = arrays.numbers(bars[name], missing=0).astype(float)
-        rows = np.flatnonzero(_unset(values, name)).tolist()
-        if rows:
-            raise BadBars(f"{name} of {series.short} is implausible, {values[rows[0]]:g}, at {_named(bars, rows)}")
+        if rows := _unset_rows(bars[name], name):
+            value = float(bars[name][rows[0]].as_py())
+            raise BadBars(f"{name} of {series.short} is implausible, {value:g}, at {_named(bars, rows)}")
 
 
 def known_numbers(column: pa.ChunkedArray | pa.Array, name: str) -> pa.Array:
@@ -137,8 +138,11 @@ def known_numbers(column: pa.ChunkedArray | pa.Array, name: str) -> pa.Array:
 
     Placeholders are IB's -1 ("does not apply"), the largest number of a type ("unset"), NaN and infinity.
     """
-    values = arrays.numbers(column)
-    return arrays.floats(values, ~(np.isnan(values) | (values == -1) | _unset(values, name)))
+    values, present = arrays.numbers(column), np.empty(len(column), bool)
+    for part in arrays.blocks(len(values)):
+        some = values[part]
+        present[part] = ~(np.isnan(some) | (some == -1) | _unset(some, name))
+    return arrays.floats(values, present)
 
 
 def known_counts(bars: pa.Table) -> pa.Table:
@@ -152,6 +156,14 @@ def known_counts(bars: pa.Table) -> pa.Table:
 def unset_prices(bars: pa.Table) -> np.ndarray:
     """Return which bars have a placeholder as a price; 0.1.0 may have stored some."""
     return np.asarray(np.any([_unset(arrays.numbers(bars[name]), name) for name in PRICES], axis=0))
+
+
+def _unset_rows(column: pa.ChunkedArray, name: str) -> list[int]:
+    rows: list[int] = []
+    for part in arrays.blocks(len(column), _AT_A_TIME):
+        values = arrays.numbers(column.slice(part.start, part.stop - part.start), missing=0).astype(float)
+        rows += (np.flatnonzero(_unset(values, name)) + part.start).tolist()
+    return rows
 
 
 def _unset(values: np.ndarray, name: str) -> np.ndarray:
@@ -193,7 +205,17 @@ def _add_column(digest: hashlib._Hash, name: str, column: pa.ChunkedArray) -> No
         digest.update(arrays.numbers(chunk, missing=0).data)
 
 
-def _broken_rules(bars: pa.Table, series: Series) -> Iterator[tuple[str, list[int]]]:
+def _broken_rules(bars: pa.Table, series: Series) -> dict[str, list[int]]:
+    """Return the rows that break each rule, computed a part of many bars at a time."""
+    broken: dict[str, list[int]] = {}
+    for part in arrays.blocks(len(bars), _AT_A_TIME):
+        first = max(part.start - 1, 0)  # with the bar before, which times have to come after
+        for problem, rows in _broken_in(bars.slice(first, part.stop - first), series):
+            broken.setdefault(problem, []).extend(first + row for row in rows if first + row >= part.start)
+    return broken
+
+
+def _broken_in(bars: pa.Table, series: Series) -> Iterator[tuple[str, list[int]]]:
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -203,9 +225,8 @@ def _broken_rules(bars: pa.Table, series: Series) -> Iterator[tuple[str, list[in
     for name in COLUMNS[:5]:
         yield f"{name} missing", where(pc.is_null(bars[name]))
     times = pc.cast(bars["time"], pa.int64())
-    if len(times) > 1:
-        steps = pc.subtract(times.slice(1), times.slice(0, len(times) - 1))
-        yield "time not after the one before", [i + 1 for i in where(pc.less_equal(steps, 0))]
+    steps = pc.subtract(times.slice(1), times.slice(0, len(times) - 1))
+    yield "time not after the one before", [i + 1 for i in where(pc.less_equal(steps, 0))]
     if series.size.daily:
         day = 86_400_000_000
         off = pc.not_equal(pc.multiply(pc.divide(times, day), day), times)

@@ -102,7 +102,8 @@ def check_answer(bars: pa.Table, series: Series, hours: Hours) -> None:
     """
     check_unset(bars, series)
     check_bars(bars, series)
-    off_grid = _microseconds(bars) % (_grid(series, hours) * _MICRO) != 0
+    grid = _grid(series, hours) * _MICRO
+    off_grid = _in_parts(bars, lambda part: _microseconds(part) % grid != 0)
     if off_grid.any():
         raise BadBars(f"bars of {series.short} are not on the grid of {series.size.label}: {_named(bars, off_grid)}")
     if second := twins(bars, series):
@@ -127,6 +128,10 @@ def check_answer(bars: pa.Table, series: Series, hours: Hours) -> None:
 
 def outside(bars: pa.Table, series: Series, hours: Hours) -> np.ndarray:
     """Return which bars are outside all sessions: by the stated hours, otherwise by the calendar, as far as known."""
+    return _in_parts(bars, lambda part: _outside(part, series, hours))
+
+
+def _outside(bars: pa.Table, series: Series, hours: Hours) -> np.ndarray:
     found = _outside_the_calendar(bars, series, replace(hours, stated=()) if hours.stated else hours)
     for stated in hours.stated:
         if stated.regular_hours == series.regular_hours and stated.sessions and series.size.seconds <= _DAY:
@@ -355,6 +360,13 @@ def session_edges(
 def clock_edges(hours: Hours, regular_hours: bool = True) -> tuple[np.ndarray, np.ndarray]:
     """Return when sessions open and close, in seconds since 1970, in the order of `session_edges`."""
     return _edges(hours, regular_hours, False, *_USUAL)
+
+
+def _in_parts(bars: pa.Table, flags: Callable[[pa.Table], np.ndarray]) -> np.ndarray:
+    """Return what a function says of each bar, which does not depend on the others; of many bars a part at a time."""
+    if len(bars) <= _AT_A_TIME:
+        return flags(bars)
+    return np.concatenate([flags(bars.slice(first, _AT_A_TIME)) for first in range(0, len(bars), _AT_A_TIME)])
 
 
 def seconds(bars: pa.Table) -> np.ndarray:

@@ -74,6 +74,14 @@ def plain_column(column: Any) -> Any:
     return chunked
 
 
+def in_one(column: Any) -> Any:
+    """Return a column of numbers or times as one chunk, so that what reads it need not join the chunks again."""
+    import pyarrow as pa
+
+    fixed = pa.types.is_primitive(column.type)  # texts may be too long for one chunk
+    return pa.chunked_array([column.combine_chunks()]) if fixed and column.num_chunks > 1 else column
+
+
 def _of_pandas(frame: Any) -> ColumnsOfFile:
     import pandas as pd
 

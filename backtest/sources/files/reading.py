@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backtest.errors import BadBars, UsageError
+from backtest.market import arrays
 from backtest.market.bars import COLUMNS, PRICES, check_bars, check_unset, known_numbers, schema
 from backtest.market.calendars import exact, sessions
 from backtest.market.extra import extra_names
@@ -44,6 +45,8 @@ _ISIN = re.compile(r"[A-Z]{2}[A-Z0-9]{9}\d")
 _MOST = 0.9  # of weeks or months that are dated in one way, if all are
 _HALF = 0.5
 _APART = 5  # bars at least, to see how far apart they are
+_MICRO = 1_000_000  # microseconds a second
+_NEVER = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,8 +207,7 @@ def read_bars(table: Table, series: Series, options: FileOptions, hours: Hours |
         order = np.argsort(times, kind="stable")
         times, places = times[order], places[order]
         columns = [column.take(pa.array(order)) for column in columns]
-    stamps = pa.array(times).cast(pa.timestamp("us")).cast(pa.timestamp("us", tz="UTC"))
-    bars = pa.Table.from_arrays([stamps, *columns], schema=schema(options.extra)).combine_chunks()
+    bars = pa.Table.from_arrays([arrays.stamps(times), *columns], schema=schema(options.extra))
     found = ReadBars(bars, places, table.unit, mapping_of(table, roles), tuple(how), tuple(table.notes))
     found = _without_twins(found, table.what)
     _check_size(found, series, table.what)
@@ -247,12 +249,15 @@ def only_symbol(table: Table, series: Series, options: FileOptions) -> Table:
 
 def _of_symbol(table: Table, roles: Roles, series: Series, options: FileOptions) -> tuple[Table, list[str]]:
     """Return the rows of one symbol, and the notes on that."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     if roles.symbol is None:
         if options.symbol and options.symbol.lower() != "all":
             raise UsageError(f"{table.what} has no column of symbols to find {options.symbol!r} in; leave --symbol out")
         return table, []
-    texts = [str(value or "").strip() for value in table.columns[roles.symbol].to_pylist()]
-    values, every = np.array(texts), sorted(set(texts) - {""})
+    written = {value: str(value or "").strip() for value in table.columns[roles.symbol].unique().to_pylist()}
+    every = sorted({*written.values()} - {""})
     own = [symbol for symbol in every if _is_wanted(symbol, series, options)]
     certain = not table.headed or any(one.ours == "symbol" and one.rank == 0 for one in _meant(table, roles.symbol))
     certain = certain and not all(_ISIN.fullmatch(symbol) for symbol in every)
@@ -264,9 +269,9 @@ def _of_symbol(table: Table, roles: Roles, series: Series, options: FileOptions)
         raise _no_symbol(table, series, options, every)
     if len(every) == 1:
         return table, []
-    return table.taken(values == own[0]), [
-        f"{int((values == own[0]).sum()):,} of {len(values):,} rows, those of {own[0]}"
-    ]
+    chosen = pa.array([value for value, symbol in written.items() if symbol == own[0]], pa.string())
+    kept = pc.is_in(table.columns[roles.symbol], value_set=chosen).to_numpy()
+    return table.taken(kept), [f"{int(kept.sum()):,} of {len(kept):,} rows, those of {own[0]}"]
 
 
 def _meant(table: Table, place: int) -> Iterator[Any]:
@@ -314,7 +319,7 @@ def _numbers(table: Table, roles: Roles, options: FileOptions) -> tuple[dict[str
         found[name] = column
     for name, field in fields.items():
         if name not in found:
-            found[name] = pa.nulls(len(table.places), field.type)
+            found[name] = arrays.nulls(len(table.places), field.type)
         elif field.nullable:
             found[name] = _counts(known_numbers(found[name], name), field, table, places[name])
         else:
@@ -421,13 +426,17 @@ def _without_nan(column: Any) -> Any:
 def _combined(column: Any) -> Any:
     import pyarrow as pa
 
-    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if not isinstance(column, pa.ChunkedArray):
+        return column
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()  # of one chunk, that would be a copy
 
 
 def _with_prices(table: Table, numbers: dict[str, Any], roles: Roles) -> tuple[Table, dict[str, Any]]:
     """Return only the rows that have a price, and count the others."""
     import pyarrow as pa
 
+    if not all(numbers[name].null_count for name in PRICES):
+        return table, numbers
     nothing = np.all([np.asarray(numbers[name].is_null()) for name in PRICES], axis=0)
     if not nothing.any() or nothing.all():
         return table, numbers
@@ -489,10 +498,11 @@ def _without_twins(found: ReadBars, what: str) -> ReadBars:
 
 def _check_size(found: ReadBars, series: Series, what: str) -> None:
     """Refuse bars whose intervals all exceed the series' bar size: five minutes in a one-minute series."""
-    seconds = found.bars["time"].to_numpy().astype("datetime64[s]").astype(np.int64)
-    steps = np.diff(seconds)
-    if len(steps) < _APART:
-        return
+    times = arrays.numbers(found.bars["time"])
+    if len(times) <= _APART or (not series.size.daily and _common_step(times) <= series.size.seconds):
+        return  # as is nearly always seen without an array of all steps
+    seconds = times.view("datetime64[us]").astype("datetime64[s]").astype(np.int64)
+    steps: np.ndarray = np.diff(seconds)
     if series.size.seconds < 86_400:
         usual = int(np.median(steps))
         larger = [size for size in BAR_SIZES.values() if not size.daily and size.seconds == usual]
@@ -507,6 +517,15 @@ def _check_size(found: ReadBars, series: Series, what: str) -> None:
             f"the bars of {what} are {int(np.median(steps)) // 86_400} days apart, but those of {series.short} are of "
             f"a day; name {replace(series, size=BAR_SIZES[other]).short}"
         )
+
+
+def _common_step(times: np.ndarray) -> int:
+    """Return the largest number of whole seconds of which all steps between times are multiples; 0 if none is one."""
+    found = 0
+    for part in arrays.blocks(len(times)):
+        some = times[part.start : part.stop + 1].view("datetime64[us]").astype("datetime64[s]").astype(np.int64)
+        found = int(np.gcd.reduce(np.diff(some), initial=found))
+    return found
 
 
 def _at_last_sessions(found: ReadBars, series: Series, hours: Hours, options: FileOptions, what: str) -> ReadBars:
@@ -602,20 +621,26 @@ def _doubt(bars: pa.Table, series: Series, hours: Hours) -> str:
     first, last = (bars["time"][n].as_py().date() for n in (0, -1))
     if not series.regular_hours or not exact(hours, first, last):
         return ""
-    stamps = bars["time"].to_numpy().astype("datetime64[s]").astype(np.int64)
+    times = arrays.numbers(bars["time"])
     near = sessions(hours, first - _DAY, last + _DAY)
     opens, closes = (np.array([int(getattr(one, name).timestamp()) for one in near]) for name in ("open", "close"))
-    if np.isin(opens, stamps).any():
+    begins, ended = _next_of(times, opens), _next_of(times, closes) == closes
+    if (begins == opens).any():
         return ""
-    if (ended := np.isin(closes, stamps)).any():
+    if ended.any():
         return f"none opens with a session, and one is at a close, {_shown(near[int(ended.argmax())].close, hours)}"
-    rows = np.searchsorted(stamps, opens)
-    begun = (rows < len(stamps)) & (stamps[np.minimum(rows, len(stamps) - 1)] <= closes)
-    late = begun & (stamps[np.minimum(rows, len(stamps) - 1)] == opens + series.size.seconds)
+    begun = begins <= closes
+    late = begun & (begins == opens + series.size.seconds)
     if late.any() and late.sum() > _HALF * begun.sum():
         at = near[int(late.argmax())].open + timedelta(seconds=series.size.seconds)
         return f"the first of a session is at {_shown(at, hours)}, {series.size.label} after it opens"
     return ""
+
+
+def _next_of(times: np.ndarray, moments: np.ndarray) -> np.ndarray:
+    """Return the first of ascending times, in microseconds, at or after each moment, both in seconds; or a late one."""
+    rows = np.searchsorted(times, moments * _MICRO)
+    return np.where(rows < len(times), times[np.minimum(rows, len(times) - 1)] // _MICRO, _NEVER)
 
 
 def _shown(moment: datetime, hours: Hours) -> str:

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 from backtest.errors import BadBars, UsageError
-from backtest.market.arrays import numbers
+from backtest.market import arrays
 from backtest.market.calendars import sessions, time_zone
 from backtest.market.hours import hours_of
 from backtest.market.series import Series
@@ -230,7 +230,7 @@ def stamps_in_one(columns: list[Any], series: Series, zone: tzinfo | None) -> tu
     tz = column.type.tz
     if all(_clock(moment) == _MIDNIGHT for moment in column.slice(0, _LOOKED_AT).to_pylist()):
         return None
-    stamps = numbers(column)
+    stamps = arrays.numbers(column)
     if tz:
         return stamps.view("datetime64[us]"), "" if is_text(columns[0]) else f"times in {tz}", False
     moved = _from_local_in_one(stamps, zone) if zone else None
@@ -260,16 +260,25 @@ def _instants(columns: list[Any]) -> Any:
 
 def _from_local_in_one(stamps: np.ndarray, zone: tzinfo) -> np.ndarray | None:
     """Return local times of a zone in UTC, as microseconds; None if the clock changes near one of them."""
-    blocks, places = np.unique(stamps // _BLOCK, return_inverse=True)
-    offsets = np.empty(len(blocks), np.int64)
-    for place, block in enumerate(blocks.tolist()):
-        start = _EPOCH.replace(tzinfo=None) + timedelta(microseconds=block * _BLOCK)
-        ends = (start, start + timedelta(microseconds=_BLOCK - 1))
-        found = {one.replace(tzinfo=zone, fold=fold).utcoffset() for one in ends for fold in (0, 1)}
-        if len(found) > 1:
+    moved, known = np.empty(len(stamps), np.int64), {}
+    for part in arrays.blocks(len(stamps)):
+        blocks, places = np.unique(stamps[part] // _BLOCK, return_inverse=True)
+        for block in blocks.tolist():
+            if block not in known:
+                known[block] = _offset_in(block, zone)
+        offsets = [known[block] for block in blocks.tolist()]
+        if None in offsets:
             return None
-        offsets[place] = (found.pop() or timedelta()) // timedelta(microseconds=1)
-    return stamps - offsets[places]
+        moved[part] = stamps[part] - np.array(offsets, np.int64)[places]
+    return moved
+
+
+def _offset_in(block: int, zone: tzinfo) -> int | None:
+    """Return the microseconds by which local times in a block are ahead of UTC; None if that changes in it."""
+    start = _EPOCH.replace(tzinfo=None) + timedelta(microseconds=block * _BLOCK)
+    ends = (start, start + timedelta(microseconds=_BLOCK - 1))
+    found = {one.replace(tzinfo=zone, fold=fold).utcoffset() for one in ends for fold in (0, 1)}
+    return None if len(found) > 1 else (found.pop() or timedelta()) // timedelta(microseconds=1)
 
 
 _BLOCK = 15 * 60 * 10**6  # microseconds: clocks are changed at full quarters of an hour

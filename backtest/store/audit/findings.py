@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from backtest.errors import BadBars
+from backtest.market import arrays
 from backtest.market.calendars import exact, fallback, known_dates
 from backtest.market.checks import (
     RATES,
@@ -37,7 +38,8 @@ if TYPE_CHECKING:
 Level = Literal["damage", "reject", "conflict", "hole", "warn", "note"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)  # `fromtimestamp` fails on Windows for what is earlier
-_DAY = 86_400  # seconds
+_DAY, _MICRO = 86_400, 1_000_000  # seconds; and microseconds a second
+_AT_A_TIME = 1_000_000  # bars whose sessions are looked up at once: of 50,000,000 an array is 400 MB
 _ASKED = (
     "ib"  # a source with a schedule of its own, which a download asks about bars outside of the calendar's sessions
 )
@@ -94,6 +96,13 @@ def inspect_bars(
         *_spikes(bars, series, hours),
         *_frozen(bars, series),
     ]
+
+
+def likely_splits(bars: pa.Table, series: Series, hours: Hours) -> list[Finding]:
+    """Return what `inspect_bars` finds of splits for which the prices are not adjusted, without its other checks."""
+    if not len(bars) or series.instrument.kind not in _SPLIT_KINDS:
+        return []
+    return [one for one in _nights(bars, series, hours) if one.check == "split"]
 
 
 def session_bars(bars: pa.Table, series: Series, hours: Hours) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -235,9 +244,9 @@ def _nights(bars: pa.Table, series: Series, hours: Hours) -> Iterator[Finding]:
     """Yield openings far from the previous close: by the ratio of a split, or by a factor of more than three."""
     if series.instrument.kind in _LEAPING or series.prices in RATES:
         return
-    stamps, opens, closes = seconds(bars), bar_values(bars, "open"), bar_values(bars, "close")
-    rows = np.flatnonzero(_opens_session(stamps, series, hours)) + 1
-    near = np.diff(stamps)[rows - 1] <= max(_LONG_AGO, 2 * series.size.seconds)
+    times, opens, closes = arrays.numbers(bars["time"]), bar_values(bars, "open"), bar_values(bars, "close")
+    rows = np.flatnonzero(_opens_session(times, series, hours)) + 1
+    near = times[rows] // _MICRO - times[rows - 1] // _MICRO <= max(_LONG_AGO, 2 * series.size.seconds)
     rows = rows[near & (opens[rows] > 0) & (closes[rows - 1] > 0)]
     steps = np.log(opens[rows] / closes[rows - 1])
     usual = float(np.median(np.abs(steps))) if len(steps) else 0.0
@@ -247,15 +256,16 @@ def _nights(bars: pa.Table, series: Series, hours: Hours) -> Iterator[Finding]:
             continue
         name = _split(abs(step), near_by) if series.instrument.kind in _SPLIT_KINDS else ""
         if name or abs(step) > np.log(_THREEFOLD):
-            yield _night(_moment(stamps[row]), float(np.exp(step)), name)
+            yield _night(_moment(times[row] // _MICRO), float(np.exp(step)), name)
 
 
-def _opens_session(stamps: np.ndarray, series: Series, hours: Hours) -> np.ndarray:
-    """Return for each bar but the first whether it opens a session; each daily bar does."""
-    if series.size.daily:
-        return np.ones(len(stamps) - 1, bool)
-    days = session_days(stamps.astype("datetime64[s]").astype("datetime64[us]"), series, hours)
-    return np.asarray(days[1:] != days[:-1])
+def _opens_session(times: np.ndarray, series: Series, hours: Hours) -> np.ndarray:
+    """Return for each bar but the first, by their times in microseconds, whether it opens a session; daily bars do."""
+    opens = np.ones(len(times) - 1, bool)
+    for part in arrays.blocks(0 if series.size.daily else len(opens), _AT_A_TIME):
+        days = session_days(times[part.start : part.stop + 1].view("datetime64[us]"), series, hours)
+        opens[part] = days[1:] != days[:-1]
+    return opens
 
 
 def _split(step: float, near_by: float) -> str:
@@ -274,14 +284,14 @@ def _spikes(bars: pa.Table, series: Series, hours: Hours) -> Iterator[Finding]:
     """Yield the bars that are far from the previous one within a session; adjacent ones are one finding."""
     if series.size.daily or len(bars) < 2 or series.instrument.kind in _LEAPING or series.prices in RATES:
         return
-    stamps, closes = seconds(bars), bar_values(bars, "close")
+    times, closes = arrays.numbers(bars["time"]), bar_values(bars, "close")
     before, high, low = closes[:-1], bar_values(bars, "high")[1:], bar_values(bars, "low")[1:]
     moves = np.maximum(np.abs(high - before), np.abs(low - before))
     steps = moves / (before if low.min() > 0 and before[0] > 0 else np.median(np.abs(closes)) or 1.0)
-    within = ~_opens_session(stamps, series, hours)
+    within = ~_opens_session(times, series, hours)
     limit = max(_SPIKES * float(np.median(steps[within])), _SPIKE) if within.any() else np.inf
     for first, _ in _runs(within & (steps > limit) & (moves > _TICKS * _tick(closes))):
-        at = _moment(stamps[first + 1])
+        at = _moment(times[first + 1] // _MICRO)
         yield Finding("spike", "warn", f"a step of {steps[first]:.3g} times the price at {at:%Y-%m-%d %H:%M:%S}Z", at)
 
 
