@@ -11,7 +11,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parents[2]
-# Pages that do not lie in docs/ under the name that they have in the site.
+# Pages that are not in docs/ under their name in the site.
 MOVED = {
     "README.md": "index.md",
     "docs/README.md": "all-pages.md",
