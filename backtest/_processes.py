@@ -96,7 +96,7 @@ def _without_main() -> Iterator[None]:
 
         def without_main(name: str) -> dict[str, Any]:
             found: dict[str, Any] = prepared(name)
-            if threading.get_ident() == here:  # another thread's processes are none of ours
+            if threading.get_ident() == here:  # processes of another thread are not ours
                 for key in ("init_main_from_name", "init_main_from_path"):
                     found.pop(key, None)
             return found
@@ -109,7 +109,7 @@ def _without_main() -> Iterator[None]:
 
 
 def _start_worker() -> None:
-    """Leave Ctrl-C to the parent, and end with it: otherwise a worker whose parent is killed would wait without end."""
+    """Leave Ctrl-C to the parent, and end with it: otherwise a worker whose parent is killed would wait forever."""
     write_anything(sys.stdout, sys.stderr)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()

@@ -29,7 +29,7 @@ OPEN_FILES_STAY = sys.platform == "win32"
 
 _ASKED_AGAIN = 0.005  # seconds between two tries to lock a file, where the system cannot wait for it
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.05  # seconds, between two tries to open or replace a file
-_HEARD_AFTER = 0.5  # seconds after which a wait begins again: Windows hears of Ctrl-C only between two waits
+_HEARD_AFTER = 0.5  # seconds after which a wait begins again: Windows handles Ctrl-C only between two waits
 
 _STANDING_IN = "backtest.standing_in"  # how the error handler is called
 _STAND_INS = {"–": "-", "—": "-", "−": "-", "…": "...", "×": "x", "·": ".", "µ": "u", "█": "#", "▒": ":", "’": "'"}
@@ -42,9 +42,9 @@ def wait_for(items: SimpleQueue[_T]) -> _T:
 
     For the main thread, in place of `concurrent.futures.wait` and `threading.Event.wait`: these are written in Python,
     and a signal between two of their steps can leave a lock taken, for which the thread that ends the wait then waits
-    without end. A `SimpleQueue` is one step, and a signal handler may put an item into it.
+    forever. A `SimpleQueue` is one step, and a signal handler may put an item into it.
     """
-    from queue import Empty  # here, since most commands wait for nothing
+    from queue import Empty  # imported here, since most commands never wait
 
     while True:
         with contextlib.suppress(Empty):
@@ -89,7 +89,7 @@ def opened_safely(path: str, flags: int) -> int:
 
 def opened_through_links(path: str, flags: int) -> int:
     """Open a file, as an `opener` of `open`: do not wait for a pipe in the file's place."""
-    # Windows says of a folder that access is denied, as of a file that another process is replacing.
+    # For a folder Windows reports "access denied", as for a file that another process is replacing.
     if sys.platform == "win32" and os.path.isdir(path):  # noqa: PTH112
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
     return patiently(lambda: os.open(path, flags | _NO_WAITING, 0o666))

@@ -90,7 +90,7 @@ class RunResult(Measured):
         Write the run into a folder, which is created if necessary, with the summary that lists of runs show.
 
         Args:
-            force: whether another run that the folder holds is replaced; its page and its labels go with it.
+            force: whether another run that the folder holds is replaced; its page and its labels are deleted too.
 
         Returns:
             The folder.
@@ -208,7 +208,7 @@ class RunResult(Measured):
 
 def takes_frames(function: _F) -> _F:
     """
-    Let a function of a strategy, series and a store accept frames instead of the latter two.
+    Let a function of a strategy, series and a store accept frames instead of series and a store.
 
     Their bars are in a temporary store until it returns. For a frame without a name, whose market is unknown, the
     default is no costs.
@@ -252,7 +252,7 @@ def _without_benchmark(names: list[Series], benchmark: Any) -> list[Series]:
 
 @takes_frames
 @takes_brokerage_options
-@seldom_collected()  # from the imports on, which make many objects that stay
+@seldom_collected()  # includes the imports, which create many objects that stay
 def run(
     strategy: str | Path | type[Any] | Strategy,
     series: Series | str | Iterable[Series | str] | Mapping[str, Any] | pd.DataFrame | pa.Table,
@@ -332,7 +332,7 @@ def run(
         gc.collect()
         arrays.release_memory()
     bars_from = request.store
-    if are_of_frames(bars_from):  # which are gone when the call ends
+    if are_of_frames(bars_from):  # which are deleted when the call ends
         every = map(Series.parse, record.manifest["series"])
         bars_from = HeldReader("the frame", {one: bars_from.read(one) for one in every})
     result = RunResult.of(replace(record, bars_from=bars_from))
@@ -442,7 +442,7 @@ def prepared(
     return PreparedRun(found, spec, opened, asked, charged, paid, earned, ruled, universe)
 
 
-# --- what a run is asked of its market and its account; an option that is not set imports nothing
+# --- the options of market and account; an option that is not set imports nothing
 
 
 def _check_fill_bars(brokerage: Brokerage, wanted: list[Series]) -> None:

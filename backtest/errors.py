@@ -30,7 +30,7 @@ help (`*` in the tree); `scope`, what a download gives up: the requested window,
     │       ├── BadRequest      3          a request that can never be served
     │       ├── UnknownContract 3          no such instrument
     │       └── AmbiguousContract 3        several instruments fit
-    └── StrategyError            5         the strategy cannot be loaded or raised while it ran
+    └── StrategyError            5         the strategy cannot be loaded, or raised an exception
 """
 
 from __future__ import annotations
@@ -226,11 +226,11 @@ class AmbiguousContract(Refused):
 
 
 class StrategyError(BacktestError):
-    """The strategy cannot be loaded, or raised while it ran."""
+    """The strategy cannot be loaded, or raised an exception."""
 
     exit_code = 5
 
 
 def reason(error: BaseException) -> str:
-    """Return why something failed in words alone: of an error of the system without its number and the file's name."""
+    """Return why something failed, in words alone: for a system error, without its number and the file's name."""
     return error.strerror if isinstance(error, OSError) and error.strerror else str(error)

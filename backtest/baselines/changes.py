@@ -33,9 +33,9 @@ from backtest.store.store import Store
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_MOMENT = timedelta(microseconds=1)  # the step of a stamp
+_MOMENT = timedelta(microseconds=1)  # the resolution of a timestamp
 _SHOWN = 6  # lines of what changed
-_COMMITS = 200  # in which an old source is looked for
+_COMMITS = 200  # commits that are searched for an old source
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +45,11 @@ class Scene:
     spec: RunSpec
     store: Reader
     strategy: str | Path | type[Any]
-    costs: Costs | None = None  # in place of those that the spec names
-    risk_free: Any = None  # that of each session, where the spec was asked with such
-    dividends: DividendTable | None = None  # those that are paid, where the spec asks for any
+    costs: Costs | None = None  # instead of those that the spec names
+    risk_free: Any = None  # the return of cash in each session, if the run was given one
+    dividends: DividendTable | None = None  # the dividends paid, if the spec includes them
     account: MarginTable | None = None  # its rates, where the spec names a file of them
-    universe: Universe | None = None  # who belongs, where the spec has the text of one
+    universe: Universe | None = None  # the members, if the spec has a universe
 
 
 _PutBack = Callable[[contextlib.ExitStack, Scene], Scene]
@@ -90,7 +90,7 @@ def _plain(spec: RunSpec) -> dict[str, Any]:
     record = json.loads(json.dumps(spec.flat))
     del record["strategy"]
     if "universe" in record:
-        record["universe"] = "given"  # which one is a change of its own
+        record["universe"] = "given"  # a different universe is reported separately
     params = record.pop("params")
     return {**params, **{f"{name} of the run" if name in params else name: value for name, value in record.items()}}
 
@@ -159,7 +159,7 @@ def account_in(one: Baseline) -> MarginTable | None:
 def _account(old: Baseline, new: Baseline) -> Change | None:
     before, now = account_in(old), account_in(new)
     if before is None or now is None or before.name != now.name or before.digest == now.digest:
-        return None  # another name is another parameter
+        return None  # another name is a change of a parameter
     rates = [one.document["rates"] for one in (before, now)]
     told = [
         f"{product}: {_word(rates[0].get(product))} -> {_word(rates[1].get(product))}" for product in _differing(*rates)
@@ -187,7 +187,7 @@ def _data(old: Baseline, new: Baseline, scene: Scene) -> Change | None:
     if (old.spec.since, old.spec.until) != (new.spec.since, new.spec.until):
         keys = [
             key for key in keys if bars_as_known(scene.store, Series.parse(key), before[key]) is None
-        ]  # else only other dates are asked for
+        ]  # otherwise only the requested dates differ
     if not keys:
         return None
     formerly = {key: bars_of_then(scene.store, Series.parse(key), before[key]) for key in keys}
@@ -216,7 +216,7 @@ def _told_of_bars(old: Baseline, scene: Scene, key: str, before: pa.Table | None
     series = Series.parse(key)
     if before is not None:
         asked = span_asked(series, hours_in(scene.store, series), scene.spec.span_read)
-        if key not in (*scene.spec.series, scene.spec.benchmark):  # a pair, of which the closes that count are kept
+        if key not in (*scene.spec.series, scene.spec.benchmark):  # a currency pair, of which only the closes count
             first, last = (datetime.fromisoformat(old.inputs["series"][key][name]) for name in ("from", "to"))
             asked = Span(first, last + _MOMENT)
         now = scene.store.read(series, asked)
@@ -331,7 +331,7 @@ def _source_of_then(path: Path, digest: str) -> bytes | None:
 
 
 def _is(text: bytes, digest: str) -> bool:
-    # Of 0.1.0 comes the hash of the very bytes, of which only a file with the line ends of Windows has another one.
+    # 0.1.0 hashed the bytes as they are, so that only a file with Windows line endings has a different hash.
     return digest in (source_digest(text), hashlib.sha256(text).hexdigest())
 
 
@@ -360,7 +360,7 @@ def _with_files(found: Mapping[str, _File], package: str, stack: contextlib.Exit
 def _costs(old: Baseline, new: Baseline) -> Change | None:
     before, now = (_flat(one.inputs.get("costs", {})) for one in (old, new))
     if old.spec.brokerage.costs != new.spec.brokerage.costs or not before:
-        return None  # another name is another parameter
+        return None  # another name is a change of a parameter
     told = tuple(f"{name}: {_word(before.get(name))} -> {_word(now.get(name))}" for name in _differing(before, now))
     rates = old.inputs["costs"].get("rates", {})
     movable = told and _commission(old.spec.brokerage.costs, rates) is not None
@@ -368,7 +368,10 @@ def _costs(old: Baseline, new: Baseline) -> Change | None:
 
 
 def _flat(costs: Mapping[str, Any]) -> dict[str, Any]:
-    return {**{key: value for key, value in costs.items() if key != "rates"}, **costs.get("rates", {})}
+    """Return what is charged, by name; a definition only describes it, and a release may reword it."""
+    products = {key: _flat(one) for key, one in costs.get("products", {}).items()}
+    others = {key: value for key, value in costs.items() if key not in ("rates", "definition", "products")}
+    return {**others, **costs.get("rates", {}), **({"products": products} if products else {})}
 
 
 def _commission(name: str, rates: Mapping[str, Any]) -> Any:

@@ -83,7 +83,7 @@ def reproduce(
     as_json: JsonOption = False,
 ) -> None:
     """
-    Run a saved run again and compare the results; if they differ, show since which date, and why.
+    Run a saved run again and compare the results; if they differ, show the first difference, its date, and why.
 
     Exit code 0: the results are equal. 1: they differ, or the run now fails.
 

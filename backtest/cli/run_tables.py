@@ -304,8 +304,8 @@ def give_validity(result: RunResult, found: Validity) -> None:
         give(
             wrapped(
                 f"Monte Carlo of the trades: reshuffled, resampled, or 10 % of them skipped. Quantiles of the final "
-                f"equity, {currency}, and of the maximum drawdown (MDD); P(loss): share that ends below the initial "
-                "cash."
+                f"equity, {currency}, and of the maximum drawdown (MDD); P(loss): fraction of samples that end "
+                "below the initial cash."
             )
         )
         give_table(("trades", "equity 5 %", "50 %", "95 %", "MDD 5 %", "50 %", "95 %", "P(loss)"), rows)

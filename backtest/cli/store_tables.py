@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from backtest.store.audit.verification import SeriesAudit
     from backtest.store.pins import Pin, PinReport
 
-_SHOWN = 3  # findings of a kind in a series
+_SHOWN = 3  # findings of one kind shown per series
 _ROWS = 60  # series in a picture of blocks
 _BLOCKS = " █▒·×"  # of the states of a session
 
@@ -73,11 +73,11 @@ def give_download(report: DownloadReport, as_json: bool, quiet: bool = False) ->
         if not quiet:
             give(_download_line(one))
         for error in one.errors:
-            if error != str(report.ended_by):  # which is said once, for all
+            if error != str(report.ended_by):  # printed once, for all series
                 say(f"error: {one.series.short}: {error}")
         for note in () if quiet else one.notes:
             say(f"note: {one.series.short}: {note}")
-        if one.gaps and not quiet and (one.bars or not one.errors):  # else the errors say all
+        if one.gaps and not quiet and (one.bars or not one.errors):  # otherwise the errors say everything
             say(f"open: {one.series.short}: {open_dates(one)}")
     if quiet or len(report.series) > 1:
         give(str(report.summary))
@@ -299,7 +299,8 @@ def give_pins(reports: list[PinReport], lock: str, as_json: bool) -> None:
         give_json({"lock": lock, "series": {str(report.series): report.to_dict() for report in reports}})
         return
     for report in reports:
-        give(f"{report.series.short}: {report.status}, {_pinned(report.pin)}")
+        status = "unchanged" if report.status == "held" else report.status
+        give(f"{report.series.short}: {status}, {_pinned(report.pin)}")
         for change in report.changes:
             give(f"  {change}")
 

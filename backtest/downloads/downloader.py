@@ -37,10 +37,10 @@ from backtest.store.reader import hours_in
 from backtest.store.store import Store, open_folder
 
 _MONTH = len("YYYYMM")
-_WORKERS = 8  # series at once; how many requests are in flight is the source's business
+_WORKERS = 8  # series at once; the source decides how many requests are open
 _log = logging.getLogger(__name__)
 
-HEAD = "head"  # in place of a first session: all there is
+HEAD = "head"  # instead of a first session: everything available
 Result = tuple[SeriesReport, BacktestError | None]
 
 
@@ -79,7 +79,7 @@ class DownloadReport:
     @property
     def exit_code(self) -> int:
         """
-        The exit code of a command: 0 if complete, 4 if trying again in minutes may help a series.
+        The exit code of a command: 0 if complete, 4 if trying again in a few minutes may help a series.
 
         Otherwise 3 if bars are missing or not available, and 2 if all that failed is invalid input.
         """
@@ -127,7 +127,7 @@ class SeriesPlan:
     windows: tuple[Span, ...]
     con_id: int
     error: str = ""
-    seconds: float = 0.0  # that it takes, roughly
+    seconds: float = 0.0  # seconds that it takes, roughly
 
     @property
     def bars(self) -> int:
@@ -161,10 +161,10 @@ def download(
     workers: int = _WORKERS,
 ) -> DownloadReport:
     """
-    Download the bars that the store lacks of the series in the span, or from the first session to the last.
+    Download the bars of the series that the store lacks, in a span or between two sessions.
 
     Safe to stop at any moment; the next call resumes from there. A series that fails does not stop the others. The
-    first interrupt (Ctrl-C) lets the pending requests finish, the second ends at once.
+    first interrupt (Ctrl-C) lets the pending requests finish; the second ends the download at once.
 
     Args:
         store: a store, or its folder.
@@ -175,7 +175,7 @@ def download(
         end: the last session, included; today's by the source's clock if not given.
         tell: called with a Progress after each window, on the thread of its series. Default: a progress bar in
             notebooks.
-        persistence: how often a window is requested.
+        persistence: how many times a window is requested.
         accept_revision: take the vendor's new prices of stored bars that had settled, also of those quarantined before.
         recheck: request spans again that the vendor reported as empty.
         workers: number of series to download at once.
@@ -233,7 +233,7 @@ def _download(
         if isinstance(its, Span):
             begun = filling(its)
             return _Job(one, store, lambda: begun, begun)
-        # Asked by the workers: the heads of many series take long.
+        # The workers request the heads, which take long for many series.
         return _Job(one, store, lambda: filling(_since_head(store, source, one, its, now)))
 
     jobs = [job(one, its) for one, its in zip(wanted, spans, strict=True)]
@@ -371,7 +371,7 @@ def _by_last_trade_date(store: Store, source: Source, series: Series) -> Series:
     try:
         day = source.qualify(series.instrument).last_trade_date[:8]
     except BacktestError:
-        return series  # filling it says what is wrong
+        return series  # the download of the series reports what is wrong
     if not re.fullmatch(r"[0-9]{8}", day):
         return series
     return replace(series, instrument=replace(series.instrument, expiry=day))
@@ -431,7 +431,7 @@ def _await(futures: list[Future[Result]], source: Source, stop: threading.Event)
 
     def end(future: Future[Result]) -> None:
         if future.exception():
-            stop.set()  # the disk is full, or a bug: nobody else should go on
+            stop.set()  # the disk is full, or there is a bug: the other workers stop too
         ended.append(future)
         news.put(None)
 
@@ -442,7 +442,7 @@ def _await(futures: list[Future[Result]], source: Source, stop: threading.Event)
             wait_for(news)
         except KeyboardInterrupt:
             if stop.is_set():
-                source.close()  # asked twice: what is open ends now
+                source.close()  # a second interrupt: open requests end now
                 raise
             stop.set()
             _log.warning("stopping after the pending requests; interrupt again to stop at once")

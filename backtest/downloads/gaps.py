@@ -32,24 +32,24 @@ if TYPE_CHECKING:
 
 YEAR = timedelta(days=364)  # one request of a schedule
 _SEAM = 5  # sessions re-read at a seam
-_FRESH = timedelta(hours=6)  # an answer this young is doubted for a reason only: its seam costs no request more
-_LATE = timedelta(days=4)  # a long weekend: so late may the vendor be
+_FRESH = timedelta(hours=6)  # an answer this recent is doubted only for a reason: its seam causes no extra request
+_LATE = timedelta(days=4)  # a long weekend: the vendor may be this late
 _DATE = len("YYYYMMDD")
 _DAY = timedelta(days=1)
-MICROSECOND = timedelta(microseconds=1)  # in which times of bars are kept
+MICROSECOND = timedelta(microseconds=1)  # the unit of stored times
 AGAIN = (timedelta(days=1), timedelta(days=7), timedelta(days=30))  # after "none" was first said
-_EARLY = timedelta(hours=4)  # a night may begin as much earlier than that before
+_EARLY = timedelta(hours=4)  # a nightly run may start this much earlier than the previous one
 _ENDED = 5  # sessions without a bar after the last one, before an instrument is taken to have ended
-_HOLIDAYS = 1  # session at a time without any trade of forex and futures, as at Christmas
-_HOLIDAY_WEEKS = 10  # sessions of other exchanges, as at a new year by the moon
+_HOLIDAYS = 1  # consecutive sessions of forex and futures without a trade, as at Christmas
+_HOLIDAY_WEEKS = 10  # consecutive sessions of other exchanges, as at the lunar new year
 BEFORE_HEAD = "the first bar is of"
 NO_SESSION = "no session in the source's schedule"
 NOT_KNOWN = "whether there was a session is not known"
 SELDOM = "it does not trade in each session"
 A_FILE = "a file has what it has"
 GONE = "the contract is not known any more"
-_REASONS = (BEFORE_HEAD, NO_SESSION, NOT_KNOWN, SELDOM, A_FILE)  # to believe that there are none
-_LOOKED_AT = timedelta(days=20)  # of what is stored beside a gap: five sessions lie in it, holidays or not
+_REASONS = (BEFORE_HEAD, NO_SESSION, NOT_KNOWN, SELDOM, A_FILE)  # reasons to believe that there are no bars
+_LOOKED_AT = timedelta(days=20)  # stored days beside a gap to look at: they include five sessions, holidays or not
 
 
 def to_ask(
@@ -243,7 +243,7 @@ def cut_bars(series: Series, stored: pa.Table, answer: pa.Table, covered: Sequen
     """
     Return the timestamps of stored weeks or months that may be parts of bars that an answer has whole.
 
-    Their timestamp differs from the one in the answer, or another bar lies in the same week, or they were not requested
+    Their timestamp differs from the one in the answer, or another bar is in the same week, or they were not requested
     as a whole.
     """
     whole = dict(zip(periods(answer, series), answer["time"].to_pylist(), strict=True))

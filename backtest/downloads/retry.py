@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Persistence:
-    """How often a window is requested, and the seconds between the requests."""
+    """How many times a window is requested, and the seconds between the requests."""
 
     tries: int = 4  # unanswered or refused for no known reason
     breaks: int = 10  # of the connection, for one window; as often the source may be busy

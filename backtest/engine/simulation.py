@@ -116,7 +116,7 @@ if TYPE_CHECKING:
 
 
 _MANY = 1_000_000  # bars; fewer fit wherever the bars do
-_BYTES_PER_BAR = 60  # at the peak, beyond their table: 54 with two averages, of 50,000,000 bars
+_BYTES_PER_BAR = 60  # bytes per bar at the peak, besides the table: 54 with two averages and 50,000,000 bars
 _GIGA = 10**9
 
 
@@ -130,7 +130,7 @@ class Shared:
     def __init__(self) -> None:
         self.ground: _Ground | None = None
         self.record: pa.Table | None = None  # of the last run
-        self.terms: tuple[list[Terms], dict[Series, Splits]] | None = None  # by what each series is traded
+        self.terms: tuple[list[Terms], dict[Series, Splits]] | None = None  # the costs of each series
         self.lines: dict[Series, dict[str, Any]] = {}  # the values of each feed's lines
         self.rows = KnownRows()
         self.half_spreads: Callable[[], HalfSpreads] | None = None
@@ -151,17 +151,17 @@ class _Ground(NamedTuple):
 
     own: dict[Series, pa.Table]
     aligned: dict[Series, pa.Table]
-    notes: dict[str, Any]  # what the alignment did
+    notes: dict[str, Any]  # the outcome of the alignment
     hours: list[Hours]
     clock: SessionClock
     compared: tuple[pa.Table, Hours] | None
     exchange: Exchange | None
-    manifest: dict[str, Any]  # what it says of these; nothing for runs that share them
+    manifest: dict[str, Any]  # notes on these; none for runs that share them
     paid: list[DatedAmounts]  # of each series the stamps of the first bars without a dividend, and the amounts
     beside: DatedAmounts  # ex-dates and amounts of the benchmark
     fees: dict[Series, pa.Table]  # the stored borrow fees of each stock, where these are charged
     stamps: np.ndarray  # of all bars of all series, where interest is booked
-    roster: Roster | None  # who belongs to the universe, where there is one
+    roster: Roster | None  # the members of the universe, if there is one
     small: SmallMarket | None  # the bars that orders are filled on, where these are not the run's own
 
     def feeds(self, wanted: list[Series], shared: Shared | None) -> list[ArrowFeed]:
@@ -221,7 +221,7 @@ def simulate(
     spec = _with_terms(spec, wanted, terms)
     brokerage, sizing = spec.brokerage, Sizing.parse(spec.brokerage.size)
     with _code_of(strategy):
-        costs.make()  # which may be a class of the caller's
+        costs.make()  # which may be the caller's own class
     before = warm_up_of(spec.warm_up, store, wanted, span)
     span = before.read if before else span
     ground = (shared and shared.ground) or _ground_of(
@@ -320,7 +320,7 @@ def simulate(
         units = {name: exchange.units[Series.parse(name).key] for name in {*names}}
         trades = trades.append_column("currency", arrays.texts([units[name] for name in names]))
     fill_rows = _with_costs(fill_rows, cerebro.broker, recorder.first_order, fees)
-    seen, trades = trades.select(list(EXTREMES)), trades.drop_columns(list(EXTREMES))  # 0.1.0 reads the latter
+    seen, trades = trades.select(list(EXTREMES)), trades.drop_columns(list(EXTREMES))  # 0.1.0 reads only the trades
     return RunRecord(spec, record, order_rows, fill_rows, trades, manifest, drawn, extremes_table=seen)
 
 
@@ -769,11 +769,11 @@ class _Cerebro(Cerebro):
                 self.broker.check_submitted = FilledFirst(self.broker)
 
     def _check_timers(self, runstrats: list[Any], dt0: float, cheat: bool = False) -> None:
-        if self.payouts is not None:  # in Backtrader's loops, before anybody acts at a bar
+        if self.payouts is not None:  # in Backtrader's loops, before anything acts at a bar
             self.payouts.pay(self.broker, dt0, runstrats[0].analyzers.recorder)
         super()._check_timers(runstrats, dt0, cheat)
 
-    def _brokernotify(self) -> None:  # in Backtrader's loops, which alone come here
+    def _brokernotify(self) -> None:  # only Backtrader's loops call this
         if self.payouts is not None:  # those of old synchronisation have no timers
             stamp = max(data.datetime[0] for data in self.datas if len(data))
             self.payouts.pay(self.broker, stamp, self.runningstrats[0].analyzers.recorder)
@@ -794,7 +794,7 @@ class _Cerebro(Cerebro):
 def _cerebro(strategy: Strategy, spec: RunSpec, feeds: list[ArrowFeed]) -> _Cerebro:
     cerebro = _Cerebro(stdstats=False)
     cerebro.forgets = True
-    cerebro.fewest = min(len(feed.p.dataname) for feed in feeds)  # which a feed lets go of when it has taken them
+    cerebro.fewest = min(len(feed.p.dataname) for feed in feeds)  # which a feed releases once it has read them
     for feed in feeds:
         cerebro.adddata(feed)
     # As `addstrategy` does, which has no room for a parameter named `self` or `strategy`.
@@ -825,7 +825,7 @@ _UNSET = object()
 
 
 def _ordered(order: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-    """Return the order that a strategy submits; refuse an unknown kind, which would silently wait without end."""
+    """Return the order that a strategy submits; refuse an unknown kind, which would silently wait forever."""
     kind = args[_EXECTYPE] if len(args) > _EXECTYPE else kwargs.get("exectype")
     if kind is not None and not is_kind(kind):
         raise ValueError(unknown_kind(kind))
@@ -990,7 +990,7 @@ def _run(cerebro: _Cerebro, strategy: Strategy) -> Recorder:
     return recorder
 
 
-# --- what to do where it fails
+# --- advice if it fails
 
 
 def _advice(error: BaseException, cerebro: Any) -> str:

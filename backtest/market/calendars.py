@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 
     from backtest.market.series import BarSize
 
-_ROUGH = (FOREX, ALWAYS, *FUTURES)  # of them holidays or daily breaks are not known
-_PERIODS_A_YEAR = {FOREX: 260.0, ALWAYS: 365.0}  # sessions a year
+_ROUGH = (FOREX, ALWAYS, *FUTURES)  # exchanges whose holidays or daily breaks are not known
+_PERIODS_A_YEAR = {FOREX: 260.0, ALWAYS: 365.0}  # sessions per year
 _EXTENDED = (time(4), time(20))  # US stocks outside regular hours, New York time
 _AFTER_THE_CLOSE = timedelta(minutes=30)
 _DAY, _SECOND = timedelta(days=1), timedelta(seconds=1)
-# Calendar -> the first date of which exchange_calendars is right, or has sessions at all; before it a rule counts.
+# Calendar -> the first date for which exchange_calendars is right, or has sessions at all; before it a rule applies.
 _SINCE = {
-    "XNYS": date(1970, 1, 1),  # from there on the same as pandas_market_calendars to 1995, before it not
+    "XNYS": date(1970, 1, 1),  # from there to 1995 it equals pandas_market_calendars, before that it does not
     "XTKS": date(1997, 1, 1), "XBOM": date(1997, 1, 1), "XSHG": date(1990, 12, 3), "XKRX": date(1998, 12, 7),
 }  # fmt: skip
 _SINCE_OTHERS, _UNTIL_OTHERS = date(1990, 1, 1), date(2039, 12, 31)
-_BOUNDED = ("XBOM", "XSES", "XSHG")  # whose holidays exchange_calendars knows a year ahead only
+_BOUNDED = ("XBOM", "XSES", "XSHG")  # whose holidays exchange_calendars knows only a year ahead
 # While pandas computes holidays it silences a warning of the whole process, which another thread would turn on again.
 _one_at_a_time = threading.Lock()
 _FEW = 16  # days, in which most exchanges have a session
@@ -129,7 +129,7 @@ def span_of_sessions(series: Series, hours: Hours, since: date, until: date) -> 
     opening of the first session to the close of the last.
 
     Raises:
-        UsageError: the first date is after the last, or no session lies between them.
+        UsageError: the first date is after the last, or there is no session between them.
     """
     dates = _dates(since, min(until, max(since, _LAST)))
     if series.size.daily:
@@ -175,7 +175,7 @@ def span_asked(series: Series, hours: Hours, asked: Span | Sessions | None) -> S
     Return the span of timestamps of a series' bars that `span.asked_span` refers to; None for all.
 
     Raises:
-        UsageError: no session lies between the dates.
+        UsageError: there is no session between the dates.
     """
     if asked is None or isinstance(asked, Span):
         return asked
@@ -202,7 +202,7 @@ def utc_offset(hours: Hours, moment: datetime) -> float:
 
 
 def whole_bars(series: Series, hours: Hours, span: Span) -> Span:
-    """Return the span, widened to whole bars if an end lies within one, so that no bar is cut."""
+    """Return the span, widened to whole bars if an end is within one, so that no bar is cut."""
     if series.size.daily:
         (start, _), (last, end) = (_bar_around(series.size, "", moment) for moment in (span.start, span.end))
         return Span(start, end if last < span.end else span.end)
@@ -310,7 +310,7 @@ def _listed_sessions(hours: Hours, since: date, until: date, regular_hours: bool
     found = every[bisect_left(every, since, key=_day) : bisect_right(every, until, key=_day)]
     if regular_hours or name in FUTURES:
         return found
-    # Only of New York it is known when trade outside of regular hours begins and ends.
+    # Only for New York is it known when trading outside of regular hours begins and ends.
     return [_extended(session) if name == "XNYS" else _whole_day(hours, session.day) for session in found]
 
 
@@ -386,7 +386,7 @@ def _new_york() -> tzinfo:
     return _zone_of("America/New_York")
 
 
-@cache  # and imported when it is needed: runs on daily bars are identified by dates
+@cache  # imported when needed: runs on daily bars need only dates
 def _zone_of(name: str) -> tzinfo:
     """Return the time zone of a name; UTC if there is none."""
     if not name:

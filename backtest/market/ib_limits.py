@@ -19,7 +19,7 @@ WINDOW_SECONDS = 600.0  # ... within this time; BID_ASK counts twice
 
 # Any request
 OPEN_REQUESTS = 50  # historical requests open at once [legacy]
-MESSAGES_A_SECOND = 50  # above it IB sends error 100, the third time it closes the socket [campus]
+MESSAGES_A_SECOND = 50  # above it IB sends error 100; the third time it closes the socket [campus]
 
 # How far a single request reaches back, by bar size.
 # [users]: keeps the answer near ten thousand bars: "N D" counts trading sessions, W M Y are calendar time.

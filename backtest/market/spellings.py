@@ -35,9 +35,9 @@ def todays_words(symbol: str, kind: str, exchange: str, currency: str) -> tuple[
     if pair and kind in ("STK", "CASH", "CRYPTO") and pair[1] != pair[2]:
         base, quote = pair[1], pair[2]
         if {base, quote} <= _CURRENCIES:
-            return (base, "CASH", "IDEALPRO", quote), "a currency pair, its second currency apart"
+            return (base, "CASH", "IDEALPRO", quote), "a currency pair: IB writes its currencies separately"
         if base in _COINS and quote == "USD":
-            return (base, "CRYPTO", "PAXOS", quote), "a coin, its currency apart"
+            return (base, "CRYPTO", "PAXOS", quote), "a cryptocurrency: IB writes its currency separately"
     share = re.fullmatch(r"([A-Z0-9]{1,6})\.([A-Z]{1,4})", symbol)
     if share and kind in ("STK", "OPT", "CFD", "WAR") and currency == "USD":
         return (f"{share[1]} {share[2]}", kind, exchange, currency), "IB writes the share class after a space"

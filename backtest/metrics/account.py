@@ -45,11 +45,11 @@ class Leverage:
     Margin requirements are known for margin accounts only.
     """
 
-    gross: float  # long and short ones, in the mean
-    net: float  # long less short ones, in the mean
+    gross: float  # long and short, the mean
+    net: float  # long minus short, the mean
     peak: float  # the largest gross
     net_peak: float  # the largest net, of either sign
-    required: float | None = None  # the most of the equity that they required while they were held; inf without equity
+    required: float | None = None  # the largest fraction of equity that they required; inf without equity
     calls: int | None = None  # sessions with a bar at whose close they required more than the equity
 
 
@@ -58,15 +58,15 @@ class Account:
     """The inputs of a run's metrics; open positions count in its equity only."""
 
     days: np.ndarray  # the sessions, datetime64[D], shape (n,)
-    equity: np.ndarray  # what the initial cash was at the end of each session, itself in front, shape (n + 1,)
+    equity: np.ndarray  # at the end of each session, preceded by the initial cash, shape (n + 1,)
     returns: np.ndarray  # of each session, simple, shape (n,)
-    held: np.ndarray  # bars of each session in the market, over the bars that a session has in the mean, shape (n,)
+    held: np.ndarray  # bars of each session with a position, over the mean number of bars per session, shape (n,)
     trades: Trades  # the closed round trips
     still_open: int  # entries that are still open, or the rest of one, at the end
     traded: float  # money of all fills, bought and sold
     costs: float  # commissions and fees of all fills, slippage, and what borrowed shares cost: see `costs_until`
-    risk_free: float | np.ndarray  # return a year, or of each session, shape (n,)
-    periods: float  # sessions a year
+    risk_free: float | np.ndarray  # annual return, or that of each session, shape (n,)
+    periods: float  # sessions per year
     benchmark: np.ndarray | None = None  # its return of each session that it has, shape (m,)
     money: np.ndarray | None = None  # where the strategy added cash or took some out: equity with it, shape (n + 1,)
     added: float = 0.0  # cash that it added, less what it took out
@@ -76,7 +76,7 @@ class Account:
     span: float | None = None  # years that the sessions are worth, where they do not follow one another
     rejected: int = 0  # orders that the broker refused
     leverage: Leverage | None = None
-    dividends: float | None = None  # money that positions got, less what short ones paid; None where none were paid
+    dividends: float | None = None  # money that positions received, less what short ones paid; None if there were none
     common: np.ndarray | None = None  # places in equity between which the benchmark has returns, shape (m + 1,); or all
 
     @property
@@ -86,7 +86,7 @@ class Account:
 
     @property
     def worth(self) -> np.ndarray:
-        """Money at the end of each session, after the initial cash, including added cash; shape (n + 1,)."""
+        """Money at the end of each session, preceded by the initial cash, including added cash; shape (n + 1,)."""
         return self.equity if self.money is None else self.money
 
     @cached_property
@@ -142,7 +142,7 @@ class Account:
 
     @property
     def under_a_year(self) -> bool:
-        """Whether the sessions take less than a year by their dates, give or take holidays: one may end on a 24th."""
+        """Whether the dates span less than a year; one that ends a week early because of holidays counts as a year."""
         return self._alone.under_a_year
 
     @property
@@ -267,7 +267,7 @@ class Accounts:
 
     @property
     def under_a_year(self) -> bool:
-        """Whether the sessions take less than a year by their dates, give or take holidays: one may end on a 24th."""
+        """Whether the dates span less than a year; one that ends a week early because of holidays counts as a year."""
         return self.length < 0.98
 
     @property

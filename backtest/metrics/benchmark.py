@@ -166,11 +166,11 @@ def alpha_by_row(both: Beside) -> list[float]:
 class AlphaTest(NamedTuple):
     """A test of whether returns exceed what their benchmark, or cash, explains."""
 
-    alpha: float  # of a year, as `alpha`; the mean excess return where there is no benchmark
+    alpha: float  # annual, as `alpha`; the mean excess return if there is no benchmark
     beta: float  # 0 where there is no benchmark
-    error: float  # standard error of alpha, of a year
+    error: float  # standard error of annual alpha
     t: float  # alpha over its error
-    p: float  # how likely a t as large is without skill: one-sided
+    p: float  # probability of such a t without skill: one-sided
     appraisal: float  # alpha over what the benchmark leaves of the volatility; the Sharpe ratio where there is none
     unexplained: float  # share of the variance that the benchmark leaves; 1 where there is none
 
@@ -280,7 +280,7 @@ def information_ratio(returns: np.ndarray, benchmark: np.ndarray, periods: float
     """
     Return the mean of r - b over its sample deviation, times √periods; undefined if r - b does not vary.
 
-    Source: Goodwin (1998), "The Information Ratio", the arithmetic one.
+    Source: Goodwin (1998), "The Information Ratio", the arithmetic version.
     """
     return information_ratio_by_row(Beside.of(returns, benchmark, periods=periods))[0]
 
@@ -356,7 +356,7 @@ def treynor(returns: np.ndarray, benchmark: np.ndarray, risk_free: _Rate = 0.0, 
     """
     Return the steady annual growth of excess returns over beta; undefined if beta is undefined or 0.
 
-    Source: Treynor (1965), "How to Rate Management of Investment Funds"; compounded as PerformanceAnalytics.
+    Source: Treynor (1965), "How to Rate Management of Investment Funds"; compounded as in PerformanceAnalytics.
     """
     return treynor_by_row(Beside.of(returns, benchmark, risk_free, periods))[0]
 

@@ -61,7 +61,7 @@ class Combination:
         weights: "equal", "vol" or "given".
         rebalance: when the account is rebalanced to the weights: "never", "weekly", "monthly", "quarterly" or "yearly".
         costs: the costs of rebalancing: "as-run", or the name of costs.
-        rebalanced: how often the account was rebalanced.
+        rebalanced: how many times the account was rebalanced.
         correlation: the correlations of the runs' returns, a row per run; NaN if a run's returns do not vary.
         depth: the depth of the deepest drawdown at session ends, negative; 0 if there is none.
         peak: the session before that drawdown, as text; "" if it began with the first session, or there is none.

@@ -64,13 +64,13 @@ class Stats(Mapping[str, float]):
     """The metrics of a run by name, in the order of METRICS; NaN where one is not defined."""
 
     numbers: dict[str, float]
-    conventions: str  # what they rest on in any run like this: sessions a year, risk-free rate, costs
+    conventions: str  # the basis that any such run shares: sessions per year, risk-free rate, costs
     extent: str  # sessions, dates, and the cash at the start
     currency: str  # of money, "" for none
     reasons: dict[str, str] = field(default_factory=dict)  # why a number is not defined, for those that are not
-    unit: str = "sessions"  # what is counted where a label says sessions: weeks or months of bars as long
-    notes: tuple[str, ...] = ()  # what kept the run from doing what the strategy wanted, a sentence each
-    own: Mapping[str, Metric] = field(default_factory=dict)  # the rows that are not of METRICS, but the user's
+    unit: str = "sessions"  # what a label means by sessions: weeks or months for bars of that length
+    notes: tuple[str, ...] = ()  # what kept orders from being filled, and similar notes, one sentence each
+    own: Mapping[str, Metric] = field(default_factory=dict)  # the user's own rows
 
     @classmethod
     def _of(
@@ -160,7 +160,7 @@ class Stats(Mapping[str, float]):
 
     @property
     def basis(self) -> str:
-        """What the numbers are based on: conventions, sessions, dates, cash; and what prevented orders of the run."""
+        """What the numbers are based on: conventions, sessions, dates, cash; and what kept orders from being filled."""
         return " ".join([self.conventions, self.extent, *self.notes])
 
     @property
@@ -261,7 +261,7 @@ def _limit_unread(stats: Stats) -> None:
     """Compute all metrics of the oldest where there are many of which not all were read."""
     _unread.append(weakref.ref(stats))
     while len(_unread) > _MOST_UNREAD:
-        with contextlib.suppress(IndexError):  # another thread was faster
+        with contextlib.suppress(IndexError):  # another thread has taken it already
             oldest = _unread.popleft()()
             if oldest is not None:
                 oldest._compute_all()

@@ -24,7 +24,7 @@ def sharpe(returns: np.ndarray, risk_free: float | np.ndarray = 0.0, periods: fl
     Raises:
         ValueError: a return is below -1, infinite or NaN.
 
-    Source: Sharpe (1994), "The Sharpe Ratio"; sample deviation (n - 1), as empyrical.
+    Source: Sharpe (1994), "The Sharpe Ratio"; sample deviation (n - 1), as in empyrical.
     """
     return sharpe_by_row(Rows.of(returns).above(risk_free, periods), periods)[0]
 
@@ -48,7 +48,7 @@ def sharpe_geometric(returns: np.ndarray, risk_free: float | np.ndarray = 0.0, p
 
     Undefined as `sharpe` is, and if an excess return is below -1.
 
-    Source: Bacon (2008), "Practical Portfolio Performance Measurement and Attribution"; as PerformanceAnalytics.
+    Source: Bacon (2008), "Practical Portfolio Performance Measurement and Attribution"; as in PerformanceAnalytics.
     """
     return sharpe_geometric_by_row(Rows.of(returns).above(risk_free, periods), periods)[0]
 
@@ -73,7 +73,7 @@ def sortino(returns: np.ndarray, target: float | np.ndarray = 0.0, periods: floa
         >>> sortino(np.array([0.02, -0.01, 0.03, -0.02]), target=1.01**12 - 1, periods=12)
         -0.9607...
 
-    Source: Sortino and Price (1994); the mean square below the target is over all n returns, as empyrical.
+    Source: Sortino and Price (1994); the mean square below the target is over all n returns, as in empyrical.
     """
     return sortino_by_row(Rows.of(returns).above(target, periods), periods)[0]
 
@@ -137,7 +137,7 @@ def upside_potential(returns: np.ndarray, target: float = 0.0, periods: float = 
     Each is computed over the returns on its side of the target, an annual return. Undefined if no return is below the
     target.
 
-    Source: Sortino, van der Meer and Plantinga (1999), "The Dutch Triangle"; as PerformanceAnalytics.
+    Source: Sortino, van der Meer and Plantinga (1999), "The Dutch Triangle"; as in PerformanceAnalytics.
     """
     return upside_potential_by_row(Rows.of(returns).above(target, periods))[0]
 

@@ -41,7 +41,7 @@ def moments(returns: np.ndarray, risk_free: float | np.ndarray = 0.0, periods: f
 
     Undefined for fewer than two returns, or if all are equal.
 
-    As arguments they are `probabilistic_sharpe(*moments(returns))`.
+    Pass them on as in `probabilistic_sharpe(*moments(returns))`.
 
         >>> moments(np.array([0.02, -0.01, 0.03, 0.0])).ratio
         0.5477...
@@ -367,8 +367,8 @@ def overfitting(returns: np.ndarray, blocks: int = BLOCKS) -> float:
     """
     Return the probability of backtest overfitting (PBO) by combinatorially symmetric cross-validation.
 
-    It is the fraction of all ways to choose half of the blocks, for which the trial with the best Sharpe ratio in that
-    half is not above the median of the trials in the other half. Undefined if a trial does not vary in some half.
+    It is the fraction, among all ways to choose half of the blocks, for which the trial with the best Sharpe ratio in
+    that half is not above the median of the trials in the other half. Undefined if a trial does not vary in some half.
 
         >>> noise = np.random.default_rng(1).normal(0, 0.01, 400)
         >>> overfitting(np.column_stack([noise, noise + 0.01]), blocks=8)  # the second is the better one everywhere

@@ -130,7 +130,7 @@ class Metric:
     Pass your own row to `measure` or a report; its function returns NaN or None if the metric is undefined.
     """
 
-    name: str  # a word that Python takes as a name
+    name: str  # a valid Python name
     label: str
     format: str  # percent (of a fraction), ratio, probability, count, money, sessions or days
     definition: str
@@ -333,13 +333,13 @@ _DRAWDOWN = (
         _ByRow(lambda runs: max_drawdown_by_row(runs.curves)), headline=True,
     ),
     Metric(
-        "max_drawdown_sessions", "Maximum drawdown, sessions", "sessions",
+        "max_drawdown_sessions", "Duration of maximum drawdown, sessions", "sessions",
         "Sessions from the peak of the deepest drawdown to its recovery, or the end if it is open; weeks or months "
         "for bars of that length.",
         _ByRow(lambda runs: _lengths(runs.worst, "sessions")), headline=True,
     ),
     Metric(
-        "max_drawdown_days", "Maximum drawdown, days", "days",
+        "max_drawdown_days", "Duration of maximum drawdown, days", "days",
         "Calendar days from the peak of the deepest drawdown to its recovery, or the end if it is open.",
         _ByRow(lambda runs: _lengths(runs.worst, "days")), headline=True,
     ),
@@ -458,17 +458,17 @@ _ACTIVITY = (
         _ByRow(lambda runs: _leverage(runs, "net")),
     ),
     Metric(
-        "max_gross_leverage", "Gross leverage, largest", "ratio",
+        "max_gross_leverage", "Maximum gross leverage", "ratio",
         "The largest Σ|position · close · multiplier| / equity of a bar.",
         _ByRow(lambda runs: _leverage(runs, "peak")),
     ),
     Metric(
-        "max_net_leverage", "Net leverage, largest", "ratio",
+        "max_net_leverage", "Maximum net leverage", "ratio",
         "The largest |Σ position · close · multiplier| / equity of a bar, short positions negative.",
         _ByRow(lambda runs: _leverage(runs, "net_peak")),
     ),
     Metric(
-        "margin_used", "Margin used, largest", "percent",
+        "margin_used", "Maximum margin used", "percent",
         "The largest maintenance margin / equity at a close, in a margin account; above 100 % there is a margin call.",
         _ByRow(lambda runs: _margin(runs, "required")),
     ),
@@ -553,14 +553,14 @@ _TRADES = (
     ),
     Metric(
         "adverse_excursion", "Adverse excursion", "percent",
-        "Mean over the trades of the worst price seen, relative to the entry price, by lows and highs of the bars "
-        "while held, and the exit; for runs that version 0.1.0 saved, by the closes.",
+        "Mean over the trades of the worst price while held, relative to the entry price, from the lows and highs of "
+        "the bars and the exit price; for runs that version 0.1.0 saved, from the closes.",
         _ByRow(lambda runs: expectancy_by_run(Lists([one.adverse for one in runs.trades]))),
     ),
     Metric(
         "favourable_excursion", "Favourable excursion", "percent",
-        "Mean over the trades of the best price seen, relative to the entry price, by lows and highs of the bars "
-        "while held, and the exit; for runs that version 0.1.0 saved, by the closes.",
+        "Mean over the trades of the best price while held, relative to the entry price, from the lows and highs of "
+        "the bars and the exit price; for runs that version 0.1.0 saved, from the closes.",
         _ByRow(lambda runs: expectancy_by_run(Lists([one.favourable for one in runs.trades]))),
     ),
     Metric(
@@ -569,14 +569,14 @@ _TRADES = (
     ),
     Metric(
         "dividends", "Dividends", "money",
-        "Dividends received, less withholding and what short positions paid.",
+        "Dividends received, less withholding tax and what short positions paid.",
         _ByRow(lambda runs: _dividends(runs)),
     ),
     Metric(
         "costs", "Costs", "money",
-        "Commissions and fees of all fills, slippage (how much worse each was than without it), and borrow fees, "
-        "including those of open positions. Runs that version 0.1.0 saved exclude slippage, and the borrow fees of "
-        "open positions.",
+        "Commissions and fees of all fills, slippage (the difference from each fill's price without it), and "
+        "borrow fees, including those of open positions. Runs that version 0.1.0 saved exclude slippage, and the "
+        "borrow fees of open positions.",
         _ByRow(lambda runs: runs.costs), headline=True,
     ),
 )  # fmt: skip
@@ -721,7 +721,7 @@ def metric_value(metric: Metric, run: Account) -> float:
         ) from error
     if value is None:
         return Undefined("undefined")
-    if isinstance(value, bool) or not isinstance(value, Real):  # numpy's numbers are, its truths are not
+    if isinstance(value, bool) or not isinstance(value, Real):  # numpy's numbers are, its booleans are not
         _arguments.refuse(f"what the metric {metric.name} returned", value, "return a number, NaN where there is none")
     if isinstance(value, Undefined):
         return value

@@ -285,7 +285,7 @@ def expectancy_by_run(nets: Lists) -> list[float]:
 
 
 def best(net: np.ndarray) -> float:
-    """Return the largest; undefined without round trips."""
+    """Return the largest net result; undefined without round trips."""
     return best_by_run(Lists([net]))[0]
 
 
@@ -295,7 +295,7 @@ def best_by_run(nets: Lists) -> list[float]:
 
 
 def worst(net: np.ndarray) -> float:
-    """Return the smallest; undefined without round trips."""
+    """Return the smallest net result; undefined without round trips."""
     return worst_by_run(Lists([net]))[0]
 
 

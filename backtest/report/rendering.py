@@ -90,7 +90,7 @@ def way_to(page: Path, folder: Path) -> str:
 
 
 def own_script(*names: str) -> str:
-    """Return our scripts one after another, in a form that can stand in a page."""
+    """Return our scripts one after another, in a form that can be embedded in a page."""
     folder = files("backtest.report").joinpath("templates", "scripts")
     return in_page("\n".join(folder.joinpath(name).read_text(encoding="utf-8") for name in names))
 
@@ -101,5 +101,5 @@ def in_page(script: str) -> str:
 
 
 def json_in_page(value: Any) -> str:
-    """Return plain data as JSON that can stand in a script of a page."""
+    """Return plain data as JSON that can be embedded in a script of a page."""
     return json.dumps(value, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")

@@ -162,9 +162,9 @@ def _windows(found: ShownWalkForward) -> Pane:
         result = METRICS["total_return"].text(step.outside["total_return"])
         inside, outside = (METRICS["sharpe"].text(one["sharpe"]) for one in (step.inside, step.outside))
         kind = "gained" if step.outside["total_return"] > 0 else "lost"
-        told = f"{step.train[0]} to {step.train[1]}: chose {chosen}, Sharpe {inside}"
+        told = f"{step.train[0]} to {step.train[1]}: chose {chosen}, Sharpe ratio {inside}"
         bands.append(Band(row, *step.train, "learnt", f"chose {chosen}", typeset(f"In sample, {told}")))
-        told = f"{step.test[0]} to {step.test[1]}: {result}, Sharpe {outside}"
+        told = f"{step.test[0]} to {step.test[1]}: {result}, Sharpe ratio {outside}"
         bands.append(Band(row, *step.test, kind, typeset(result), typeset(f"Out of sample, {told}")))
     height = max(min(_ROW * len(found.steps), _MOST_ROWS), _LOWEST * len(found.steps))
     return Pane(

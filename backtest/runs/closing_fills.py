@@ -145,7 +145,7 @@ def _worth(terms: _Terms, size: np.ndarray, price: np.ndarray, rate: float) -> n
 
 
 def _margins(spec: RunSpec) -> list[float | None]:
-    """Return the cash that a contract of each series ties up; None for series that are paid in full."""
+    """Return the cash that a contract of each series ties up; None for series that are paid for in full."""
     by_costs = _margin_in(spec.brokerage.costs)
     return [by_costs if margin is None else margin for margin in spec.margins]
 

@@ -57,7 +57,7 @@ FILES = ("spec.json", "manifest.json", *(f"{name}.parquet" for name in _TABLES),
 PAGE = ("index.html", "metrics.json")
 LABELS = "labels.json"
 SUMMARY = "summary.json"  # see `runs.kept.RunSummary`
-BESIDE = (*PAGE, LABELS, SUMMARY)  # what lies beside the files of a saved run and is of that run, too
+BESIDE = (*PAGE, LABELS, SUMMARY)  # files beside those of a saved run that also belong to it
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ class RunRecord:
 
     @property
     def is_converted(self) -> bool:
-        """Whether all money is in the currency of the account; of several, version 0.1.0 added amounts as they were."""
+        """Whether all money is in the account's currency: version 0.1.0 added amounts in several currencies as such."""
         return "currencies" in self.manifest or not self.spec.has_several_currencies
 
     @property
@@ -198,7 +198,7 @@ class RunRecord:
         Write the run into a folder, which is created if necessary, and return the folder.
 
         Args:
-            force: whether another run that the folder holds is replaced; its page and its labels go with it.
+            force: whether another run that the folder holds is replaced; its page and its labels are deleted too.
 
         Raises:
             UsageError: the folder holds another run, or cannot be written, or the run holds what JSON cannot.

@@ -337,8 +337,8 @@ BACKTRADER = "backtrader"  # an account without rules but Backtrader's own
 
 
 # A new option is a field here, an item of the docstring, which `run` repeats, and a type in `BrokerageOptions`;
-# what it does stands in `engine/`. The command line makes an option of it. While it has its default it changes no key,
-# no name and no file of a run.
+# its implementation is in `engine/`. The command line makes an option of it. At its default it changes no key, no name
+# and no file of a run.
 @dataclass(frozen=True, slots=True)
 class Brokerage:
     """
@@ -381,7 +381,7 @@ class Brokerage:
             "VUSA-STK-LSEETF-GBP/1day=GBP", or "=GBX" for pence.
         margin: margin per futures contract: 15000, or rules such as "ES-FUT-CME-USD-202612/1day=15000" separated by
             commas. Gains and losses are then settled in cash at every bar, and there are no margin calls. Without it a
-            contract is paid in full, as a share is: no leverage.
+            contract is paid for in full, as a share is: no leverage.
         splits: the path of a file of the splits that prices are adjusted for, one per line, such as 2000-06-21,2 (and
             the series, for a run on several); or such rows. Fees per share then apply to shares as traded. Default: the
             splits that the store recorded when it re-downloaded a series.
@@ -397,8 +397,8 @@ class Brokerage:
             delisting_return).
         missing_members: "refuse" a run if a name of its universe has no bars, or "allow" it with a note.
         fill_bars: the size of stored bars of the same instruments, such as "1min", on which orders fill: market orders
-            in the first one after the decision, limits and stops in the order in which these bars touched them. A day
-            without such bars uses its own bar, and is counted.
+            in the first one after the decision, limits and stops in the order in which these bars touched them. On a
+            day without such bars, orders fill in the run's own bar, and the day is counted.
     """
 
     costs: str | Any = field(  # as `costs_of` reads it; in a spec always the name
@@ -425,7 +425,7 @@ class Brokerage:
         borrowing_of,
         "borrow fee {}".format,
     )
-    cash_rate: float = _option(  # interest on idle cash, a year
+    cash_rate: float = _option(  # annual interest on idle cash
         0.0,
         "One fixed annual interest rate on idle cash, instead of --interest; 0.02 is 2 %.",
         cash_rate_of,
@@ -455,10 +455,10 @@ class Brokerage:
             "words": "Interest on cash, short proceeds and loans, in IB's tiers around a benchmark rate: none, ib (the "
             "federal funds rate), or a file of benchmark rates with lines date,percent.",
             "read": interest_of,
-            "said": "interest by {}".format,
+            "said": "interest {}".format,
         },
     )
-    withholding: float = _option(  # of each dividend that a long position gets
+    withholding: float = _option(  # of each dividend that a long position receives
         0.0, "Withholding tax on dividends; 0.15 is 15 %.", withholding_of, _not_said
     )
     currency: str = _option(  # of the account; "" for what `base_currency` makes of the series
@@ -479,7 +479,7 @@ class Brokerage:
         quoted_in_text,
         "quoted in {}".format,
     )
-    margin: str = _option(  # rules of `margin_rules`, commas between; "" for contracts that are paid in full
+    margin: str = _option(  # rules of `margin_rules`, commas between; "" for contracts that are paid for in full
         "",
         "Margin per futures contract: 15000 for all, or SERIES=15000 for one, several separated by commas.",
         margin_of,
@@ -496,7 +496,7 @@ class Brokerage:
             "said": "account {}".format,
         },
     )
-    universe: str | Any = field(  # as `universe_of` reads it; in a spec the text that stands for it
+    universe: str | Any = field(  # as `universe_of` reads it; in a spec the text that identifies it
         default="",
         metadata={
             "words": "Index membership: a CSV or Parquet file with the columns symbol,from,to, or with a date column "
@@ -610,7 +610,7 @@ def with_kept_universe(brokerage: Brokerage, manifest: Mapping[str, Any]) -> Bro
     return replace(brokerage, universe=found) if found.text == brokerage.universe else brokerage
 
 
-_LARGE_SLIPPAGE = 1.0  # of the currency a share: who writes 5 rather means basis points
+_LARGE_SLIPPAGE = 1.0  # in currency per share: a user who writes 5 more likely means basis points
 
 
 def _ask_about_slippage(text: str) -> None:
@@ -663,9 +663,9 @@ class RunSpec:
     risk_free: float = 0.0
     sessions_a_year: float = 252.0  # as version 0.1.0 computed them, which the key hashes
     brokerage: Brokerage = field(default_factory=Brokerage)
-    periods: float = 0.0  # a year, if they were asked for
+    periods: float = 0.0  # per year, if the user set them
     measured_by: str = ""  # as `Periods` spells it; "" for `sessions_a_year`; follows from series and calendar
-    rates: str = ""  # SHA-256 of a risk-free return of each session; "" where `risk_free` is one of a year
+    rates: str = ""  # SHA-256 of the risk-free returns per session; "" if `risk_free` is an annual rate
     warm_up: str = ""  # bars before `since` that indicators see: "auto" for all that are stored, or their number
     multipliers: tuple[float, ...] = ()  # what a point of each series is worth; () where the costs say, or all are 1
 
@@ -771,17 +771,17 @@ class RunSpec:
         yield from self._terms()
 
     def _terms(self) -> Iterator[str]:
-        """Yield the multiplier of each contract, by its contract details, and whether it is paid in full."""
+        """Yield the multiplier of each contract, by its contract details, and whether it is paid for in full."""
         for key, point, margin in zip(self.series, self.multipliers, self.margins, strict=False):
             one = Series.parse(key)
             if one.instrument.kind in CONTRACT_KINDS or point != 1:
                 known = margin is not None or self.strategy == COMBINED
-                paid = "" if known else ", paid in full"  # of a combination each run says so
+                paid = "" if known else ", contracts paid for in full"  # of a combination each run says so
                 yield f"a point of {one.instrument.symbol} worth {point:g} {one.instrument.currency}{paid}"
 
     @property
     def margins(self) -> tuple[float | None, ...]:
-        """Margin per contract of each series; None for series that are paid in full. Costs may set it, too."""
+        """Margin per contract of each series; None for series that are paid for in full. Costs may set it, too."""
         rules = margin_rules(self.brokerage.margin)
         every = [Series.parse(key) for key in self.series]
         return tuple(
@@ -795,7 +795,7 @@ class RunSpec:
 
 
 COMBINED = "combine:Combination"
-"""What stands in the place of a strategy in the spec of a combination of runs, which has none of its own."""
+"""What replaces a strategy in the spec of a combination of runs, which has none of its own."""
 
 
 def check_has_strategy(strategy: object) -> None:
@@ -913,7 +913,7 @@ _BROKERAGE_OF_0_1_0 = ("costs", "slippage", "volume_cap", "fills", "borrow", "ca
 _SPEC_OF_0_1_0 = (
     "strategy", "series", "since", "until", "params", "cash", "benchmark", "risk_free", "sessions_a_year", "brokerage"
 )  # fmt: skip
-# In the key of a run only the costs count whatever they are: the names of runs from before the others stay.
+# In the key of a run only the costs always count, so that names of older runs stay the same.
 _LATER = {one.name: one.default for one in fields(Brokerage) if one.name != "costs"}
 
 

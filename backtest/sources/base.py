@@ -26,8 +26,8 @@ _SETTLING = timedelta(minutes=30)  # after a close, until its daily bar is taken
 class Patience:
     """How long to wait for each kind of answer, in seconds."""
 
-    answer: float = 60.0  # an answer, beside what its bars take
-    silence: float = 900.0  # all answers to a series, none of which comes, before it is given up
+    answer: float = 60.0  # an answer, in addition to the time for its bars
+    silence: float = 900.0  # total wait for a series that is never answered
     connect: float = 10.0  # a connection, the time, a search
     outage: float = 10_800.0  # the gateway to come back: longer than the nightly reset
     backoff: float = 1.0  # before the second try to connect; doubled with each
@@ -46,7 +46,7 @@ class Source(Protocol):
     name: str  # what the store notes as the bars' origin
     requests: int  # bar requests sent so far
     violations: int  # of the vendor's pacing, so far
-    believed: bool = False  # whether what it says it does not have is never asked for again, as of a file
+    believed: bool = False  # whether spans that it does not have are never requested again, as for a file
 
     @property
     @abstractmethod
@@ -103,8 +103,8 @@ class Source(Protocol):
         """
         Return the bars in the window; raise NoData if the source says that there are none.
 
-        An answer that also has bars in closed hours beside the window may be returned with them: they show that it is
-        wrong.
+        An answer that also has bars outside of trading hours, next to the window, may be returned with them: they
+        reveal that it is wrong.
         """
 
     @abstractmethod

@@ -56,7 +56,7 @@ def connect(
             for files, whose columns A and B are stored besides those of a bar.
         patience: how long to wait for each kind of answer.
         state: a folder that keeps the request budget and the learnt request lengths, shared by all programs.
-        time_scale: how much faster than the clock the windows of the limits pass; an emulator may use the same factor.
+        time_scale: how much faster than real time the pacing windows elapse; an emulator may use the same factor.
         clock: the clock to use, also by an emulator that this call starts.
 
     Raises:

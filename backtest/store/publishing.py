@@ -45,7 +45,7 @@ class Published:
     bytes: int = 0
 
     def __str__(self) -> str:
-        sent = f"{self.files:,} files, {self.bytes:,} bytes sent" if self.files else "all there"
+        sent = f"{self.files:,} files, {self.bytes:,} bytes sent" if self.files else "up to date"
         return f"{self.series.short}: {sent}"
 
     def to_dict(self) -> dict[str, int]:
@@ -61,7 +61,7 @@ def publish(
     tell: Callable[[Published], object] = lambda _: None,
 ) -> list[Published]:
     """
-    Publish series to a URL, by default all in the store, and return what was sent of each.
+    Publish series to a URL, by default all in the store, and return what was sent for each.
 
     Only new files are sent. If the publication is killed, each series there is in its old state or in its new one; the
     next publication resumes.
@@ -190,7 +190,7 @@ def _born(target: _Target, name: str, series: Series) -> tuple[bytes, str]:
 
 
 def _is(there: tuple[bytes, str] | None, data: bytes) -> bool:
-    # A swap may be done and its answer lost; asked again, the library is told that the state is another one.
+    # A swap may succeed while its answer is lost; a repeated request then finds that the state differs.
     return there is not None and there[0] == data
 
 

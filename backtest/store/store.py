@@ -352,7 +352,7 @@ class Store(SegmentReader):
         self.manifest(series)  # refuses one that the store does not know
         with self._lock(series) as old:
             if not old.archived:
-                self._sweep(series, old)  # who gave them up may have been killed before their segments were removed
+                self._sweep(series, old)  # a process killed while dropping them may have left segments
                 return 0
             kept = old.revisions[max(len(old.revisions) - keep, 0) :]
             pruned = old.pruned + len(old.revisions) - len(kept)
@@ -403,7 +403,7 @@ class Store(SegmentReader):
         return freed
 
     def staging(self) -> Store:
-        """Return the store beside this one in which series are read again."""
+        """Return the store beside this one into which series are re-downloaded."""
         refuse_links(self.root / ".staging", self.root)
         return Store(self.root / ".staging", self.clock)
 
@@ -418,7 +418,7 @@ class Store(SegmentReader):
             if old != Manifest(series.key):
                 self._commit(series, old, Manifest(series.key))
             _take_apart(folder)
-            if not OPEN_FILES_STAY:  # now, while whoever waits for the lock finds that it is another one by then
+            if not OPEN_FILES_STAY:  # now, so that a process waiting for the lock notices that the lock was replaced
                 _remove_emptied(folder)
         if OPEN_FILES_STAY:  # the lock among them; if others have opened it by now, they are to use it
             _remove_emptied(folder)

@@ -34,18 +34,18 @@ from backtest.validity.bootstrap import SAMPLES, block_length, block_rows, block
 if TYPE_CHECKING:
     import pandas as pd
 
-_GROUPS = ("return", "risk", "drawdown")  # what can be said of some of a run's sessions
+_GROUPS = ("return", "risk", "drawdown")  # metrics that are defined for some of a run's sessions
 _KEY = re.compile(r"(?<=.)-[0-9a-f]{10}$")  # at the end of a run's own name
 COLUMNS = ("total_return", "cagr", "volatility", "sharpe", "max_drawdown")  # of the short table
 
 
 @dataclass(frozen=True, slots=True)
 class SharpeTest:
-    """The difference of a run's Sharpe ratio from that of the first run, and its probability by chance alone."""
+    """The difference of a run's Sharpe ratio from that of the first run, and its p value."""
 
     run: str
     first: str
-    sharpe: float  # a year, this run's minus the first one's
+    sharpe: float  # annual, this run's minus the first run's
     low: float  # the interval of it, by a studentised bootstrap
     high: float
     p: float  # two-sided, by the same: below 0.05 where 0 is outside the interval
@@ -64,7 +64,7 @@ class SharpeTest:
 
     @property
     def differ(self) -> bool:
-        """Whether the ratios differ, at 95 %: 0 is outside the interval."""
+        """Whether the ratios differ significantly, at 95 %: 0 is outside the interval."""
         return self.p < 1 - CONFIDENCE
 
 
@@ -75,7 +75,7 @@ class Comparison:
     runs: tuple[str, ...]  # what each is called: as its folder where its user named that
     names: tuple[str, ...]  # each one's own
     specs: tuple[RunSpec, ...]
-    told_apart: tuple[Difference, ...]  # what each was asked that others of its strategy were not
+    told_apart: tuple[Difference, ...]  # the settings in which each differs from others of its strategy
     stats: tuple[Stats, ...]
     days: np.ndarray  # the sessions that all runs have, datetime64[D], shape (n,)
     returns: np.ndarray  # of each run in these, shape (runs, n)
@@ -234,7 +234,7 @@ class CommonSessions:
 
     days: np.ndarray  # datetime64[D], shape (n,)
     returns: np.ndarray  # shape (runs, n)
-    rates: float | np.ndarray  # risk-free, of a year or of each session
+    rates: float | np.ndarray  # risk-free, annual or of each session
     yearly: Periods
     left_out: int  # sessions that some run has and some lacks
     between: int  # of those: between the sessions of the comparison

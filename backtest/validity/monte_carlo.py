@@ -14,7 +14,7 @@ _CELLS = 4_000_000  # numbers in memory at a time
 
 @dataclass(frozen=True, slots=True)
 class MonteCarlo:
-    """The range of results of the same trades: quantiles of 5, 50 and 95 % over many draws."""
+    """The range of results of the same trades: the 5, 50 and 95 % quantiles over many draws."""
 
     method: str  # "shuffle", "resample" or "skip"
     end: tuple[float, ...]  # money

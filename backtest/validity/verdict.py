@@ -33,16 +33,16 @@ if TYPE_CHECKING:
 
 _NORMAL = NormalDist()
 _FEWEST = 4  # sessions, as of `alpha_test`
-_SAME = 0.001  # of the variance, that a market leaves of what is nothing else: the first day, and cash for costs
-_FEW_TRADES = 30  # below which means of trades say little; the usual rule of thumb for the central limit
+_SAME = 0.001  # of the variance: a run that is the market itself still differs by its first day and its costs
+_FEW_TRADES = 30  # trades below which their mean says little; the usual rule of thumb for the central limit theorem
 _NO_FAULT = "no red flags"
-_SURE = 0.95  # of a deflated Sharpe ratio that is to be believed
+_SURE = 0.95  # the lowest deflated Sharpe ratio to accept
 # One-sided, of alpha: at 95 % one coin in twenty would hold. Ten years of an annual appraisal ratio of 1 pass in four
-# cases of five, of 0.74 in every other.
+# of five cases, and one of 0.74 in every other.
 _CONFIDENCE = 0.99
 _LEVEL = 2 * _CONFIDENCE - 1  # of the interval of which that is one end
 _MANY = 20  # stocks, of which some end in a few years
-_PAUSE = timedelta(days=14)  # that a stock which goes on may be without a bar
+_PAUSE = timedelta(days=14)  # how long a stock that still trades may be without a bar
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Verdict:
 
     @property
     def good(self) -> bool:
-        """Whether no fault was found."""
+        """Whether there are no red flags."""
         return self.words == _NO_FAULT
 
     def _repr_html_(self) -> str:
@@ -139,7 +139,7 @@ def _about_length(result: Measured) -> Iterator[tuple[str, str]]:
     run = result.account
     if run.under_a_year:
         yield "inconclusive: track record too short", f"{len(run.returns):,} {run.unit} are less than a year"
-    closed = closed_positions(result.fills_table)  # one that was bought in ten parts is one chance, and not ten
+    closed = closed_positions(result.fills_table)  # a position bought in ten parts is one observation, not ten
     if 0 < closed < _FEW_TRADES:
         yield "inconclusive: track record too short", f"fewer than {_FEW_TRADES} closed trades: {closed}"
 

@@ -46,7 +46,7 @@ def _exit_codes() -> str:
         ("0", "Success."),
         ("1", "A check failed, such as `verify` or `baseline check`, or the disk is full or not writable."),
         *((str(kind.exit_code), summary(kind)) for kind in sorted(kinds, key=lambda kind: kind.exit_code)),
-        ("130", "Stopped with Ctrl-C; finished work is saved. A download shuts down in order and exits with 4."),
+        ("130", "Stopped with Ctrl-C; finished work is saved. A download shuts down cleanly and exits with 4."),
     )
 
 

@@ -39,8 +39,8 @@ _WORDS = {
     507: "a message of the wrong length",
     509: "an error of the socket",
     1100: "the link between IB and the gateway is lost",
-    1101: "the link is back, requests were lost",
-    1102: "the link is back, requests were kept",
+    1101: "the link is back; requests were lost",
+    1102: "the link is back; requests were kept",
     1300: "the port of the socket was changed",
     2103: "a farm of live data is broken",
     2104: "a farm of live data works",
@@ -182,7 +182,7 @@ def _texts() -> Iterator[tuple[str, str, str, str]]:
     yield most, "321, 322", busy, f"`{errors.Busy.__name__}`"
     yield "another number, no bar size", "321", longer, f"`{errors.TooLong.__name__}`"
     for text in error_codes._BY_TEXT:
-        kind = f"`{text.error.__name__}`" if text.error else "nothing"
+        kind = f"`{text.error.__name__}`" if text.error else "ignored"
         yield text.look, str(text.code or "162, 420"), text.example, kind
     yield "anything else", "162, 420", "Query failed", f"`{errors.Refused.__name__}`"
 

@@ -264,6 +264,15 @@ def test_a_changed_table_of_commissions_is_the_cause_with_its_rates(scene, monke
     assert COSTS["ib-fixed"].make().p.minimum == 2.0
 
 
+def test_a_reworded_definition_of_costs_is_not_a_change(scene, monkeypatch):
+    old = baseline(scene)
+    monkeypatch.setitem(COSTS, "ib-fixed", replace(COSTS["ib-fixed"], definition="the same in other words"))
+
+    judgement = check(old, "cross", scene)
+
+    assert (judgement.status, judgement.noted) == (SAME, ())
+
+
 @pytest.mark.slow
 def test_the_public_table_of_costs_stays_as_it_is_while_causes_are_sought(scene, monkeypatch):
     old, made = baseline(scene), COSTS["ib-fixed"].make

@@ -340,5 +340,5 @@ def test_what_a_contract_is_worth_stays_and_each_run_says_how_it_is_paid():
 
     assert found.spec.points == (50.0, 1.0)
     assert "a point of ES worth 50 USD" in found.spec.conditions
-    assert "paid in full" not in found.stats.basis
+    assert "paid for in full" not in found.stats.basis
     assert "costs futures:2.25:50:15000" in found.stats.basis

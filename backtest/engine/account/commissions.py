@@ -58,10 +58,10 @@ class MonthlyVolume:
 
 
 TIERS = ((300_000, 0.0035), (3_000_000, 0.0020), (20_000_000, 0.0015), (100_000_000, 0.0010), (float("inf"), 0.0005))
-REMOVES_LIQUIDITY = 0.003  # USD a share, what most exchanges charge, and the most that Rule 610 lets them
-OF_CHEAP_SHARES = 0.003  # below 1 USD: a share of the value
-CLEARING, MOST_CLEARING = 0.0002, 0.005  # NSCC and DTC: USD a share, at most this share of the value
-PASSED_THROUGH = 1 + 0.000175 + 0.00056  # the commission, and what NYSE and FINRA take of it
+REMOVES_LIQUIDITY = 0.003  # USD per share: what most exchanges charge, and the maximum under Rule 610
+OF_CHEAP_SHARES = 0.003  # below 1 USD: a fraction of the value
+CLEARING, MOST_CLEARING = 0.0002, 0.005  # NSCC and DTC: USD per share, and at most this fraction of the value
+PASSED_THROUGH = 1 + 0.000175 + 0.00056  # pass-through fees of NYSE and FINRA, as fractions of the commission
 
 
 class OrderBill:
@@ -73,7 +73,7 @@ class OrderBill:
     """
 
     def __init__(self) -> None:
-        self.shares = 0.0  # of the order that is being filled, filled before
+        self.shares = 0.0  # shares of the order filled before this fill
         self._day = 0
         self._known: dict[int, _Charged] = {}  # of the day, by the order's reference
         self._order: Any = None
@@ -219,7 +219,7 @@ class IbTiered(IbModel):
         size, price = self.as_traded(size, price)
         shares, value = abs(size), abs(size) * price
         before = self.traded.of(self._month) if self.traded else 0.0
-        if self.bill is not None and self.bill.shares:  # those of the order itself, filled before, are in it
+        if self.bill is not None and self.bill.shares:  # includes the shares of the same order filled before
             before = max(before - self.as_traded(self.bill.shares, price)[0], 0.0)
         commission = min(max(tiered(before, shares), self.p.minimum), value * self.p.cap)
         exchange = shares * REMOVES_LIQUIDITY if price >= 1 else value * OF_CHEAP_SHARES
@@ -289,26 +289,26 @@ COSTS = {
     for row in (
         Costs(
             "ib-fixed",
-            "IB fixed: 0.005 USD a share, at least 1 USD, at most 1 % of the value, an order",
+            "IB fixed: 0.005 USD per share, at least 1 USD and at most 1 % of the value per order",
             IbFixed,
             "2026-11",
         ),
         Costs(
             "ib-fixed-fees",
-            "IB fixed, and SEC and FINRA fees of sales at the rates of their day",
+            "IB fixed, plus SEC and FINRA fees on sales at the rates of the day",
             IbFixedFees,
             "2026-04-04",
         ),
         Costs(
             "ib-tiered",
-            "IB tiered: 0.0035 USD a share and less, at least 0.35 USD, at most 1 % of the value, an order; exchange, "
-            "clearing and pass-through fees, SEC and FINRA fees of sales at the rates of their day",
+            "IB tiered: 0.0035 USD per share or less, at least 0.35 USD and at most 1 % of the value per order, plus "
+            "exchange, clearing and pass-through fees, and SEC and FINRA fees on sales at the rates of the day",
             IbTiered,
             "2026-04-04",
         ),
         Costs(
             "ib-forex",
-            "IB spot currencies: 0.2 basis points of the value, at least 2 USD, an order",
+            "IB spot currencies: 0.2 basis points of the value, at least 2 USD per order",
             IbForex,
             "2026-11",
         ),
@@ -478,7 +478,7 @@ def _source_hash(kind: type[Any]) -> str:
     try:
         return "#" + hashlib.sha256(inspect.getsource(kind).encode()).hexdigest()[:12]
     except (OSError, TypeError):
-        return ""  # typed at a prompt
+        return ""  # defined at the Python prompt
 
 
 def _commission_named(text: str, found: re.Match[str]) -> Costs:

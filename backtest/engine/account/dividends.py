@@ -34,21 +34,21 @@ if TYPE_CHECKING:
     from backtest.runs.spec import Brokerage, RunSpec
 
 DERIVED = "derived"
-# By which close the ratio of traded to adjusted prices follows from an amount D, and so the amount from the ratio.
+# The close that relates an amount D to the ratio of traded to adjusted prices.
 PREVIOUS_CLOSE = "previous-close"  # prices before the ex-date times 1 - D / (close before it): the usual one
 EX_CLOSE = "ex-close"  # prices before the ex-date times C / (C + D), C the close of the ex-date
 CONVENTIONS = (PREVIOUS_CLOSE, EX_CLOSE)
 
 _TICK = 0.01
-# Amounts are told in whole cents, or in fractions of one; before a split they are so many parts of that.
+# Amounts are whole cents or simple fractions of a cent; before a split they are divided by its ratio.
 _TICKS = (0.01, 0.005, 0.0025, 0.001, 0.0005)
 _PARTS = (*range(1, 11), 12, 14, 15, 16, 18, 20, 21, 24, 28, 30, 32, 36, 40, 42, 48, 56)
-_KINDS = {round(tick / parts, 12): tick / parts for tick in _TICKS for parts in _PARTS}  # equal ones once
+_KINDS = {round(tick / parts, 12): tick / parts for tick in _TICKS for parts in _PARTS}  # without duplicates
 _STEPS = np.array(sorted(_KINDS.values(), reverse=True))
-_RESOLVED = 0.25  # of a step: an amount that is known less well than this is on it by chance
-_FITTING = 0.75  # of the amounts: a convention by which fewer are round is not the vendor's
-_OUTLIER, _LEAST_CHANCE = 0.05, 1e-4  # an amount that is off its step; the least that one on it counts as chance
-_LARGE = 0.1  # of the price: such a step may be a special dividend, and may be a split
+_RESOLVED = 0.25  # of a step: an amount known less precisely than this fits it by chance
+_FITTING = 0.75  # of the amounts: if fewer are round under a convention, it is not the vendor's
+_OUTLIER, _LEAST_CHANCE = 0.05, 1e-4  # likelihood of an amount that is not round; a floor for one round by chance
+_LARGE = 0.1  # of the price: such a step may be a special dividend or a split
 _FEW = 8  # bars for a step of the ratio: more steps are noise
 
 
@@ -320,10 +320,10 @@ def derive(
 
 class _Reading(NamedTuple):
     amounts: np.ndarray
-    tolerance: np.ndarray  # how far the true amount may be off what the prices say
-    round: np.ndarray  # whether an amount is on its step, and is so not by chance
-    telling: np.ndarray  # whether it is known well enough to be off the cent
-    cost: float  # how little it looks like dividends: the negative logarithm of a likelihood
+    tolerance: np.ndarray  # the largest error of an amount derived from the prices
+    round: np.ndarray  # whether an amount is round, and not by chance
+    telling: np.ndarray  # whether it is precise enough to say that it is not round
+    cost: float  # the negative log-likelihood of being dividends
 
 
 def _levels(days: np.ndarray, traded: np.ndarray, adjusted: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -429,7 +429,7 @@ def _chosen(readings: Mapping[str, _Reading], days: np.ndarray) -> str:
     if fitting:
         return min(fitting, key=lambda name: readings[name].cost)
     if not usual.telling.any():
-        return PREVIOUS_CLOSE  # too coarse to tell
+        return PREVIOUS_CLOSE  # too coarse to decide
     nearest = max(readings.values(), key=lambda one: int(one.round.sum()))
     first = int(np.flatnonzero(nearest.telling & ~nearest.round)[0])
     values = ", ".join(f"{one.amounts[first]:.6g} by {name}" for name, one in readings.items())
@@ -514,8 +514,9 @@ def _derived(reader: Reader, series: Series, convention: str) -> Dividends:
     texts = tuple(map(str, found.days.tolist()))
     other = next(name for name in CONVENTIONS if name != found.convention)
     how = (
-        f"derived from {adjusted.short} by {found.convention}, by which {found.round_by[found.convention]:,} of "
-        f"{len(texts):,} amounts are round; by {other} {found.round_by[other]:,} would be"
+        f"derived from {adjusted.short} by the {found.convention} convention, under which "
+        f"{found.round_by[found.convention]:,} of {len(texts):,} amounts are round; under {other} "
+        f"{found.round_by[other]:,} would be"
     )
     doubts = tuple(f"{day}: {why}" for day, why in found.doubts.items())
     ends = (str(days[0]), str(days[-1])) if len(days) else ("never", "never")
@@ -576,7 +577,7 @@ def _read_file(path: Path, stocks: Sequence[Series]) -> DividendTable:
     for one in stocks:
         days = tuple(sorted(found[one.key]))
         amounts = tuple(found[one.key][day] for day in days)
-        tables[one.key] = Dividends(one.instrument.currency, days, amounts, f"of {path.name}")
+        tables[one.key] = Dividends(one.instrument.currency, days, amounts, f"from {path.name}")
     return DividendTable(path.name if path.is_absolute() else path.as_posix(), tables)
 
 

@@ -23,7 +23,7 @@ from backtest.market.hours import hours_of
 from backtest.market.series import FUTURE_KINDS, Instrument, Series
 
 _US_STOCKS = "XNYS"  # the calendar of all exchanges of the United States
-_FIXED, _TIERED = "ib-fixed", "ib-tiered"  # of IB's names, those that have a schedule for more than US stocks
+_FIXED, _TIERED = "ib-fixed", "ib-tiered"  # the names of IB's plans that cover more than US stocks
 _STOCKS_ONLY = "ib-fixed-fees"
 _NO_MODEL = {
     "OPT": "an option",
@@ -140,20 +140,20 @@ def _us_future(exchange: str, fee: float, own: float, *symbols: str) -> Schedule
     """Return the row of US futures: IB's commission, the exchange's fee, and 0.02 USD for the NFA."""
     all_in = round(fee + own + _NFA, 4)
     return Schedule(
-        f"futures of {exchange}: {', '.join(symbols)}",
-        f"{all_in:g} USD a contract: {own:g} IB's, {fee:g} the exchange's, {_NFA:g} the regulator's",
+        f"{exchange} futures: {', '.join(symbols)}",
+        f"{all_in:g} USD per contract: {own:g} IB's, {fee:g} the exchange's, {_NFA:g} the regulator's",
         _futures(exchange, *symbols), partial(IbPerContract, commission=all_in),
         f"IBKR, Commissions - Futures, and its page of fees that offset those of {exchange}", plans=_BOTH,
     )  # fmt: skip
 
 
-_NFA = 0.02  # USD a contract
-_OWN, _OF_MICROS, _OF_E_MINI_FX, _OF_MICRO_FX = 0.85, 0.25, 0.50, 0.15  # USD a contract, up to 1,000 a month
+_NFA = 0.02  # USD per contract
+_OWN, _OF_MICROS, _OF_E_MINI_FX, _OF_MICRO_FX = 0.85, 0.25, 0.50, 0.15  # USD per contract, up to 1,000 a month
 
 
 def _future(about: str, currency: str, money: float, exchange: str, *symbols: str) -> Schedule:
     return Schedule(
-        about, f"{money:g} {currency} a contract, all fees in it", _futures(exchange, *symbols),
+        about, f"{money:g} {currency} per contract, all fees included", _futures(exchange, *symbols),
         partial(IbPerContract, commission=money), "IBKR, Commissions - Futures, Asia-Pacific",
     )  # fmt: skip
 
@@ -161,7 +161,7 @@ def _future(about: str, currency: str, money: float, exchange: str, *symbols: st
 def _index_cfds(share: float, minimum: float, currency: str, *symbols: str) -> Schedule:
     return Schedule(
         f"CFDs of indices in {currency}: {', '.join(symbols)}",
-        f"{share * 100:g} % of the value, at least {minimum:g} {currency}, an order",
+        f"{share * 100:g} % of the value, at least {minimum:g} {currency} per order",
         lambda one: one.kind == "CFD" and one.currency == currency and one.symbol in symbols,
         _shares_of_value(share, minimum), "IBKR, Commissions - CFDs, Index CFDs", plans=_BOTH,
     )  # fmt: skip
@@ -169,7 +169,7 @@ def _index_cfds(share: float, minimum: float, currency: str, *symbols: str) -> S
 
 def _share_cfds(currency: str, minimum: float) -> Schedule:
     return Schedule(
-        f"CFDs of shares in {currency}", f"0.05 % of the value, at least {minimum:g} {currency}, an order",
+        f"CFDs on shares in {currency}", f"0.05 % of the value, at least {minimum:g} {currency} per order",
         _cfds(currency), _shares_of_value(0.0005, minimum), "IBKR, Commissions - CFDs, Share CFDs", plans=_BOTH,
     )  # fmt: skip
 
@@ -178,43 +178,43 @@ _EURO = ("IBIS", "IBIS2", "FWB", "SBF", "AEB", "ENEXT.BE", "VSE")
 _EUROPE, _ASIA = "IBKR, Commissions - Stocks, Europe", "IBKR, Commissions - Stocks, Asia-Pacific"
 _AMERICA = "IBKR, Commissions - Stocks, North America"
 _NOT_READ = "as remembered of IBKR, Commissions - Stocks; its row could not be read again in 2026-11"
-_ALONE = "; IB's commission, to which it adds the fees of exchange, clearing and regulator"
+_ALONE = "; excluding the exchange, clearing and regulatory fees that IB adds"
 _INTRODUCER = "a broker that introduces to IB, which quotes its tiers"
 SCHEDULES = (
     Schedule("US stocks", COSTS["ib-fixed"].definition, _is_us_stock, IbFixed, _AMERICA),
-    Schedule("stocks in euros of Austria, Belgium, France, Germany and the Netherlands, by SMART too",
-             "0.05 % of the value, at least 3 EUR, an order",
+    Schedule("stocks in euros in Austria, Belgium, France, Germany and the Netherlands, also by SMART",
+             "0.05 % of the value, at least 3 EUR per order",
              _stocks("EUR", ("SMART", *_EURO)), _shares_of_value(0.0005, 3.0), _EUROPE),
-    Schedule("stocks in euros of the same countries, tiered",
-             f"0.05 % of the value, at least 1.25 and at most 29 EUR, an order{_ALONE}",
+    Schedule("stocks in euros in the same countries, tiered",
+             f"0.05 % of the value, at least 1.25 and at most 29 EUR per order{_ALONE}",
              _stocks("EUR", ("SMART", *_EURO)), _shares_of_value(0.0005, 1.25, most=29.0), _EUROPE, plans=(_TIERED,)),
-    Schedule("stocks of London", "0.05 % of the value, at least 3 GBP, an order",
+    Schedule("London stocks", "0.05 % of the value, at least 3 GBP per order",
              _stocks("GBP"), _shares_of_value(0.0005, 3.0), _NOT_READ, _UNCONFIRMED),
-    Schedule("stocks of London, tiered", f"0.05 % of the value, at least 1 GBP, an order{_ALONE}",
+    Schedule("London stocks, tiered", f"0.05 % of the value, at least 1 GBP per order{_ALONE}",
              _stocks("GBP"), _shares_of_value(0.0005, 1.0), _INTRODUCER, _SECONDARY, (_TIERED,)),
-    Schedule("stocks of Switzerland", "0.05 % of the value, at least 5 CHF, an order",
+    Schedule("Swiss stocks", "0.05 % of the value, at least 5 CHF per order",
              _stocks("CHF"), _shares_of_value(0.0005, 5.0), _NOT_READ, _UNCONFIRMED),
-    Schedule("stocks of Switzerland, tiered", f"0.05 % of the value, at least 1.5 CHF, an order{_ALONE}",
+    Schedule("Swiss stocks, tiered", f"0.05 % of the value, at least 1.5 CHF per order{_ALONE}",
              _stocks("CHF"), _shares_of_value(0.0005, 1.5), _INTRODUCER, _SECONDARY, (_TIERED,)),
-    Schedule("stocks of Japan", "0.08 % of the value, at least 80 JPY, an order",
+    Schedule("Japanese stocks", "0.08 % of the value, at least 80 JPY per order",
              _stocks("JPY"), _shares_of_value(0.0008, 80.0), _NOT_READ, _UNCONFIRMED),
-    Schedule("stocks of Canada", "0.01 CAD a share, at least 1 CAD, at most 0.5 % of the value, an order",
+    Schedule("Canadian stocks", "0.01 CAD per share, at least 1 CAD and at most 0.5 % of the value per order",
              _stocks("CAD"), partial(IbFixed, commission=0.01, minimum=1.0, cap=0.005), _AMERICA),
-    Schedule("stocks of Canada, tiered",
-             f"0.008 CAD a share, at least 1 CAD, at most 0.5 % of the value, an order{_ALONE}",
+    Schedule("Canadian stocks, tiered",
+             f"0.008 CAD per share, at least 1 CAD and at most 0.5 % of the value per order{_ALONE}",
              _stocks("CAD"), partial(IbFixed, commission=0.008, minimum=1.0, cap=0.005), _AMERICA, plans=(_TIERED,)),
-    Schedule("stocks of Hong Kong", "0.08 % of the value, at least 18 HKD, an order",
+    Schedule("Hong Kong stocks", "0.08 % of the value, at least 18 HKD per order",
              _stocks("HKD"), _shares_of_value(0.0008, 18.0), _ASIA),
-    Schedule("stocks of Hong Kong, tiered", f"0.05 % of the value, at least 18 HKD, an order{_ALONE}",
+    Schedule("Hong Kong stocks, tiered", f"0.05 % of the value, at least 18 HKD per order{_ALONE}",
              _stocks("HKD"), _shares_of_value(0.0005, 18.0), _ASIA, plans=(_TIERED,)),
-    Schedule("stocks of Shanghai and Shenzhen by Hong Kong", "0.08 % of the value, at least 15 CNH, an order",
+    Schedule("Shanghai and Shenzhen stocks via Hong Kong", "0.08 % of the value, at least 15 CNH per order",
              _stocks("CNH"), _shares_of_value(0.0008, 15.0), _ASIA),
-    Schedule("stocks of Shanghai and Shenzhen by Hong Kong, tiered",
-             f"0.05 % of the value, at least 15 CNH, an order{_ALONE}",
+    Schedule("Shanghai and Shenzhen stocks via Hong Kong, tiered",
+             f"0.05 % of the value, at least 15 CNH per order{_ALONE}",
              _stocks("CNH"), _shares_of_value(0.0005, 15.0), _ASIA, plans=(_TIERED,)),
-    Schedule("stocks of Australia", "0.08 % of the value, at least 6 AUD, an order",
+    Schedule("Australian stocks", "0.08 % of the value, at least 6 AUD per order",
              _stocks("AUD"), _shares_of_value(0.0008, 6.0), _ASIA),
-    Schedule("stocks of Australia, tiered", f"0.08 % of the value, at least 5 AUD, an order{_ALONE}",
+    Schedule("Australian stocks, tiered", f"0.08 % of the value, at least 5 AUD per order{_ALONE}",
              _stocks("AUD"), _shares_of_value(0.0008, 5.0), _ASIA, plans=(_TIERED,)),
     Schedule("currencies for US dollars, such as EUR.USD", COSTS["ib-forex"].definition,
              lambda one: one.kind == "CASH" and one.currency == "USD", IbForex,
@@ -234,14 +234,14 @@ SCHEDULES = (
     _us_future("NYMEX", 0.50, _OF_MICROS, "MCL"),
     _us_future("COMEX", 1.60, _OWN, "GC", "HG"),
     _us_future("COMEX", 0.75, _OF_MICROS, "MGC"),
-    _future("futures of HKFE: HSI", "HKD", 30.0, "HKFE", "HSI"),
-    _future("futures of HKFE: MHI", "HKD", 17.0, "HKFE", "MHI"),
-    Schedule("options of the United States",
-             "0.65 USD a contract, less of premiums below 0.10, at least 1 USD, an order; fees of exchanges, clearing "
-             "and regulators are not in it",
+    _future("HKFE futures: HSI", "HKD", 30.0, "HKFE", "HSI"),
+    _future("HKFE futures: MHI", "HKD", 17.0, "HKFE", "MHI"),
+    Schedule("US options",
+             "0.65 USD per contract, less for premiums below 0.10, at least 1 USD per order; excluding the fees of "
+             "exchanges, clearing and regulators",
              lambda one: one.kind == "OPT" and one.currency == "USD", IbOption,
              "IBKR, Commissions - Options, United States", plans=_BOTH),
-    Schedule("CFDs of US shares", "0.005 USD a share, at least 1 USD, an order",
+    Schedule("CFDs on US shares", "0.005 USD per share, at least 1 USD per order",
              _cfds("USD"), partial(IbFixed, cap=1.0), "IBKR, Commissions - CFDs, Share CFDs", plans=_BOTH),
     _share_cfds("EUR", 3.0),
     _share_cfds("GBP", 3.0),
@@ -254,7 +254,8 @@ SCHEDULES = (
     _index_cfds(0.0001, 40.0, "JPY", "IBJP225"),
     _index_cfds(0.0001, 10.0, "HKD", "IBHK50"),
     _index_cfds(0.0001, 1.0, "AUD", "IBAU200"),
-    Schedule("coins in US dollars", "0.18 % of the value, at least 1.75 USD, at most 1 % of the value, an order",
+    Schedule("cryptocurrencies in US dollars",
+             "0.18 % of the value, at least 1.75 USD and at most 1 % of the value per order",
              lambda one: one.kind == "CRYPTO" and one.currency == "USD", _shares_of_value(0.0018, 1.75, 0.01),
              "IBKR, Commissions - Cryptocurrencies, as quoted by its users", _SECONDARY, _BOTH),
 )  # fmt: skip

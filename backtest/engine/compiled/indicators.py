@@ -52,7 +52,7 @@ class Market:
     def _check(self) -> None:
         for data in self.datas:
             if data._compensate is not None or getattr(data, "_made_up", None):
-                raise NotCompiled(f"the feed {data._name} has bars that stand for missing ones, or compensates another")
+                raise NotCompiled(f"the feed {data._name} has bars that replace missing ones, or compensates another")
             if not data.buflen() or not all(
                 np.isfinite(np.frombuffer(getattr(data.lines, name).array)).all() for name in _PRICES
             ):

@@ -34,7 +34,7 @@ _GUARDED: dict[type[ast.AST], str] = {ast.Div: "div", ast.FloorDiv: "floordiv", 
 
 @cache
 def ledger_functions() -> dict[str, ast.FunctionDef]:
-    """Return the functions of the ledger, as they stand in its source."""
+    """Return the functions of the ledger, as they are in its source."""
     return {node.name: node for node in ast.parse(inspect.getsource(ledger)).body if isinstance(node, ast.FunctionDef)}
 
 
@@ -142,7 +142,7 @@ class Writer:
         while self.waiting:
             name, pattern, whole, called = self.waiting.pop()
             first = _Function(self, self.functions[name], pattern, whole, called)
-            first.text()  # says what is read where other trials are in hand: that alone is kept
+            first.text()  # gives what is read where other trials are selected: only that is kept
             self.texts.append(_Function(self, self.functions[name], pattern, whole, called, first.looked).text())
         used = named_in("\n".join(self.texts))
         head = [f"    A_{name} = S.account[{name!r}]" for name in self.account if f"A_{name}" in used]
@@ -157,7 +157,7 @@ class Writer:
                           f"    return {{{names}}}", ""])  # fmt: skip
 
 
-_FOR_ALL = ("f_value", "next")  # what is mostly asked of all trials
+_FOR_ALL = ("f_value", "next")  # values that are mostly read for all trials
 
 
 def named_in(source: str) -> set[str]:
@@ -304,7 +304,7 @@ class _Function:
             text = f"A_{name}[{at}]" if at else f"A_{name}"
             found = self.part_of(key, t, kind)
             if found is None and self.whole and t == "t" and name not in self.changes:
-                found = self.hold(text, kind)  # which stays as it is while this function is at work
+                found = self.hold(text, kind)  # which does not change while this function runs
                 self.views.add(found.text)
             self.known[key, t] = found or self.taken(text, t, kind)
         return self.known[key, t]
@@ -842,7 +842,7 @@ class _Function:
             return Value("0", True, "i")
         pattern = "".join("u" if one.uniform else "v" for one in args)
         called = self.writer.request(name, pattern, self.whole and t == "t")
-        # What a function keeps of its trials is its own: none calls itself, not even by way of others.
+        # Each function keeps its own selection of trials: none calls itself, not even indirectly.
         given = Value("0", True, "i")
         if self.writer.seen_in(function)[1]:
             given = self.hold(f"{called}({', '.join([t, *texts])})", kind_of_name(name))
@@ -890,7 +890,7 @@ class _Function:
             if found is None:
                 text = f"read_lines(L_{number}, {self.rows(number, t)}, {at}, {ago.text}, {t}, flag){cast}"
                 found = self.hold(text, kind)
-            if ago.uniform:  # nothing moves while a function is at work
+            if ago.uniform:  # nothing changes while a function runs
                 self.known[key, t] = found
             return found
         name = self.fresh("u")
@@ -899,7 +899,7 @@ class _Function:
         return Value(name, True, kind)
 
 
-# --- what the code that is made calls
+# --- functions that the generated code calls
 
 
 def _picked(t: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, Any]:

@@ -31,7 +31,7 @@ from backtest.engine.lean.signals import forget_finished, has_signals, lean_sign
 from backtest.engine.lean.timers import ring, watched_timers
 from backtest.engine.sessions import know_any
 
-# What the loop does in the strategy's and the feeds' place; who has a method of his own takes Backtrader's loop.
+# What the loop does instead of the strategy and the feeds; a class that overrides one of these uses Backtrader's loop.
 _MOVES = ("_oncepost", "_oncepost_open", "_notify", "_addnotification", "_getminperstatus", "clear", "forward",
           "_next_observers", "_next_analyzers", "_once", "reset", "__len__")  # fmt: skip
 _FEED_MOVES = ("__len__", "advance", "advance_peek", "_tick_nullify", "_tick_fill", "home")
@@ -46,13 +46,13 @@ class Cerebro(bt.Cerebro):
     """
     A drop-in replacement for `bt.Cerebro`: the same orders, fills, notifications, values and order of calls.
 
-    Plain runs (preloaded feeds, `runonce`, one strategy, Backtrader's own broker) take the fast loop; unusual setups
-    take Backtrader's.
+    Plain runs (preloaded feeds, `runonce`, one strategy, Backtrader's own broker) use the fast loop; unusual setups
+    use Backtrader's.
 
     Attributes:
         forgets: whether a lean run frees objects that are no longer read: finished orders and trades that were
             reported, and the internals of Backtrader's own indicators.
-        lean: whether the last run took the lean loop.
+        lean: whether the last run used the lean loop.
         why_not: the reason if it did not.
         history: the account of a lean run, bar by bar; otherwise None.
         payouts: payments into cash between bars, if any: see `account.payouts`.
@@ -80,7 +80,7 @@ class Cerebro(bt.Cerebro):
                 logging.getLogger(__name__).info("this run uses Backtrader's own loop: %s", self.why_not)
 
     def _runonce(self, runstrats: list[Any]) -> None:
-        # The one place where Backtrader's preloaded runs pass by; it keeps set-up, results and clean-up to itself.
+        # The one method that all preloaded runs of Backtrader call; set-up, results and clean-up stay Backtrader's.
         self.why_not = _why_not(self, runstrats)
         if self.why_not:
             super()._runonce(runstrats)
@@ -89,7 +89,7 @@ class Cerebro(bt.Cerebro):
         _LeanRun(self, runstrats[0]).run()
 
     def _runnext(self, runstrats: list[Any]) -> None:
-        # Here pass those whom one indicator, such as HeikinAshi, makes go bar by bar; who asks for it gets it.
+        # An indicator such as HeikinAshi sends runs through here; a run set to go bar by bar gets Backtrader's loop.
         asked = self._dorunonce or not self.p.runonce or not self._dopreload or self._exactbars
         asked = asked or self.p.live or self._dolive
         if not asked:
@@ -192,7 +192,7 @@ class _LeanRun:
         every = [*strategy.analyzers, *strategy._slave_analyzers]
         self.bulk = [one for one in strategy.analyzers if hasattr(one, "take")]
         busy = [one for one in strategy.analyzers if one in self.bulk or not _idle(one, _STEPS)]
-        noting = busy.index(self.bulk[0]) if self.bulk else len(busy)  # one that looks before or after may add cash
+        noting = busy.index(self.bulk[0]) if self.bulk else len(busy)  # code that runs before or after may add cash
         self.analyzers = [one for one in busy[:noting] if one not in self.bulk]
         self.analyzers_after = [one for one in busy[noting:] if one not in self.bulk]
         self.listeners = [one for one in every if one not in self.bulk and not _idle(one, _LISTENS)]
@@ -204,9 +204,9 @@ class _LeanRun:
         self.signals = has_signals(strategy)
         self.timers, self.early_timers = watched_timers(cerebro._timers), watched_timers(cerebro._timerscheat)
         self.opens = bool(cerebro.p.cheat_on_open)
-        self.cheats = bool(self.early_timers) or self.opens  # whether somebody acts before the broker
+        self.cheats = bool(self.early_timers) or self.opens  # whether code runs before the broker
         self.by_bar = by_bar
-        self.late: list[Any] = []  # indicators that look for themselves
+        self.late: list[Any] = []  # indicators that check their clocks themselves
         self.looks_behind = False
         self.moves: list[Callable[[], object]] = []  # of indicators, in order, in a run bar by bar
         self.groups: list[tuple[int, Coupling, list[Any]]] = []  # of those done at once, each with its place in moves
@@ -225,7 +225,7 @@ class _LeanRun:
         datas = self.cerebro.datas
         walked = self.cerebro.walker(self.strategy) if self.cerebro.walker and self._is_quiet() else None
         engage: Any = LeanBroker.engage
-        if len(clock.cursors) > 1:  # else each bar moves all feeds, and no order waits for one
+        if len(clock.cursors) > 1:  # otherwise each bar advances all feeds, and no order waits for one
             engage = partial(QueueingBroker.engage, cursors=len(clock.cursors))
         engage(self.broker, clock.own, all(map(_priced, datas)), self.cheats, by_sessions=know_any(datas))
         if self.broker.rules is not None:
@@ -261,7 +261,7 @@ class _LeanRun:
             followed, ids = follows.get(clock_id), {id(indicator), *map(id, lines)}
             if not alike or followed is None or ids & looked_at or not all(map(is_plain, lines)):
                 self.late.append(indicator)
-                looked_at.add(clock_id)  # one that comes later is not to have moved when this one looks at it
+                looked_at.add(clock_id)  # a later one must not have advanced when this one reads it
                 continue
             coupling.couple(indicator, followed)
             follows.update(dict.fromkeys(ids, followed))
@@ -379,7 +379,7 @@ class _LeanRun:
         """Do what `_go` does for a plain run; return the remaining steps if an indicator was created during the run."""
         if not self._is_plain(clock):
             return steps
-        # What is told comes from the broker alone: without it, nothing is pending.
+        # All notifications come from the broker: without it, none is pending.
         cerebro, strategy, broker, late, tells_cash = (
             self.cerebro,
             self.strategy,
@@ -660,7 +660,7 @@ def _moves_plainly(indicator: Any) -> bool:
     base = LineBuffer if isinstance(indicator, LineBuffer) else LineSeries
     plain = base.advance, bt.Indicator.advance
     own = "advance" in vars(indicator) or type(indicator).advance not in plain
-    known = base if isinstance(indicator, LineBuffer) else Indicator  # whose is ours while another run lasts
+    known = base if isinstance(indicator, LineBuffer) else Indicator  # which is ours while another run lasts
     return not own and type(indicator).__len__ is known.__len__
 
 

@@ -35,7 +35,7 @@ def members(strategy: Any) -> list[Any]:
     """
     Return the feeds of a strategy that belong to the universe of its run and have a bar now, in their own order.
 
-    Without a universe, and under a bare Cerebro, all feeds that have a bar now.
+    Without a universe, and under a bare Cerebro, return all feeds that have a bar now.
 
     Args:
         strategy: the strategy itself; call it in `next`.
@@ -58,7 +58,7 @@ class _Feeds(list[Any]):
 def _belongs(feed: Any, now: float) -> bool:
     bounds = getattr(feed, "_belongs", None)
     if now in getattr(feed, "_made_up", ()):
-        return False  # a bar that stands for one that there is not
+        return False  # a bar that replaces a missing one
     return bounds is None or bisect_right(bounds, now) % 2 == 1
 
 

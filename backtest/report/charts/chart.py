@@ -73,7 +73,7 @@ class Chart:
 
     @property
     def document(self) -> str:
-        """The chart's content and settings, as JSON that can stand in a script of a page."""
+        """The chart's content and settings, as JSON that can be embedded in a script of a page."""
         return json_in_page(self.about)
 
 
@@ -129,7 +129,7 @@ def _letters(columns: dict[str, Column]) -> int:
 
 
 def scripts() -> tuple[str, str]:
-    """Return the library's script and ours, in a form that can stand in a page."""
+    """Return the library's script and ours, in a form that can be embedded in a page."""
     return in_page(library().script), own_script("parts.js", "chart.js")
 
 

@@ -84,7 +84,7 @@ class Curves:
 
     @property
     def document(self) -> str:
-        """The content and settings, as JSON that can stand in a script of a page."""
+        """The content and settings, as JSON that can be embedded in a script of a page."""
         panes = [self._pane(number, pane) for number, pane in enumerate(self.panes)]
         return json_in_page({"panes": panes, "logarithmic": self._logarithmic, "columns": self._packed[0]})
 

@@ -95,7 +95,7 @@ class CrossValidation:
         return (
             f"{len(self.chosen)} train/test splits of {len(self.groups)} groups, with {self.tested} "
             f"group{'s' * (self.tested > 1)} tested in each, form "
-            f"{len(self.paths)} out-of-sample path{'s' * (len(self.paths) > 1)}: Sharpe {spread}, below 0 in "
+            f"{len(self.paths)} out-of-sample path{'s' * (len(self.paths) > 1)}: Sharpe ratio {spread}, below 0 in "
             f"{(known < 0).mean() * 100 if len(known) else 0:.0f} % of them. {kinds} different parameter sets were "
             "chosen."
         )

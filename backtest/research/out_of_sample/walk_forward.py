@@ -68,7 +68,7 @@ class WalkForward:
     anchored: bool
     cash: float
     risk_free: float
-    periods: float  # sessions a year
+    periods: float  # sessions per year
     unit: str = "sessions"  # see `Periods`
     whose: str = ""
     strategy: str = ""
@@ -242,7 +242,7 @@ class WalkForward:
         return (
             f"{'Anchored' if self.anchored else 'Rolling'} walk-forward, {len(self.steps)} steps, "
             f"{len(self.returns):,} {self.unit} out of sample: return {self.stats.text('total_return')}, "
-            f"Sharpe {self.stats.text('sharpe')}, efficiency {_number(self.efficiency)}. "
+            f"Sharpe ratio {self.stats.text('sharpe')}, efficiency {_number(self.efficiency)}. "
             f"Parameter drift per step (1 is from one end of the grid to the other): {drift}.{self._in_cash}"
         )
 
@@ -294,7 +294,7 @@ _SHAPE = keyed(
         "series": list_of(TEXT),
         "values": mapped(list_of(ANYTHING)),
         "steps": list_of(KEPT_STEP),
-        "headline": ANYTHING,  # what a list shows of it, and is reckoned again from the steps
+        "headline": ANYTHING,  # what a list shows; computed again from the steps
         "equity": ANYTHING,
     }
 )

@@ -127,7 +127,7 @@ def sweep(
         seed: random seed of the sample or of Optuna.
         rank: a name in METRICS, whose highest value is the best; with "-NAME" the lowest is.
         folder: for the trials. Default: runs/STRATEGY-SERIES-sweep.
-        resume: refuse to start a different sweep than the one in the folder.
+        resume: refuse to start a sweep that differs from the one in the folder.
         span: first and last session, both included.
         start: the first session, instead of a span.
         end: the last session, included.
@@ -143,7 +143,7 @@ def sweep(
         NoBars: the store lacks the bars.
         StrategyError: no trial finished.
 
-    If a process pool of `jobs` loses a worker, it is replaced; an executor of yours that breaks raises its own error.
+    If a process pool of `jobs` loses a worker, it is replaced; if your own executor breaks, it raises its own error.
     Finished trials are saved in either case.
     """
     rank, jobs, seed = rank_of(rank), _arguments.whole(jobs, "jobs"), _arguments.seed_of(seed)
@@ -389,7 +389,7 @@ class Sweep:
             counted += " with a Sharpe ratio"
         return (
             f"Best of {len(self.trials):,} trials by {rank}: {words_of(self.point(self.best))} with {shown}. "
-            f"Deflated Sharpe {_number(self.deflated_sharpe)}, counting {counted}; "
+            f"Deflated Sharpe ratio of total returns {_number(self.deflated_sharpe)}, counting {counted}; "
             f"probability of overfitting {_number(self.overfitting)}. Verdict: {self.verdict.words}."
         )
 

@@ -14,7 +14,7 @@ from backtest.errors import UsageError
 PORTS = {7496: "TWS live", 7497: "TWS paper", 4001: "IB Gateway live", 4002: "IB Gateway paper"}
 _HOST, _PORT = "127.0.0.1", 7497
 _MOST_CLIENTS = 2**31 - 1  # an id is an int of Java
-_TOLD: set[GatewayAddress] = set()  # whose exposure was told in this process
+_TOLD: set[GatewayAddress] = set()  # about whose exposure this process has warned
 _EXAMPLE = "write, for example, ib://127.0.0.1:4002?client_id=7"
 
 
@@ -83,7 +83,7 @@ def parse_address(rest: str) -> tuple[GatewayAddress, int, str]:
         if rest and not rest.startswith(("//", "?")):
             raise ValueError("the host follows two slashes")
         if text.partition("?")[0].count(":") > 2 and "[" not in text:
-            raise ValueError("an IPv6 address stands in brackets, as in ib://[::1]:4002")
+            raise ValueError("write an IPv6 address in brackets, as in ib://[::1]:4002")
         parts = urlsplit(text)
         if parts.path not in ("", "/") or parts.fragment:
             raise ValueError("nothing follows the port but ?client_id=N")

@@ -57,7 +57,7 @@ _WEEK = timedelta(days=7)
 _EVENING = timedelta(days=1)  # on which the first session may have opened
 _BREAKS = 10  # of the connection during one request that helps to plan, before it is done without
 _ROUNDING = 1e-6  # seconds
-_LONG_WAIT = 10.0  # seconds of a wait for the budget that people are told of
+_LONG_WAIT = 10.0  # seconds of a wait for the budget from which on users are notified
 _SILENCES = 3  # requests in a row without an answer, after which the gateway is to be restarted
 _SCHEDULE_VERSION, _SCHEDULE_DAYS = 165, 365  # the server version that knows schedules, days a call
 _AGAIN_SECONDS = 7 * 86_400.0  # after which more is asked for again than a gateway once refused
@@ -103,11 +103,11 @@ class IbSource(Source):
         self._base = _steps(limits)
         self._state = State(state / _state_name(host, port) if state else None, time_scale)
         self._flow = Flow()
-        self._growing: defaultdict[str, set[Series]] = defaultdict(set)  # who asks for more than learnt, by kind
+        self._growing: defaultdict[str, set[Series]] = defaultdict(set)  # series that request more than learnt, by kind
         self._silent: dict[Series, float] = {}  # seconds for which a series was not answered, since it last was
         self._heads: dict[tuple[Instrument, str], datetime | None] = {}
         self._silences = self._in_a_row = 0  # requests without an answer, violations
-        self._waiting_until = 0.0  # the end of a wait that people were told of
+        self._waiting_until = 0.0  # the end of a wait of which users were notified
         self.requests = self.violations = 0  # bar requests sent, and violations of the pacing
         self._bridge = Bridge()
         try:
@@ -252,7 +252,7 @@ class IbSource(Source):
         """
         Return the bars of a window from `windows`; wait for the gateway, its link or the budget if necessary.
 
-        Bars in closed hours beside the window are returned with them: they show that an answer has wrong times.
+        Bars outside of trading hours, next to the window, are returned too: they reveal that an answer has wrong times.
 
         Raises:
             NoData: IB says that it has no bars there.

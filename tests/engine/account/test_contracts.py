@@ -71,7 +71,7 @@ def test_a_future_trades_with_the_multiplier_of_its_stored_contract(store, costs
     assert result.equity.iloc[-1] == pytest.approx(1e6 + 1_000 - fees)
     assert result.equity.iloc[2] == pytest.approx(1e6 + 2 * 50 * 20 - result.fills["costs"].iloc[0])
     assert sample(result).traded == 50 * 2 * (5010 + 5020)
-    assert "a point of ES worth 50 USD, paid in full" in result.stats.basis
+    assert "a point of ES worth 50 USD, contracts paid for in full" in result.stats.basis
 
 
 def test_without_a_margin_a_contract_is_paid_in_full(store):
@@ -91,7 +91,7 @@ def test_with_a_margin_a_contract_binds_that_and_gains_go_to_the_cash(store):
     assert result.record["cash"].to_pylist() == [100_000, 70_000, 72_000, 101_000]
     assert result.equity.tolist() == [100_000, 100_000, 102_000, 101_000]
     assert "margin of a contract 15000" in result.stats.basis
-    assert "paid in full" not in result.stats.basis
+    assert "paid for in full" not in result.stats.basis
     assert run(Steps, ES, **asked, margin=f"{ES}=15000").equity.tolist() == result.equity.tolist()
 
 

@@ -213,7 +213,7 @@ def test_the_dividends_of_ibm_are_those_that_were_published():
     }
     assert paid == pytest.approx(YEARS, abs=0.005)
     assert found.currency == "USD"
-    assert "by ex-close, by which 52 of 52" in found.how
+    assert "by the ex-close convention, under which 52 of 52" in found.how
     assert found.doubts == ()
 
 

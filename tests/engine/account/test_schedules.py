@@ -66,12 +66,12 @@ def test_each_row_says_where_it_is_from_and_how_far_that_is_to_be_trusted():
     assert all(row.source and row.about and row.definition and row.dated for row in SCHEDULES)
     assert len({row.about for row in SCHEDULES}) == len(SCHEDULES)
     assert standing == {
-        "stocks of London": "unconfirmed",
-        "stocks of Switzerland": "unconfirmed",
-        "stocks of Japan": "unconfirmed",
-        "stocks of London, tiered": "secondary source",
-        "stocks of Switzerland, tiered": "secondary source",
-        "coins in US dollars": "secondary source",
+        "London stocks": "unconfirmed",
+        "Swiss stocks": "unconfirmed",
+        "Japanese stocks": "unconfirmed",
+        "London stocks, tiered": "secondary source",
+        "Swiss stocks, tiered": "secondary source",
+        "cryptocurrencies in US dollars": "secondary source",
     }
 
 
@@ -79,12 +79,12 @@ def test_each_row_says_where_it_is_from_and_how_far_that_is_to_be_trusted():
     "name", ["VOLV.B-STK-SFB-SEK", "D05-STK-SGX-SGD", "EUR-CASH-IDEALPRO-GBP", "SPX-IND-CBOE-USD", "ENI-STK-BVME-EUR"]
 )
 def test_a_product_whose_schedule_is_not_known_is_refused_with_those_that_are(name):
-    with pytest.raises(UsageError, match=r"is unknown; ib-fixed covers US stocks; .*Canada.*bp:5"):
+    with pytest.raises(UsageError, match=r"is unknown; ib-fixed covers US stocks; .*Canadian stocks.*bp:5"):
         schedule_of(Series.parse(f"{name}/1day").instrument)
 
 
 def test_a_future_whose_exchange_fee_is_not_known_is_refused_with_those_that_are():
-    with pytest.raises(UsageError, match=r"ZC-FUT-CBOT-USD-202612 is unknown; .*CME: ES, NQ.*futures:FEE"):
+    with pytest.raises(UsageError, match=r"ZC-FUT-CBOT-USD-202612 is unknown; .*CME futures: ES, NQ.*futures:FEE"):
         schedule_of(Series.parse("ZC-FUT-CBOT-USD-202612/1day").instrument)
 
 
@@ -157,8 +157,8 @@ def test_that_a_commission_of_ones_own_takes_a_point_for_1_is_told(store):
 @pytest.mark.parametrize(
     ("series", "costs", "definition"),
     [
-        ("AAPL-OPT-SMART-USD-20240315-190-C/1day", 100 * 0.65, "0.65 USD a contract"),
-        ("AAPL-CFD-SMART-USD/1day", 1.0, "0.005 USD a share"),
+        ("AAPL-OPT-SMART-USD-20240315-190-C/1day", 100 * 0.65, "0.65 USD per contract"),
+        ("AAPL-CFD-SMART-USD/1day", 1.0, "0.005 USD per share"),
     ],
 )
 def test_options_and_cfds_trade_where_their_schedule_is_known(store, series, costs, definition):
@@ -177,7 +177,7 @@ def test_options_and_cfds_trade_where_their_schedule_is_known(store, series, cos
 def test_rates_that_could_not_be_confirmed_are_told(store):
     result = run(RoundTrip, "7203-STK-TSEJ-JPY/1day", store=store, cash=1e7)
 
-    assert "What IB charges for 7203-STK-TSEJ-JPY/1day is unconfirmed: IB fixed, stocks of Japan" in result.stats.basis
+    assert "What IB charges for 7203-STK-TSEJ-JPY/1day is unconfirmed: IB fixed, Japanese stocks" in result.stats.basis
     assert "What IB charges" not in run(RoundTrip, "SAP-STK-IBIS-EUR/1day", store=store).stats.basis
 
 

@@ -643,7 +643,7 @@ def test_a_sweep_is_a_frame_with_the_best_first_and_says_how_far_it_can_be_belie
 
     assert frame["sharpe"].is_monotonic_decreasing
     assert list(frame.columns[:2]) == ["fast", "slow"]
-    assert "Deflated Sharpe" in repr(finished)
+    assert "Deflated Sharpe ratio of total returns" in repr(finished)
     assert "probability of overfitting" in finished._repr_html_()
 
 
@@ -680,7 +680,7 @@ def test_the_command_line_says_the_same_as_json_within_80_columns(tmp_path, samp
     told, document = said(capsys, words), json.loads(said(capsys, [*words, "--json"]))
 
     assert document["trials"] == document["recorded"] == 4
-    assert f"Deflated Sharpe {document['deflated_sharpe']:.2f}" in " ".join(told.split())
+    assert f"Deflated Sharpe ratio of total returns {document['deflated_sharpe']:.2f}" in " ".join(told.split())
     assert document["best"]["params"] == document["top"][0]["params"]
     assert max(map(len, told.splitlines())) <= 80
     assert (tmp_path / "heatmap.png").stat().st_size > 5000
