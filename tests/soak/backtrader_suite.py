@@ -50,6 +50,8 @@ KEYWORDS = {
     "sizer": ["stake=5"],
     "plot": [],
 }  # fmt: skip
+# Beside each option of a sample that optimizes: 24 runs in place of 3,840, which it makes once, without options.
+NARROWED = {"optimization": ("--ma_high=13", "--m1_high=14", "--m2_high=28", "--m3_high=11")}
 SHIFTED = {"from": ("2006-03-01", "2005-07-01"), "to": ("2006-09-01", "2006-06-01")}  # days within the samples' data
 
 
@@ -132,8 +134,9 @@ def samples(folder: Path) -> Iterator[Job]:
         for option in options:
             others = chain(*(words for group, words in needed.items() if group != option["group"]))
             beside = tuple(others) if option["group"] else alone
+            narrow = [word for word in NARROWED.get(file.stem, ()) if word.split("=")[0] != option["flag"]]
             yield from (
-                Job("option", folder, file, (*beside, *words))
+                Job("option", folder, file, (*beside, *narrow, *words))
                 for words in _values(option, file)
                 if {*beside, *words} != {*alone}
             )
