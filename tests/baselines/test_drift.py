@@ -145,7 +145,7 @@ def test_other_bars_at_a_url_are_named_with_the_url(scene, tmp_path):
     old = replace(baseline(scene), months=month_digests(scene.spec, scene.store))
     other = Store(tmp_path / "other")
     other.write(AAPL, YEARS, other_bars(scene.store, gone="2003-06-17"))
-    url = f"file://{tmp_path}/published"
+    url = (tmp_path / "published").as_uri()
     publish(other, url)
 
     judgement = check(old, "cross", replace(scene, store=open_store(url)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import socket
@@ -12,12 +13,14 @@ import pytest
 from market import store_with
 
 from backtest import run
+from backtest._system import one_word
 from backtest.errors import UsageError
 from backtest.market.series import Series
 from backtest.runs.spec import Brokerage
 from backtest.sources.files.export import write_bars
 from backtest.store.store import Store, open_folder, open_store
 
+BRK = one_word("BRK B/1day")  # as the shell of the system at hand has it
 # A strategy each, by its file's name.
 FILES = {
     "lost.py": "import backtrader as bt\nimport helpers_of_mine\n\n\nclass Lost(bt.Strategy): ...\n",
@@ -86,8 +89,8 @@ STEPS = [
     ("run sma_cross QQQ/1day --store sample", 3, "run: backtest download QQQ/1day --since DATE (from TWS or IB"),
     ("run sma_cross EURUSD/1hour --store sample", 3, "did you mean EUR-CASH/1hour"),
     ("run sma_cross EURUSD --store sample", 2, "did you mean EUR-CASH/1day"),
-    ("run sma_cross 'BRK B' --store sample", 2, "did you mean 'BRK B/1day', its daily bars?"),
-    ("run sma_cross BRK B/1day --store sample", 2, "did you mean 'BRK B/1day', in quotes because of the space?"),
+    ("run sma_cross 'BRK B' --store sample", 2, f"did you mean {BRK}, its daily bars?"),
+    ("run sma_cross BRK B/1day --store sample", 2, f"did you mean {BRK}, in quotes because of the space?"),
     ("run sma_cross AAPL/5mins/all --store sample", 3, "AAPL/5mins/TRADES/all is not in"),
     ("import aapl.csv AAPL/1day --store sample", 2, "sample is the bundled store, which is read-only"),
 ]  # fmt: skip
@@ -110,7 +113,7 @@ def test_a_wrong_first_step_leads_on(place, call, command, code, said):
 
     ended, out, err = call(*shlex.split(command.format(port=port, short=" ".join(SHORT))))
 
-    assert said in " ".join((out + err).split()).replace(f"{place}/", "")
+    assert said in " ".join((out + err).split()).replace(f"{place}{os.sep}", "")
     assert ended == code
     assert "Traceback" not in err
     assert "further back" not in err

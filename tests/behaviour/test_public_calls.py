@@ -325,7 +325,7 @@ def good(base: dict[str, Any], folder: Path) -> dict[str, Any]:
         "trial": base["sweep"].trials[0],
         "trials": (),
         "until": UNTIL,
-        "url": f"file://{folder / 'published'}",
+        "url": (folder / "published").as_uri(),
         "validity": base["Validity"],
         "volume_cap": 0.1,
         "weights": "equal",

@@ -190,7 +190,7 @@ def test_a_sweep_takes_a_month_for_what_it_means_also_as_its_benchmark(source, s
     download(store, source, Series.parse("CL-FUT-NYMEX-USD-202412/1day"), DATES)
     month = "CL-FUT-NYMEX-USD-202412/1day"
 
-    there, points = f"file://{store.root}", {"invest": [0.4, 0.8]}
+    there, points = store.root.as_uri(), {"invest": [0.4, 0.8]}
     asked = {"store": there, "benchmark": month, "costs": "none", "folder": tmp_path / "sweep", "cash": 1e8}
     found = sweep("buy_and_hold", month, points, **asked)
 
@@ -249,7 +249,7 @@ def test_a_series_that_would_have_to_be_made_is_refused_by_everything_that_needs
         ("verify", text),
         ("run", "buy_and_hold", text),
         ("pin", text, "--lock", tmp_path / "data.lock"),
-        ("publish", f"file://{tmp_path / 'there'}", text),
+        ("publish", (tmp_path / "there").as_uri(), text),
         ("prune", text),
     ]
     for words in commands:

@@ -113,14 +113,18 @@ def test_the_commands_words_go_to_stderr(capfd):
     run_command([sys.executable, "-c", "print('told')"], FACTS)
 
     said = capfd.readouterr()
-    assert (said.out, said.err) == ("", "told\n")
+    assert (said.out, said.err.splitlines()) == ("", ["told"])
 
 
 @pytest.mark.parametrize(
     ("code", "said"),
     [
         ("import sys; sys.exit(7)", "ended with exit code 7"),
-        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "was killed by signal 9"),
+        pytest.param(
+            "import os, signal; os.kill(os.getpid(), signal.SIGKILL)",
+            "was killed by signal 9",
+            marks=pytest.mark.skipif(sys.platform == "win32", reason="Windows has exit codes alone"),
+        ),
         ("import os; os.close(0)", ""),  # it need not read
     ],
 )
@@ -139,7 +143,7 @@ def test_a_command_that_is_not_there_is_told_before_and_after_and_the_download_g
     assert code == 3
     assert "AAPL/1day: complete" in out
     assert "warning: --on-problem: the program 'no-such-program' was not found" in err
-    assert "error: --on-problem no-such-program --now: cannot be run (No such file or directory)" in err
+    assert "error: --on-problem no-such-program --now: cannot be run (" in err
 
 
 @pytest.mark.slow

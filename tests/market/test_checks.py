@@ -281,9 +281,7 @@ def test_sessions_at_the_edges_of_the_span_are_missing_too():
 
 def test_a_session_without_any_minute_is_missing_from_opening_to_close():
     bars = minute_bars(MINUTES, date(2024, 7, 1), date(2024, 7, 5))
-    third = pc.equal(
-        pc.floor_temporal(bars["time"], unit="day"), pa.scalar(datetime(2024, 7, 3, tzinfo=UTC), bars["time"].type)
-    )
+    third = between(bars, datetime(2024, 7, 3, tzinfo=UTC), datetime(2024, 7, 4, tzinfo=UTC))
 
     missing = missing_sessions(MINUTES, NYSE, bars.filter(pc.invert(third)), WEEK)
 
@@ -296,15 +294,19 @@ SPRING = (date(2024, 3, 4), date(2024, 3, 15))  # ten sessions, over a change of
 TEN = span_of_sessions(MINUTES, *SPRING)
 
 
+def between(bars, since, until):
+    """Return of each bar whether it begins between two times."""
+    stamp = bars["time"].type
+    return pc.and_(
+        pc.greater_equal(bars["time"], pa.scalar(since, stamp)), pc.less(bars["time"], pa.scalar(until, stamp))
+    )
+
+
 def without(bars, *stretches):
     """Return bars of 2024-03-07 without those between two times, UTC."""
     for start, end in stretches:
         since, until = (datetime.fromisoformat(f"2024-03-07T{clock}+00:00") for clock in (start, end))
-        stamp = bars["time"].type
-        inside = pc.and_(
-            pc.greater_equal(bars["time"], pa.scalar(since, stamp)), pc.less(bars["time"], pa.scalar(until, stamp))
-        )
-        bars = bars.filter(pc.invert(inside))
+        bars = bars.filter(pc.invert(between(bars, since, until)))
     return bars
 
 
@@ -495,13 +497,7 @@ def test_forty_minutes_here_and_there_are_missing_where_all_others_are_there():
 def test_a_half_day_lacks_nothing_after_its_close():
     series, days = Series.parse("AAPL/1min/TRADES/all"), (date(2024, 11, 25), date(2024, 12, 3))
     bars = minute_bars(series, *days)
-    evening = pc.and_(
-        pc.equal(
-            pc.floor_temporal(bars["time"], unit="day"),
-            pa.scalar(datetime(2024, 11, 29, tzinfo=UTC), bars["time"].type),
-        ),
-        pc.greater_equal(pc.hour(bars["time"]), 22),
-    )
+    evening = between(bars, datetime(2024, 11, 29, 22, tzinfo=UTC), datetime(2024, 11, 30, tzinfo=UTC))
 
     assert missing_stretches(series, NYSE, bars.filter(pc.invert(evening)), span_of_sessions(series, *days)) == []
 

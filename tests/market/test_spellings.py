@@ -2,6 +2,7 @@
 
 import pytest
 
+from backtest._system import one_word
 from backtest.errors import NoBars, UnknownContract, UsageError
 from backtest.market.series import Instrument, Series, did_you_mean_today
 from backtest.market.spellings import RENAMED_EXCHANGES
@@ -19,9 +20,9 @@ from backtest.store.store import Store
         ("EUR.USD/1min/TRADES/all", "EUR-CASH/1min/MIDPOINT/all"),
         ("USD.JPY-CASH/1hour", "USD-CASH-IDEALPRO-JPY/1hour"),
         ("BTC.USD/1hour", "BTC-CRYPTO/1hour"),
-        ("BRK.B/1day", "'BRK B/1day'"),
-        ("BAC.PRL/1day", "'BAC PRL/1day'"),
-        ("BRK.B-OPT-SMART-USD-20261218-500-C/1hour", "'BRK B-OPT-SMART-USD-20261218-500-C/1hour'"),
+        ("BRK.B/1day", one_word("BRK B/1day")),
+        ("BAC.PRL/1day", one_word("BAC PRL/1day")),
+        ("BRK.B-OPT-SMART-USD-20261218-500-C/1hour", one_word("BRK B-OPT-SMART-USD-20261218-500-C/1hour")),
         ("ES-FUT-GLOBEX-USD-202612/5mins", "ES-FUT-CME-USD-202612/5mins"),
         ("BRR-FUT-CMECRYPTO-USD-202612/5mins", "BRR-FUT-CME-USD-202612/5mins"),
         ("ZN-CONTFUT-ECBOT/1day", "ZN-CONTFUT-CBOT/1day"),
@@ -65,8 +66,8 @@ def test_no_exchange_is_renamed_to_one_that_was_renamed():
     ("written", "meant"),
     [
         ("EUR/USD/1hour", "EUR-CASH/1hour"),
-        ("BRK/B/1day", "'BRK B/1day'"),
-        ("BRK-B/1day", "'BRK B'"),
+        ("BRK/B/1day", one_word("BRK B/1day")),
+        ("BRK-B/1day", one_word("BRK B")),
         ("EUR-USD/1hour", "EUR-CASH"),
         ("BTC-USD/1hour", "BTC-CRYPTO"),
         ("EURUSD=X/1day", "EUR-CASH"),

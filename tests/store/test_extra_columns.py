@@ -372,7 +372,7 @@ def test_a_manifest_comes_back_from_its_bytes(store):
 
 
 def test_a_published_store_has_them_and_takes_more_of_them(store, tmp_path):
-    url = f"file://{tmp_path / 'there'}"
+    url = (tmp_path / "there").as_uri()
     publish(store, url)
     store.write(DAILY, days(2, 5), with_columns(daily(2, 5), signal=[1, 2, -1, 0.5], score=[1, 2, 3, 4]))
 
@@ -382,7 +382,7 @@ def test_a_published_store_has_them_and_takes_more_of_them(store, tmp_path):
 
 
 def test_publishing_never_undoes_signals_that_this_store_lacks(store, tmp_path):
-    url, other = f"file://{tmp_path / 'there'}", Store(tmp_path / "other")
+    url, other = (tmp_path / "there").as_uri(), Store(tmp_path / "other")
     publish(store, url)
     other.write(DAILY, days(2, 5), daily(2, 5))
 

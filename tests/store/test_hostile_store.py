@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from judge import complaints
+from rights import HAVE_LINKS, HAVE_PIPES
 from stores.make_store import daily, days
 
 from backtest.errors import BadStore, DamagedStore, DataError
@@ -141,6 +142,7 @@ LINKED = ["STORE.json", *(f"{DAILY}/{name}" for name in ("manifest.json", "bars"
 LINKED += [str(DAILY), str(DAILY.instrument), f"{DAILY.instrument}/1day"]
 
 
+@HAVE_LINKS
 @pytest.mark.parametrize("name", LINKED)
 def test_a_symbolic_link_is_refused_by_its_name(store, tmp_path, name):
     place, target = store.root / name, tmp_path / "elsewhere"
@@ -154,6 +156,7 @@ def test_a_symbolic_link_is_refused_by_its_name(store, tmp_path, name):
     assert {path: path.read_bytes() for path in target.rglob("*") if path.is_file()} == before
 
 
+@HAVE_LINKS
 @pytest.mark.parametrize("kind", ["bars", "archive", "quarantine"])
 def test_a_link_in_place_of_a_segment_is_refused(store, tmp_path, kind):
     (path,) = (store.folder(DAILY) / kind).iterdir()
@@ -163,6 +166,7 @@ def test_a_link_in_place_of_a_segment_is_refused(store, tmp_path, kind):
     assert any(f"{path} is a symbolic link" in problem for problem in problems(store))
 
 
+@HAVE_LINKS
 @pytest.mark.parametrize("name", [".lock", f"{DAILY}/.lock"])
 def test_a_lock_that_is_a_link_does_not_empty_its_target(store, tmp_path, name):
     (tmp_path / "precious").write_text("my only copy")
@@ -176,6 +180,7 @@ def test_a_lock_that_is_a_link_does_not_empty_its_target(store, tmp_path, name):
     assert (tmp_path / "precious").read_text() == "my only copy"
 
 
+@HAVE_LINKS
 def test_the_root_itself_may_be_a_link(store, tmp_path):
     (tmp_path / "link").symlink_to(store.root)
 
@@ -185,6 +190,7 @@ def test_the_root_itself_may_be_a_link(store, tmp_path):
     assert len(linked.read(DAILY)) == 4
 
 
+@HAVE_PIPES
 def test_a_pipe_in_place_of_a_manifest_is_not_waited_for(store):
     path = store.folder(DAILY) / "manifest.json"
     path.unlink()

@@ -52,8 +52,8 @@ def store(tmp_path_factory):
 
 def at_url(store):
     folder = store.root.parent / "published"
-    publish(store, f"file://{folder}")
-    return open_store(f"file://{folder}")
+    publish(store, folder.as_uri())
+    return open_store(folder.as_uri())
 
 
 READERS = {

@@ -28,6 +28,7 @@ from backtest.store.manifest_json import of_bytes, to_bytes
 from backtest.store.publishing import Published, publish
 from backtest.store.store import Store, open_folder, open_store
 
+POSIX = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pipes, devices or links for everybody")
 AAPL = Series.parse("AAPL/5mins")
 BRK = Series.parse("BRK B/1day")
 ENVIRONMENT = {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_EC2_METADATA_DISABLED": "true"}
@@ -136,11 +137,11 @@ def test_a_revision_is_read_as_it_was(store, bucket):
 
 
 def test_a_folder_that_was_published_to_is_a_store(store, tmp_path):
-    publish(store, f"file://{tmp_path}/shared")
+    publish(store, (tmp_path / "shared").as_uri())
 
     there = Store(tmp_path / "shared")
 
-    assert bars_of(there) == bars_of(open_store(f"file://{tmp_path}/shared")) == bars_of(store)
+    assert bars_of(there) == bars_of(open_store((tmp_path / "shared").as_uri())) == bars_of(store)
     assert complaints(there.root) == []
 
 
@@ -339,24 +340,31 @@ def test_of_two_who_publish_first_at_once_the_second_is_refused(store, made, buc
 
 
 @pytest.mark.parametrize("name", ["STORE.json", f"{AAPL.key}/manifest.json", "segment"])
-@pytest.mark.parametrize("kind", [os.mkfifo, lambda path: path.symlink_to("/dev/zero"), Path.mkdir])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(lambda path: os.mkfifo(path), marks=POSIX, id="pipe"),
+        pytest.param(lambda path: path.symlink_to("/dev/zero"), marks=POSIX, id="link"),
+        pytest.param(Path.mkdir, id="folder"),
+    ],
+)
 def test_what_is_no_file_is_not_waited_for_in_a_folder_named_by_a_url(made, tmp_path, name, kind):
-    publish(made, f"file://{tmp_path}/shared", AAPL)
+    publish(made, (tmp_path / "shared").as_uri(), AAPL)
     root = tmp_path / "shared"
     path = next((root / AAPL.key / "bars").iterdir()) if name == "segment" else root / name
     path.unlink()
     kind(path)
 
     with pytest.raises(DamagedStore, match=f"{path.name} is (not a regular file|a symbolic link)"):
-        open_store(f"file://{tmp_path}/shared").read(AAPL)
+        open_store((tmp_path / "shared").as_uri()).read(AAPL)
 
 
 def test_a_swap_in_a_folder_is_refused_too(store, made, tmp_path):
     update(store)
-    publish(store, f"file://{tmp_path}/shared")
+    publish(store, (tmp_path / "shared").as_uri())
 
     with pytest.raises(Conflict, match="2024-03-01"):
-        publish(made, f"file://{tmp_path}/shared")
+        publish(made, (tmp_path / "shared").as_uri())
 
     assert bars_of(Store(tmp_path / "shared")) == bars_of(store)
 
@@ -374,7 +382,7 @@ def test_a_place_that_holds_something_else_is_left_alone(store, bucket, tmp_path
     bucket.objects["store/holiday.jpg"] = b"..."
     (tmp_path / "holiday.jpg").write_bytes(b"...")
 
-    for url in (bucket.url(), f"file://{tmp_path}"):
+    for url in (bucket.url(), tmp_path.as_uri()):
         with pytest.raises(BadStore, match="something other than a store"):
             publish(store, url)
 

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 HAVE_RIGHTS = pytest.mark.skipif(sys.platform == "win32", reason="Windows takes no rights away by a mode")
+HAVE_LINKS = pytest.mark.skipif(sys.platform == "win32", reason="Windows lets administrators alone make links")
+HAVE_PIPES = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pipes in folders")
 _BYPASSES = 1 << 1 | 1 << 2  # CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH of Linux
 
 

@@ -296,7 +296,8 @@ def test_seeded_faults_are_caught_and_clean_sessions_give_no_alarm():
 
 def test_a_gone_session_is_found_by_its_first_minute():
     bars = week()
-    third = pc.equal(pc.day(bars["time"]), 3)
+    times = bars["time"].cast(pa.timestamp("us"))  # for those of a zone Arrow wants the system's database
+    third = pc.equal(pc.day(times), 3)
 
     (hole,) = inspect_bars(bars.filter(pc.invert(third)), MINUTES, NYSE)
 
