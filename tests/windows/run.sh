@@ -2,6 +2,7 @@
 # Runs on the Windows that setup.sh made: the commands, how they are stopped, the race of readers and writers, and the tests that need no Linux.
 # usage: run.sh CHECKOUT [HOME=/tmp/windows]
 C=$(cd "$1" && pwd); H=${2:-/tmp/windows}; failed=0
+unset PYTHONDONTWRITEBYTECODE  # with which each process compiles all that it imports
 W() { "$H/wpy" -W ignore "$@" || failed=1; }
 Z() { tr / '\\' <<<"Z:$C/$1"; }
 cd "$(mktemp -d)"
