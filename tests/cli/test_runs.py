@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import webbrowser
+from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
