@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -42,8 +41,7 @@ def extremes_of(
     return partial(extremes_between_fills, filled, feeds, series)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Filled:
+class Filled(NamedTuple):
     """Fills as arrays: when, of which feed, at what price, and when in its bar; of one run or of several."""
 
     time: np.ndarray  # microseconds

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from numbers import Real
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import backtrader as bt
 import numpy as np
@@ -249,8 +248,7 @@ def unknown_kind(exectype: Any) -> str:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class SessionClock:
+class SessionClock(NamedTuple):
     """The series whose sessions measure a run, and its hours: see `periods.clock_of`."""
 
     series: Series

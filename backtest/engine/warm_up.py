@@ -6,11 +6,11 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from types import new_class
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import backtrader as bt
 import numpy as np
@@ -32,8 +32,7 @@ _begins: ContextVar[float] = ContextVar("begins")  # Backtrader's number; a bar 
 _LAST = date(2100, 1, 1)
 
 
-@dataclass(frozen=True, slots=True)
-class BarsBefore:
+class BarsBefore(NamedTuple):
     """The bars that a run reads before it begins."""
 
     begins: datetime  # the start of the run's own bars

@@ -694,8 +694,7 @@ def check_periods(given: Any) -> float:
     return number
 
 
-@dataclass(frozen=True, slots=True)
-class DatedRates:
+class DatedRates(NamedTuple):
     """The risk-free return of each session, and its text in the spec of a run."""
 
     days: np.ndarray  # datetime64[D]

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from backtest.engine.account.commissions import Costs, is_own, per_contract
 from backtest.errors import UsageError
@@ -15,8 +14,7 @@ from backtest.runs.spec import Brokerage, margin_rules
 from backtest.store.reader import Reader, manifest_or_empty
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
+class Terms(NamedTuple):
     """
     The terms on which a series is traded.
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from backtest.engine.account.commissions import (
     COSTS,
@@ -78,8 +78,7 @@ class IbOption(IbModel):
 PUBLISHED = "published"
 
 
-@dataclass(frozen=True, slots=True)
-class Schedule:
+class Schedule(NamedTuple):
     """
     A row of IB's charges, in the currency of the instrument: the instruments, and where IB publishes it.
 

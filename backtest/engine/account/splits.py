@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import date, timedelta
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,8 +21,7 @@ _ADJUSTED = ("TRADES", "ADJUSTED_LAST", "MIDPOINT", "BID", "ASK", "BID_ASK")  # 
 _ALWAYS = "0001-01-01"
 
 
-@dataclass(frozen=True, slots=True)
-class Splits:
+class Splits(NamedTuple):
     """The splits of a series: dates, ratios, and their origin, "--splits" or "the store"."""
 
     rows: tuple[tuple[str, float], ...]

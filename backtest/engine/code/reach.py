@@ -12,7 +12,6 @@ import hashlib
 import json
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
@@ -29,12 +28,11 @@ _MUTATORS = {"add", "append", "clear", "discard", "extend", "insert", "pop", "po
 _MADE_BY_BACKTRADER = {"params", "p", "lines", "l", "linealias", "plotinfo", "plotlines", "alias", "aliased"}
 
 
-@dataclass(frozen=True, slots=True)
-class Reach:
+class Reach(NamedTuple):
     """A hash of the dependencies, and the files among them, by the names of their modules."""
 
     digest: str
-    files: Mapping[str, Path] = field(default_factory=dict)
+    files: Mapping[str, Path]
 
 
 def reach_of(thing: Any) -> Reach:

@@ -7,7 +7,7 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from itertools import chain, islice
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -167,8 +167,7 @@ def _steps_of(changes: list[tuple[int, Any]], steps: int) -> np.ndarray:
     return np.repeat(found.values, np.diff(found.at, append=steps))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Steps:
+class _Steps(NamedTuple):
     """Values that stay from a step on until the next; the first is that of step 0."""
 
     at: np.ndarray
