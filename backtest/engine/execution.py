@@ -5,11 +5,9 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from decimal import ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
 from functools import cache
 from types import new_class
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import backtrader as bt
 
@@ -36,8 +34,7 @@ _NO_TICKS: Mapping[str, float] = {}
 HalfSpreads = Mapping[str, tuple[list[float], list[float]]]  # by the feed's name: stamps, and half of ask less bid
 
 
-@dataclass(frozen=True, slots=True)
-class Slippage:
+class Slippage(NamedTuple):
     """How much worse than the bar's own price an order fills: a kind and its number."""
 
     kind: str  # "", "basis points", "money", "ticks", "impact" or "spread"
@@ -236,6 +233,8 @@ def in_steps(size: float, step: float, nearest: bool = False) -> float:
     """Return a size rounded down, or to the nearest, multiple of a step; a whole number for a step of 1."""
     if step == 1:
         return round(size) if nearest else math.floor(size)
+    from decimal import ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
+
     unit = Decimal(repr(step))
     return float((Decimal(repr(size)) / unit).to_integral_value(ROUND_HALF_EVEN if nearest else ROUND_FLOOR) * unit)
 

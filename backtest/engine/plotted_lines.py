@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -145,6 +144,8 @@ def _described(drawn: _Drawn) -> dict[str, Any]:
             label = owner.plotlabel().replace(cls.__name__, name, 1)
     except StrategyError as error:  # it decides nothing but a caption
         problem = str(error)
+        import logging
+
         logging.getLogger(__name__).warning("%s has no label of its own, as its code raised %s", name, problem)
     return {
         "kind": drawn.kind,

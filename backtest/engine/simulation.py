@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -447,6 +446,8 @@ def _ground_of(
     hours = [hours_in(store, one) for one in wanted]
     bars |= _within(span, bars, wanted, hours)
     if (rows := sum(map(len, bars.values()))) > _MANY and (said := memory_lacking(rows, free_memory())):
+        import logging
+
         logging.getLogger(__name__).warning(said)
     fees = _stored_fees(store, spec.brokerage.borrow, wanted, span)
     small = _small_market_of(spec, store, span, {one: bars[one] for one in wanted}, hours)
@@ -1014,7 +1015,7 @@ def _advice(error: BaseException, cerebro: Any) -> str:
 
 _FIX = "fix it and run again"
 _OBSERVERS = [name for name, kind in vars(bt.observers).items() if isinstance(kind, type)]
-_FEED = re.compile(r"data(\d+)(_\w+)?")
+_FEED = r"data(\d+)(_\w+)?"
 
 
 def _asks_for_a_feed(error: BaseException, feeds: list[Any]) -> bool:
@@ -1025,7 +1026,7 @@ def _asks_for_a_feed(error: BaseException, feeds: list[Any]) -> bool:
         return own and all(any(thing is feed for feed in feeds) for thing in things)
     if not (isinstance(error, AttributeError) and isinstance(error.obj, bt.lineseries.Lines | bt.Strategy)):
         return False
-    named = _FEED.fullmatch(str(error.name))
+    named = re.fullmatch(_FEED, str(error.name))
     return named is not None and int(named[1]) >= len(feeds)
 
 

@@ -27,7 +27,7 @@ _WORDS_OF_FEEDS = """
     sessionstart setenvironment setminperiod single size start stop timeframe todate tz tzinput updateminperiod
 """
 _EVERY_BAR, _TAKEN = (frozenset(words.split()) for words in (_WORDS_OF_BARS, _WORDS_OF_FEEDS))
-_NUMBERED = re.compile(r"line_?\d+|tick_.*")  # lines by number, and the last values of lines
+_NUMBERED = r"line_?\d+|tick_.*"  # lines by number, and the last values of lines
 
 
 def extra_names(given: Any) -> tuple[str, ...]:
@@ -107,7 +107,7 @@ def _fits(name: str) -> bool:
 
 
 def _is_taken(name: str) -> bool:
-    return name in _TAKEN or name.casefold() in _OTHER_LINES or _NUMBERED.fullmatch(name) is not None
+    return name in _TAKEN or name.casefold() in _OTHER_LINES or re.fullmatch(_NUMBERED, name) is not None
 
 
 def _cure(name: str) -> str:

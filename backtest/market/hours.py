@@ -76,8 +76,8 @@ _ZONES = {
     "XSES": "Asia/Singapore", "XASX": "Australia/Sydney",
 }  # fmt: skip
 _DAY = timedelta(days=1)
-_ENTRY = re.compile(r"(?P<day>\d{8}):(?P<rest>.+)")
-_RANGE = re.compile(r"(?:(?P<opens>\d{8}):)?(?P<start>\d{4})-(?:(?P<closes>\d{8}):)?(?P<end>\d{4})")
+_ENTRY = r"(?P<day>\d{8}):(?P<rest>.+)"
+_RANGE = r"(?:(?P<opens>\d{8}):)?(?P<start>\d{4})-(?:(?P<closes>\d{8}):)?(?P<end>\d{4})"
 _EVER = date.min
 _MONDAY_TO_FRIDAY, _SUNDAY_TO_THURSDAY = (0, 1, 2, 3, 4), (0, 1, 2, 3, 6)
 _SATURDAY, _SUNDAY = 5, 6
@@ -246,12 +246,12 @@ def _calendar_name(instrument: Instrument) -> str:
 
 def _ranges(entry: str, zone: ZoneInfo) -> Iterator[tuple[date | None, Span]]:
     """Yield the ranges of an entry, each with its session's date if the entry gives it."""
-    match = _ENTRY.fullmatch(entry)
+    match = re.fullmatch(_ENTRY, entry)
     if match is None:
         raise ValueError(f"{entry!r} has no date")
     day = _date(match["day"])
     for number, text in enumerate(match["rest"].split(",")):
-        found = _RANGE.fullmatch(text.strip())
+        found = re.fullmatch(_RANGE, text.strip())
         if found is None:
             raise ValueError(f"{text!r} is not a range of times")
         if found["closes"]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from decimal import Decimal
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
 
 from backtest import _arguments
@@ -138,8 +137,7 @@ BAR_SIZES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Qualifier:
+class Qualifier(NamedTuple):
     """A qualifier of an instrument and its form; `made` marks those for series that we build, not IB."""
 
     what: str
@@ -534,6 +532,8 @@ def _is_isin(text: str) -> bool:
 
 def _plain(number: str) -> str:
     """Return a decimal number without trailing zeros: 5000 for 5000.0."""
+    from decimal import Decimal
+
     text = f"{Decimal(number):f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
 

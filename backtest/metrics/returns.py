@@ -9,11 +9,15 @@ infinite; NaN and impossible values in the input raise a ValueError.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterable, Sequence
-from functools import cached_property
-from typing import Any, NamedTuple
+from functools import cache, cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from statistics import NormalDist
 
 SESSIONS = 252.0  # per year, on the exchanges in New York
 
@@ -42,7 +46,7 @@ REASONS = {  # why a number is not defined, in a few words and in a sentence
 }
 
 CALENDAR_YEAR = 365.25  # days
-ROUNDING = 4 * np.finfo(float).eps  # what rounding leaves in E_t / E_(t-1) - 1
+ROUNDING = 4 * sys.float_info.epsilon  # what rounding leaves in E_t / E_(t-1) - 1
 
 
 class Undefined(float):
@@ -226,6 +230,14 @@ def where_defined(reasons: Iterable[str], numbers: Iterable[float]) -> list[floa
 def too_few(rows: Rows | EquityRows) -> list[float]:
     """Return the number of runs that are too short for one."""
     return [Undefined("too few") for _ in rows.values]
+
+
+@cache  # it imports decimals and fractions, and few runs read a number that needs it
+def normal() -> NormalDist:
+    """Return the standard normal distribution."""
+    from statistics import NormalDist
+
+    return NormalDist()
 
 
 def drop_nan(*series: np.ndarray) -> tuple[np.ndarray, ...]:

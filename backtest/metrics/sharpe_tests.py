@@ -11,18 +11,23 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
 
 from backtest.metrics.ratios import ratio_by_row
-from backtest.metrics.returns import SESSIONS, Rows, Undefined, autocorrelations_by_row, long_run_variances_of_sums
+from backtest.metrics.returns import (
+    SESSIONS,
+    Rows,
+    Undefined,
+    autocorrelations_by_row,
+    long_run_variances_of_sums,
+    normal,
+)
 
 CONFIDENCE = 0.95
 BLOCKS = 16  # of `overfitting`; 12,870 ways to choose half of them
 
-_NORMAL = NormalDist()
 _CHUNK = 128  # ways at a time, which is what a processor's cache can hold
 
 
@@ -164,7 +169,7 @@ def sharpe_interval_autocorrelated_by_row(
 
 def critical(confidence: float) -> float:
     """Return the half-width of an interval in standard errors, 1.96 for 95 %."""
-    return _NORMAL.inv_cdf((1 + _checked(confidence)) / 2)
+    return normal().inv_cdf((1 + _checked(confidence)) / 2)
 
 
 def sharpe_scale(correlations: np.ndarray, periods: int) -> float:
@@ -296,7 +301,7 @@ def minimum_track_record(
     if not ratio > threshold:
         return ratio if ratio != ratio else Undefined("below the threshold")
     variance = _variance(ratio, skew, kurtosis)
-    return 1 + variance * (_NORMAL.inv_cdf(_checked(confidence)) / (ratio - threshold)) ** 2
+    return 1 + variance * (normal().inv_cdf(_checked(confidence)) / (ratio - threshold)) ** 2
 
 
 def expected_maximum(trials: int) -> float:
@@ -318,7 +323,7 @@ def expected_maximum(trials: int) -> float:
         raise ValueError(f"there are {trials} trials; count all that were tried, including the best one")
     if trials < 2:
         return 0.0
-    first, second = _NORMAL.inv_cdf(1 - 1 / trials), _NORMAL.inv_cdf(1 - 1 / (trials * math.e))
+    first, second = normal().inv_cdf(1 - 1 / trials), normal().inv_cdf(1 - 1 / (trials * math.e))
     return float((1 - np.euler_gamma) * first + np.euler_gamma * second)
 
 

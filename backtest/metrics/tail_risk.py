@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from statistics import NormalDist
-
 import numpy as np
 
-from backtest.metrics.returns import Rows, Undefined, too_few
+from backtest.metrics.returns import Rows, Undefined, normal, too_few
 
 TAIL = 0.05  # the worst share of returns that is looked at
-_NORMAL = NormalDist()
 
 
 def tail_ratio(returns: np.ndarray, tail: float = TAIL) -> float:
@@ -76,7 +73,7 @@ def value_at_risk_gaussian(returns: np.ndarray, tail: float = TAIL, ddof: int = 
 
 def value_at_risk_gaussian_by_row(returns: Rows, tail: float = TAIL, ddof: int = 1) -> list[float]:
     """Return `value_at_risk_gaussian` of each run."""
-    return _scaled(returns, [_NORMAL.inv_cdf(tail)] * len(returns.values), ddof)
+    return _scaled(returns, [normal().inv_cdf(tail)] * len(returns.values), ddof)
 
 
 def expected_shortfall_gaussian(returns: np.ndarray, tail: float = TAIL, ddof: int = 1) -> float:
@@ -90,7 +87,7 @@ def expected_shortfall_gaussian(returns: np.ndarray, tail: float = TAIL, ddof: i
 
 def expected_shortfall_gaussian_by_row(returns: Rows, tail: float = TAIL, ddof: int = 1) -> list[float]:
     """Return `expected_shortfall_gaussian` of each run."""
-    return _scaled(returns, [-_NORMAL.pdf(_NORMAL.inv_cdf(tail)) / tail] * len(returns.values), ddof)
+    return _scaled(returns, [-normal().pdf(normal().inv_cdf(tail)) / tail] * len(returns.values), ddof)
 
 
 def value_at_risk_cornish_fisher(returns: np.ndarray, tail: float = TAIL, ddof: int = 1) -> float:
@@ -133,7 +130,7 @@ def _below_cornish_fisher(tail: float, s: float, k: float) -> float:
     g = _cornish_fisher(tail, s, k)
     third, fourth = g**3, g**4 - 2 * g**2 - 1
     sixth = g**6 - 9 * g**4 + 9 * g**2 + 3
-    below = -_NORMAL.pdf(g) * (1 + s / 6 * third + k / 24 * fourth + s**2 / 72 * sixth)
+    below = -normal().pdf(g) * (1 + s / 6 * third + k / 24 * fourth + s**2 / 72 * sixth)
     return below / tail if below / tail <= g else Undefined("less than the value at risk")
 
 
@@ -150,13 +147,13 @@ def _scaled(returns: Rows, quantiles: list[float], ddof: int) -> list[float]:
 
 
 def _cornish_fisher(tail: float, s: float, k: float) -> float:
-    z = _NORMAL.inv_cdf(tail)
+    z = normal().inv_cdf(tail)
     return z + (z**2 - 1) * s / 6 + (z**3 - 3 * z) * k / 24 - (2 * z**3 - 5 * z) * s**2 / 36
 
 
 def _rises(tail: float, s: float, k: float) -> bool:
     """Return whether the corrected quantile rises with the normal one z, from that of the tail to its opposite."""
-    end = abs(_NORMAL.inv_cdf(tail))
+    end = abs(normal().inv_cdf(tail))
     square, slope, height = k / 8 - s**2 / 6, s / 3, 1 - k / 8 + 5 * s**2 / 36  # of its derivative in z
     lowest = -slope / (2 * square) if square > 0 else end
     places = [-end, end, *([lowest] if abs(lowest) < end else [])]

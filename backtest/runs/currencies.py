@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from backtest import _arguments
 from backtest.errors import UsageError
@@ -15,13 +14,12 @@ AT_ONCE, BY_CURRENCY = CONVERSIONS = ("at-once", "ib-forex")
 
 _PART = "1/"  # in front of the name of a unit that has no name of its own
 _PREFERRED = "USD"  # of several currencies of traded series, where none is asked for
-_CODE = re.compile(r"[A-Z]{3}")
+_CODE = r"[A-Z]{3}"
 _CURRENCY = "write an ISO 4217 currency code, such as EUR"
 _QUOTED = "write the series and the unit of its prices, such as VUSA-STK-LSEETF-GBP/1day=GBP, or =GBX for pence"
 
 
-@dataclass(frozen=True, slots=True)
-class PriceUnit:
+class PriceUnit(NamedTuple):
     """The unit in which prices are quoted: its name, the currency, and the amount of currency in one."""
 
     name: str
@@ -40,8 +38,7 @@ MINOR_UNITS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Quotation:
+class Quotation(NamedTuple):
     """
     A row of the exchanges at which IB quotes stocks in hundredths of the currency.
 
@@ -177,7 +174,7 @@ def currency_text(given: Any) -> str:
         _arguments.refuse(
             "currency", given, f"write {MINOR_UNITS[text].currency}, the currency of which it is a hundredth"
         )
-    if not _CODE.fullmatch(text) or text == NO_CURRENCY:
+    if not re.fullmatch(_CODE, text) or text == NO_CURRENCY:
         _arguments.refuse("currency", given, _CURRENCY)
     return text
 
@@ -214,7 +211,7 @@ def quotation_rules(text: str) -> dict[str, str]:
     rules = {}
     for rule in filter(None, text.split(",")):
         name, _, unit = rule.rpartition("=")
-        if not name or not _CODE.fullmatch(unit := unit.strip().upper()):
+        if not name or not re.fullmatch(_CODE, unit := unit.strip().upper()):
             raise UsageError(f"{rule!r} does not say what prices are quoted in; {_QUOTED}")
         rules[Series.parse(name.strip()).key] = unit
     return rules

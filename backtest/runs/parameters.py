@@ -3,7 +3,7 @@ The stored form of parameters: JSON that gives the same values of the same types
 
 Numbers, strings, booleans, None and lists are stored unchanged, and so is a dict whose keys are strings in sorted
 order. Anything else is an object with one key, which gives its type: {"$tuple": [5, 20]}, {"$date": "2001-01-01"},
-{"$class": "backtrader.indicators.sma:SMA"}. KINDS lists all types.
+{"$class": "backtrader.indicators.sma:SMA"}. `kinds` lists all types.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ import re
 import types
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from decimal import Decimal
-from fractions import Fraction
 from pathlib import Path, PurePath
-from typing import Any
-from zoneinfo import ZoneInfo
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from backtest.errors import UsageError
+
+if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
 
 STRATEGY_MODULE = "backtest_strategy_"  # how the names begin of modules that were loaded from strategies' files
 
@@ -66,8 +66,7 @@ class _Unkept(ValueError):
     """A value has no form."""
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
+class Kind(NamedTuple):
     """How to store values of one type: as plain values, or as others that are stored in turn."""
 
     type: type[Any]
@@ -141,8 +140,8 @@ def read_form(form: Any) -> Any:
             return Named(tag[1:], content)
         if tag == "$made":
             return Named("made", content[0], read_form(content[1]))
-        if tag in KINDS:
-            return KINDS[tag].read(read_form(content))
+        if tag in kinds():
+            return kinds()[tag].read(read_form(content))
     return {name: read_form(one) for name, one in form.items()}
 
 
@@ -269,6 +268,8 @@ def duration_text(duration: dt.timedelta) -> str:
 
 
 def _times(number: str, unit: str) -> dt.timedelta:
+    from decimal import Decimal
+
     return dt.timedelta(microseconds=int(Decimal(number) * _UNITS[unit]))
 
 
@@ -296,7 +297,7 @@ def _kept(value: Any, for_key: bool) -> Any:
         return {name: _kept(one, for_key) for name, one in value.items()}
     if kind.__module__ == "numpy":
         return _of_numpy(value, for_key)
-    for tag, row in KINDS.items():
+    for tag, row in kinds().items():
         if row.type is kind:
             return {tag: _kept(row.write(value), for_key)}
     if kind.__module__.partition(".")[0] == "pandas" and kind.__name__ in _OF_PANDAS:
@@ -431,28 +432,39 @@ def _read_pandas(name: str) -> Callable[[Any], Any]:
 
 _OF_PANDAS = {"Timestamp": "$timestamp", "Timedelta": "$nanoseconds"}
 _NAMED = {"$class", "$function", "$enum", "$module", "$default"}
-KINDS: dict[str, Kind] = {  # beside classes, functions, enumerations, modules, objects made of a class, and defaults
-    "$tuple": Kind(tuple, list, tuple),
-    "$dict": Kind(dict, lambda value: [list(pair) for pair in value.items()], lambda pairs: dict(map(tuple, pairs))),
-    "$set": Kind(set, _sorted, set),
-    "$frozenset": Kind(frozenset, _sorted, frozenset),
-    "$date": Kind(dt.date, dt.date.isoformat, dt.date.fromisoformat),
-    "$time": Kind(dt.time, _write_moment, _reader_of_moments(dt.time.fromisoformat)),
-    "$datetime": Kind(dt.datetime, _write_moment, _reader_of_moments(dt.datetime.fromisoformat)),
-    "$timedelta": Kind(dt.timedelta, duration_text, duration_of),
-    "$zone": Kind(ZoneInfo, _zone_key, ZoneInfo),
-    "$utcoffset": Kind(dt.timezone, lambda zone: list(zone.__getinitargs__()), lambda words: dt.timezone(*words)),
-    "$decimal": Kind(Decimal, str, Decimal),
-    "$fraction": Kind(Fraction, str, Fraction),
-    "$float": Kind(float, repr, float),  # which JSON has no numeral for: nan, inf, -inf
-    "$complex": Kind(complex, lambda value: [value.real, value.imag], lambda parts: complex(*parts)),
-    "$bytes": Kind(bytes, bytes.hex, bytes.fromhex),
-    "$bytearray": Kind(bytearray, bytearray.hex, bytearray.fromhex),
-    "$range": Kind(range, lambda value: [value.start, value.stop, value.step], lambda words: range(*words)),
-    "$slice": Kind(slice, lambda value: [value.start, value.stop, value.step], lambda words: slice(*words)),
-    "$path": Kind(PurePath, lambda path: path.as_posix(), Path),
-    "$numpy": Kind(object, lambda value: value, lambda content: _read_numpy(content)[()]),  # as `_of_numpy` writes it
-    "$array": Kind(object, lambda value: value, _read_numpy),
-    "$timestamp": Kind(object, lambda value: value, _read_pandas("Timestamp")),  # of pandas
-    "$nanoseconds": Kind(object, lambda value: value, _read_pandas("Timedelta")),
-}
+
+
+@functools.cache  # most parameters are numbers, for which nothing of it is needed
+def kinds() -> dict[str, Kind]:
+    """Return the types by their tags, beside classes, functions, enumerations, modules, made objects, and defaults."""
+    from decimal import Decimal
+    from fractions import Fraction
+    from zoneinfo import ZoneInfo
+
+    return {
+        "$tuple": Kind(tuple, list, tuple),
+        "$dict": Kind(
+            dict, lambda value: [list(pair) for pair in value.items()], lambda pairs: dict(map(tuple, pairs))
+        ),
+        "$set": Kind(set, _sorted, set),
+        "$frozenset": Kind(frozenset, _sorted, frozenset),
+        "$date": Kind(dt.date, dt.date.isoformat, dt.date.fromisoformat),
+        "$time": Kind(dt.time, _write_moment, _reader_of_moments(dt.time.fromisoformat)),
+        "$datetime": Kind(dt.datetime, _write_moment, _reader_of_moments(dt.datetime.fromisoformat)),
+        "$timedelta": Kind(dt.timedelta, duration_text, duration_of),
+        "$zone": Kind(ZoneInfo, _zone_key, ZoneInfo),
+        "$utcoffset": Kind(dt.timezone, lambda zone: list(zone.__getinitargs__()), lambda words: dt.timezone(*words)),
+        "$decimal": Kind(Decimal, str, Decimal),
+        "$fraction": Kind(Fraction, str, Fraction),
+        "$float": Kind(float, repr, float),  # which JSON has no numeral for: nan, inf, -inf
+        "$complex": Kind(complex, lambda value: [value.real, value.imag], lambda parts: complex(*parts)),
+        "$bytes": Kind(bytes, bytes.hex, bytes.fromhex),
+        "$bytearray": Kind(bytearray, bytearray.hex, bytearray.fromhex),
+        "$range": Kind(range, lambda value: [value.start, value.stop, value.step], lambda words: range(*words)),
+        "$slice": Kind(slice, lambda value: [value.start, value.stop, value.step], lambda words: slice(*words)),
+        "$path": Kind(PurePath, lambda path: path.as_posix(), Path),
+        "$numpy": Kind(object, lambda value: value, lambda content: _read_numpy(content)[()]),  # see `_of_numpy`
+        "$array": Kind(object, lambda value: value, _read_numpy),
+        "$timestamp": Kind(object, lambda value: value, _read_pandas("Timestamp")),  # of pandas
+        "$nanoseconds": Kind(object, lambda value: value, _read_pandas("Timedelta")),
+    }

@@ -159,7 +159,7 @@ def splits_text(given: Any) -> str:
     """
     if given is None or given == "":
         return ""
-    if isinstance(given, str) and _SPLIT_RULES.fullmatch(given):
+    if isinstance(given, str) and re.fullmatch(_SPLIT_RULES, given):
         split_rules(given)
         return given
     if not isinstance(given, str | Path):
@@ -173,7 +173,7 @@ def splits_text(given: Any) -> str:
 
 _FILE_OF_SPLITS = "write the path of a CSV file with lines date,ratio (and series)"
 _SPLITS = f'{_FILE_OF_SPLITS}, or rows such as ("2000-06-21", 2, "AAPL/1day")'
-_SPLIT_RULES = re.compile(r"[^=,\n]*[0-9]{4}-[0-9]{2}-[0-9]{2}=[^=\n]*(,[^=,\n]*[0-9]{4}-[0-9]{2}-[0-9]{2}=[^=,\n]*)*")
+_SPLIT_RULES = r"[^=,\n]*[0-9]{4}-[0-9]{2}-[0-9]{2}=[^=\n]*(,[^=,\n]*[0-9]{4}-[0-9]{2}-[0-9]{2}=[^=,\n]*)*"
 
 
 def _rows_of_file(path: str | Path) -> list[list[str]]:

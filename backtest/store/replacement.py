@@ -40,11 +40,11 @@ Content = bytes | Callable[[IO[bytes]], object]  # of a file: its bytes, or what
 DECIDED = ".new"
 """The folder in which files lie that count already, in place of those of their names above."""
 
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")  # longer than the letter of a drive
+_SCHEME = r"[A-Za-z][A-Za-z0-9+.-]+:"  # longer than the letter of a drive
 _BEGUN = f"{TEMPORARY}new"  # the same before it counts
 _LOCK = f"{TEMPORARY}lock"
 _GONE = ".gone"  # the suffix of an empty file that marks one to be removed
-_OURS = re.compile(rf"{re.escape(TEMPORARY)}\d+-\d+-(?P<name>.*)", re.DOTALL)
+_OURS = rf"(?s){re.escape(TEMPORARY)}\d+-\d+-(?P<name>.*)"
 _LONGEST = 200  # bytes of a name, so that there is room for more before it
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)  # of a disk that knows none
 
@@ -124,7 +124,7 @@ def staged(folder: Path) -> Iterator[Path]:
 def _refuse_url(path: str | Path) -> None:
     """Raise UsageError for a former URL: as a path, s3://BUCKET has lost a slash, and begins with a folder s3:."""
     first, *rest = Path(path).parts or ("",)
-    if rest and _SCHEME.fullmatch(first):
+    if rest and re.fullmatch(_SCHEME, first):
         raise UsageError(f"{path} is a URL, which cannot be written; name a local folder or file")
 
 
@@ -247,7 +247,7 @@ def _sweep(folder: Path, names: set[str] | None) -> None:
     """Remove the leftovers of killed processes for files of these names, or for all."""
     with contextlib.suppress(OSError):
         for entry in os.scandir(folder):
-            ours = _OURS.fullmatch(entry.name)
+            ours = re.fullmatch(_OURS, entry.name)
             if ours and (names is None or ours["name"] in names) and entry.is_file(follow_symlinks=False):
                 _remove_if_dead(folder / entry.name)
 

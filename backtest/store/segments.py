@@ -38,7 +38,7 @@ PROVENANCE = (
 
 NEWEST = 50  # downloads that a segment names
 _KEY = b"ib-backtest"
-_ACCOUNT = re.compile(r"\b[DFIU]{1,2}[A-Z]?[0-9]{5,9}\b")  # U1234567, DU1234567 (paper), F... and DF... (advisors)
+_ACCOUNT = r"\b[DFIU]{1,2}[A-Z]?[0-9]{5,9}\b"  # U1234567, DU1234567 (paper), F... and DF... (advisors)
 _LONGEST = 300  # characters of a value
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # Measured on a month of minutes against zstd-3 with dictionaries: 103 KB for 149, decoded in 0.4 ms for 0.9.
@@ -190,7 +190,7 @@ def download_record(
 
 def masked(text: str) -> str:
     """Return a vendor's text without account numbers."""
-    return _ACCOUNT.sub("(account)", text)
+    return re.sub(_ACCOUNT, "(account)", text)
 
 
 @cache  # a process keeps using the versions that it started with

@@ -96,6 +96,8 @@ def test_a_kept_result_is_loaded_and_printed_without_backtrader_and_matplotlib(f
 @pytest.mark.slow
 def test_the_engine_knows_nothing_of_numbers_and_a_run_loads_nothing_for_options_that_are_not_set():
     job = """
+import backtrader, pyarrow.parquet
+print(*sys.modules)
 from backtest.engine.account.commissions import costs_of
 from backtest.engine.simulation import simulate
 from backtest.engine.code.strategy import load_strategy, parameters
@@ -111,7 +113,7 @@ print(run("buy_and_hold", "AAPL/1day", store="data/sample").stats["exposure"] > 
 print(*sys.modules)
 """
 
-    rooms, heavy, (record, by_engine, measured, by_run) = loaded_by(job)
+    rooms, heavy, (by_libraries, record, by_engine, measured, by_run) = loaded_by(job)
 
     assert (record, measured) == ("RunRecord 1", "True")
     assert not {f"backtest.{name}" for name in ("metrics", "validity", "report", "api")} & {*by_engine.split()}
@@ -120,7 +122,10 @@ print(*sys.modules)
     account = ["bookings", "borrowing", "currencies", "dividends", "interest", "payouts", "margin.tables"]
     markets = {"backtest.engine.markets.membership", "backtest.engine.markets.small_bars", "backtest.market.universe"}
     others = {"backtest.metrics.combination", "backtest.runs.cost_table", "backtest.engine.compiled.runs"}
-    assert not ({f"backtest.engine.account.{name}" for name in account} | markets | others) & {*by_run.split()}
+    others |= {"backtest.engine.code.parameters", "backtest.engine.lean.queues", "backtest.engine.lean.equivalence"}
+    of_python = {"decimal", "fractions", "logging", "statistics", "sysconfig", "zoneinfo"} - {*by_libraries.split()}
+    found = {*by_run.split()}
+    assert not ({f"backtest.engine.account.{name}" for name in account} | markets | others | of_python) & found
 
 
 @pytest.mark.parametrize("layer", LAYERS)

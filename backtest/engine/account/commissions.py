@@ -10,7 +10,6 @@ from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass, field, replace
 from datetime import date
-from decimal import Decimal
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -329,9 +328,9 @@ def costs_named(text: str) -> Costs:
     """
     if text in COSTS:
         return COSTS[text]
-    if times := _TIMES.fullmatch(text):
+    if times := re.fullmatch(_TIMES, text):
         return costs_times(costs_named(times[2]), float(times[1]))
-    if commission := _COMMISSION.fullmatch(text):
+    if commission := re.fullmatch(_COMMISSION, text):
         return _commission_named(text, commission)
     kind, *words = text.split(":")
     example = "write bp:5 for five basis points, or futures:FEE:MULTIPLIER:MARGIN such as futures:2.25:50:15000"
@@ -379,6 +378,8 @@ def costs_of(given: Any) -> Costs:
     share = _arguments.number(given, "costs", example)
     if not 0 <= share < 1:
         _arguments.refuse("costs", given, example)
+    from decimal import Decimal
+
     return costs_named(f"bp:{(Decimal(repr(share)) * 10_000).normalize():f}" if share else "none")
 
 
@@ -389,6 +390,8 @@ def costs_times(costs: Costs, factor: float) -> Costs:
         return costs
     if not factor and costs.name in COSTS:
         return COSTS["none"]
+    from decimal import Decimal
+
     if isinstance(costs, CostsTimes):
         return costs_times(costs.of, float(Decimal(repr(costs.times)) * Decimal(repr(factor))))
     if kind in ("bp", "futures"):
@@ -442,8 +445,8 @@ def check_told_apart(costs: Costs) -> None:
 
 _OURS = "bt."  # in front of the names of Backtrader's own classes
 _OWN = {f"{_OURS}{kind.__name__}": kind for kind in (bt.CommInfoBase, bt.CommissionInfo)}  # made again from a name
-_COMMISSION = re.compile(r"([\w.]+)(\{.*\})(#[0-9a-f]{12})?", re.DOTALL)
-_TIMES = re.compile(r"(\d+(?:\.\d+)?)x:(.+)", re.DOTALL)
+_COMMISSION = r"(?s)([\w.]+)(\{.*\})(#[0-9a-f]{12})?"
+_TIMES = r"(?s)(\d+(?:\.\d+)?)x:(.+)"
 _PLAIN = str | int | float | None
 
 

@@ -11,16 +11,14 @@ import linecache
 import operator
 import os
 import signal
-import sysconfig
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import cache
 from itertools import islice
 from pathlib import Path
 from types import ModuleType, TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import backtrader as bt
 
@@ -100,8 +98,7 @@ def _kind(error: BaseException) -> str:
     return name
 
 
-@dataclass(frozen=True, slots=True)
-class CodeLine:
+class CodeLine(NamedTuple):
     """A line of code that is not ours."""
 
     file: str
@@ -352,6 +349,8 @@ def _is_brought_along(file: str) -> bool:
 def _is_pythons(file: str) -> bool:
     if not {"site-packages", "dist-packages"}.isdisjoint(Path(file).parts):
         return False
+    import sysconfig
+
     return file.startswith(("<frozen ", *(sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib"))))
 
 

@@ -14,7 +14,6 @@ import importlib
 import importlib.util
 import os
 import sys
-import sysconfig
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -311,8 +310,8 @@ def came_along(file: str) -> bool:
     path = Path(file)
     if not {"site-packages", "dist-packages"}.isdisjoint(path.parts):
         return True
-    pythons = (sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"))
-    if os.path.normcase(file).startswith(tuple(map(os.path.normcase, pythons))):
+    python = Path(os.__file__).parent  # sysconfig gives it too, but takes two milliseconds for its first answer
+    if os.path.normcase(file).startswith(os.path.normcase(python)):
         return True
     return any(path.relative_to(folder).as_posix() in _installed_in(folder) for folder in path.parents)
 

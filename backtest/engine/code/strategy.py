@@ -23,8 +23,6 @@ from backtest._resources import bundled
 from backtest._suggest import did_you_mean
 from backtest.engine.code.failures import CodeLine, code_of_others, place_of, said
 from backtest.engine.code.imports import ImportSpace, space_of
-from backtest.engine.code.parameters import value_of
-from backtest.engine.code.parcels import typed
 from backtest.engine.code.reach import reach_of
 from backtest.errors import StrategyError, UsageError
 from backtest.runs.parameters import STRATEGY_MODULE, Named, as_kept, can_be_kept, found_by, names_in, resolved
@@ -155,6 +153,8 @@ def typed_things(strategy: Strategy, values: Iterable[Any]) -> dict[str, SimpleN
 
     The result replaces these modules there: the name of each, with its top-level objects.
     """
+    from backtest.engine.code.parcels import typed
+
     found: dict[str, SimpleNamespace] = {}
     with importing_beside(strategy):
         for one in names_in(list(values)):
@@ -280,6 +280,8 @@ def _as_kept(strategy: Strategy, name: str, value: Any, default: Any) -> Any:
 
 
 def _read(strategy: Strategy, name: str, text: str, default: Any) -> Any:
+    from backtest.engine.code.parameters import value_of
+
     try:
         return value_of(text, default, lambda dotted, like: _by_dotted_name(strategy, dotted, like))
     except ValueError as error:

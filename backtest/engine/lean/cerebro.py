@@ -22,11 +22,9 @@ from backtest._garbage import seldom_collected
 from backtest.engine.account.converted import Converted
 from backtest.engine.lean.broker import LeanBroker
 from backtest.engine.lean.clock import FeedClock, feed_stamps
-from backtest.engine.lean.equivalence import Equivalents
 from backtest.engine.lean.history import History, Walked
 from backtest.engine.lean.indicators import once
 from backtest.engine.lean.lines import Coupling, Cursor, is_plain, quick_indicators
-from backtest.engine.lean.queues import QueueingBroker
 from backtest.engine.lean.signals import forget_finished, has_signals, lean_signals
 from backtest.engine.lean.timers import ring, watched_timers
 from backtest.engine.sessions import know_any
@@ -226,6 +224,8 @@ class _LeanRun:
         walked = self.cerebro.walker(self.strategy) if self.cerebro.walker and self._is_quiet() else None
         engage: Any = LeanBroker.engage
         if len(clock.cursors) > 1:  # otherwise each bar advances all feeds, and no order waits for one
+            from backtest.engine.lean.queues import QueueingBroker
+
             engage = partial(QueueingBroker.engage, cursors=len(clock.cursors))
         engage(self.broker, clock.own, all(map(_priced, datas)), self.cheats, by_sessions=know_any(datas))
         if self.broker.rules is not None:
@@ -621,6 +621,8 @@ def _next_of(indicators: list[Any]) -> None:
 
 def _at_once(indicators: list[Any], datas: list[Any]) -> set[int]:
     """Compute the indicators at once that give the same values that way, and return their ids; none if one fails."""
+    from backtest.engine.lean.equivalence import Equivalents
+
     equivalents = Equivalents(datas)
     found = [indicator for indicator in indicators if equivalents.take(indicator)]
     try:
