@@ -12,7 +12,7 @@ from backtest.cli.app import app, main
 from backtest.market.series import Series, did_you_mean_series
 from backtest.onboarding.scaffold import TEMPLATES
 
-SAMPLE = str(ROOT / "data" / "sample")
+SAMPLE = (ROOT / "data" / "sample").as_posix()
 RUN = ["run", "sma_cross", "IBM/1day", "--store", SAMPLE]
 
 

@@ -8,7 +8,6 @@ from datetime import UTC, date, datetime
 import backtrader as bt
 import numpy as np
 import pandas as pd
-import pyarrow.csv
 import pytest
 from sent import Turns
 
@@ -20,6 +19,7 @@ from backtest.market import arrays
 from backtest.market.span import asked_span
 from backtest.research.out_of_sample.folds import session_count
 from backtest.research.search.job import Point, job_of
+from backtest.sources.files.export import write_bars
 
 AAPL, MSFT = Series.parse("AAPL/1day"), Series.parse("MSFT/1day")
 SINCE, UNTIL = "2003-01-02", "2003-12-31"
@@ -122,7 +122,7 @@ def files(tmp_path, sample):
     """Return a folder of CSV files of two series."""
     (tmp_path / "files").mkdir()
     for series, name in ((AAPL, "AAPL"), (MSFT, "MSFT")):
-        pyarrow.csv.write_csv(sample.read(series, DATES), tmp_path / "files" / f"{name}.csv")
+        write_bars(sample.read(series, DATES), tmp_path / "files" / f"{name}.csv", series)
     return tmp_path / "files"
 
 

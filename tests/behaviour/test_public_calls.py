@@ -13,7 +13,6 @@ from typing import Any
 
 import backtrader as bt
 import pyarrow.compute as pc
-import pyarrow.csv
 import pytest
 from blank import blank_figures
 
@@ -29,6 +28,7 @@ from backtest.report.comparison_page import write_comparison
 from backtest.report.run_page import write_report
 from backtest.research import lookahead
 from backtest.sources.base import Patience
+from backtest.sources.files.export import write_bars
 from backtest.store import pins
 from backtest.store.store import Store
 from backtest.validity import validation
@@ -129,7 +129,7 @@ def base(tmp_path_factory, sample) -> dict[str, Any]:
         store.write(series, SPAN, bars, source="sample", revise=True)
     files = folder / "files"
     files.mkdir()
-    pyarrow.csv.write_csv(store.read(AAPL), files / "AAPL_1day.csv")
+    write_bars(store.read(AAPL), files / "AAPL_1day.csv", AAPL)
     first = backtest.run(Holds, AAPL, store=store)
     second = backtest.run(Holds, AAPL, store=store, params={"fast": 5})
     sweep = backtest.sweep(Holds, AAPL, {"fast": [2, 4]}, store=store, folder=folder / "sweep")

@@ -26,7 +26,8 @@ def runs(tmp_path, monkeypatch):
     browser = tmp_path / "browser"
     browser.write_text(f"#!{sys.executable}\nimport sys\nopen({str(tmp_path / 'opened')!r}, 'w').write(sys.argv[1])\n")
     browser.chmod(0o755)
-    webbrowser.register(str(browser), None, webbrowser.GenericBrowser([str(browser), "%s"]), preferred=True)
+    opening = webbrowser.GenericBrowser([sys.executable, str(browser), "%s"])
+    webbrowser.register(str(browser), None, opening, preferred=True)
     return tmp_path / "runs"
 
 
@@ -77,7 +78,7 @@ def test_the_report_of_a_sweep_is_its_page_and_that_of_its_best_run(tmp_path, mo
 def test_show_opens_the_table_of_all_runs_in_the_browser(runs, call):
     code, out, _ = call("show")
 
-    assert (code, out) == (0, "runs/index.html\n")
+    assert (code, Path(out.strip())) == (0, Path("runs/index.html"))
     assert (runs.parent / "opened").read_text() == (runs / "index.html").as_uri()
 
 
@@ -85,7 +86,7 @@ def test_show_opens_the_table_of_all_runs_in_the_browser(runs, call):
 def test_show_writes_the_page_of_a_run_and_opens_it(runs, call):
     code, out, _ = call("show", "first")
 
-    assert (code, out) == (0, "runs/first/index.html\n")
+    assert (code, Path(out.strip())) == (0, Path("runs/first/index.html"))
     assert (runs / "first" / "index.html").exists()
     assert (runs.parent / "opened").read_text() == (runs / "first" / "index.html").as_uri()
 

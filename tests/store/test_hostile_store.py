@@ -216,11 +216,11 @@ def test_a_folder_in_place_of_a_file_is_named(tmp_path):
 
 
 def test_a_folder_that_is_named_as_no_series_is_named(store):
-    odd = store.root / "aapl-STK-SMART-USD" / "1day" / "TRADES" / "rth"
+    odd = store.root / "msft-STK-SMART-USD" / "1day" / "TRADES" / "rth"
     odd.mkdir(parents=True)
     (odd / "manifest.json").write_text("{}")
 
-    with pytest.raises(BadStore, match="aapl"):
+    with pytest.raises(BadStore, match="msft"):
         store.series()
 
 
