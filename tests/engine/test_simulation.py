@@ -5,6 +5,7 @@ import weakref
 from datetime import UTC, date, datetime, timedelta
 
 import backtrader as bt
+import numpy as np
 import pytest
 
 from backtest.api import run
@@ -315,6 +316,23 @@ def test_an_observer_that_nobody_added_is_told_how_to_be(store):
                                             (3_500_000_000, "^$"), (None, "^$")])  # fmt: skip
 def test_a_run_says_beforehand_that_its_bars_may_not_fit_into_memory(free, said):
     assert re.search(said, memory_lacking(50_000_000, free))
+
+
+def test_a_long_run_has_its_stamps_in_memory_once(store, monkeypatch):
+    seen = []
+
+    class Seen(BuyOnce):
+        def stop(self):
+            own, feed = (np.frombuffer(one.lines.datetime.array) for one in (self, self.data))
+            history = self.cerebro.history
+            seen.append([np.shares_memory(feed, other) for other in (own, history.stamps)])
+
+    short = run(Seen, "AAPL/1day", store=store)
+    monkeypatch.setattr("backtest.engine.lean.cerebro.MANY", 5)
+    long = run(Seen, "AAPL/1day", store=store)
+
+    assert short == long
+    assert seen == [[False, True], [True, True]]
 
 
 def test_a_long_run_lets_go_of_its_bars_when_it_ends(store, monkeypatch):

@@ -28,6 +28,7 @@ from backtest.engine.lean.lines import Coupling, Cursor, is_plain, quick_indicat
 from backtest.engine.lean.signals import forget_finished, has_signals, lean_signals
 from backtest.engine.lean.timers import ring, watched_timers
 from backtest.engine.sessions import know_any
+from backtest.market.arrays import MANY
 
 # What the loop does instead of the strategy and the feeds; a class that overrides one of these uses Backtrader's loop.
 _MOVES = ("_oncepost", "_oncepost_open", "_notify", "_addnotification", "_getminperstatus", "clear", "forward",
@@ -97,6 +98,13 @@ class Cerebro(bt.Cerebro):
             return
         self.lean = True
         _LeanRun(self, runstrats[0], by_bar=True).run()
+
+
+def _share_stamps(strategy: Any, clock: FeedClock) -> None:
+    """Let a strategy that moved with a single clock have the line of its stamps in common with it, in memory once."""
+    line = strategy.lines.datetime
+    if len(clock.cursors) == 1 and np.array_equal(line.array, clock.stamps):
+        line.array = clock.stamps
 
 
 # --- which runs are plain
@@ -243,6 +251,10 @@ class _LeanRun:
             self._release()
             coupling.undo()
             self.broker.release()
+        if self.cerebro.forgets and clock.steps >= MANY:
+            _share_stamps(self.strategy, clock)
+        if walked is None:
+            self.history.expand()
         self.cerebro.history = self.history
         for one in self.bulk:
             one.take(self.history)

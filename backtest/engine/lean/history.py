@@ -13,11 +13,10 @@ import numpy as np
 
 from backtest.engine.account.converted import Converted
 from backtest.engine.lean.clock import FeedClock
+from backtest.market.arrays import blocks
 
 if TYPE_CHECKING:
     from backtest.engine.account.bookings import Balances
-
-_BLOCK = 2**16  # steps whose values are computed at once: of 10,000,000 an array is 80 MB
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,6 +48,8 @@ class History:
     """
 
     walked: Walked | None = None
+    cash: np.ndarray
+    positions: list[np.ndarray]
 
     def __init__(self, clock: FeedClock, broker: Any, datas: list[Any]) -> None:
         self._clock, self._broker, self._datas = clock, broker, datas
@@ -91,21 +92,26 @@ class History:
         return {data: np.array(self._closes(data, steps, missing=float("nan"))) for data in self._datas}
 
     def close(self, steps: int) -> None:
-        """End the history after a number of steps, and build the arrays."""
+        """End the history after a number of steps; `expand` then builds the arrays of cash and positions."""
         clock, quiet = self._clock, steps if self._first_noted < 0 else self._first_noted
-        stamps = self.stamps = np.frombuffer(clock.stamps, count=steps) if steps else np.zeros(0)
-        noted = [np.array(column) for column in self._notes]
+        self.stamps = np.frombuffer(clock.stamps, count=steps) if steps else np.zeros(0)
         fills: dict[Any, list[tuple[int, Any, float]]] = {data: [] for data in self._datas}
         for step, data, size, price in self._broker.fills:
             fills[data].append((step, size, price))
         held = {data: _held(fills[data], quiet) for data in self._datas}
-        cash = _steps_of(self._broker.cashes, quiet)
+        cash = _Steps.of(self._broker.cashes, quiet)
         equity = self._worth(held, quiet)
-        equity += cash
-        self.equity, self.cash = _joined(equity, noted[0]), _joined(cash, noted[1])
-        self.positions = [_joined(held.pop(data)[0], noted[2 + n]) for n, data in enumerate(self._datas)]
-        self.stamps = stamps.copy()  # not before: with the prices of what is held it would be one array more
+        for part in blocks(quiet):
+            equity[part] += cash.of_part(part)
+        self.equity = _joined(equity, np.array(self._notes[0]))
+        self._changes = [cash, *(held[data][0] for data in self._datas)], quiet
         self.closes = [self._closes(data, steps, missing=float("nan")) for data in self._datas]
+
+    def expand(self) -> None:
+        """Build the arrays of cash and positions, which is done last because they take as much memory as the bars."""
+        changes, quiet = self._changes
+        every = zip(changes, self._notes[1:], strict=True)
+        self.cash, *self.positions = [_joined(one.until(quiet), np.array(noted)) for one, noted in every]
 
     def take(self, walked: Walked) -> None:
         """Take over the outcome of a run that another engine computed."""
@@ -113,7 +119,7 @@ class History:
         self.walked, self.equity, self.cash = walked, walked.equity, walked.cash
         self.positions = walked.positions
 
-    def _worth(self, held: dict[Any, tuple[np.ndarray, _Steps]], steps: int) -> np.ndarray:
+    def _worth(self, held: dict[Any, tuple[_Steps, _Steps]], steps: int) -> np.ndarray:
         """Return the value of all positions, by the arithmetic and the order of `BackBroker._get_value`."""
         total = np.zeros(steps)
         traded = {id(data) for _, data, *_ in self._broker.fills}
@@ -121,9 +127,8 @@ class History:
             if id(data) not in traded:
                 continue
             (sizes, prices), model, closes = held[data], self._broker.getcommissioninfo(data), self._closes(data, steps)
-            for start in range(0, steps, _BLOCK):
-                part = slice(start, min(start + _BLOCK, steps))
-                before, size, close = total[part], sizes[part], closes[part]
+            for part in blocks(steps):
+                before, size, close = total[part], sizes.of_part(part), closes[part]
                 value, unrealized = size * close, size * (close - prices.of_part(part)) * model.p.mult
                 if type(model) is Converted:
                     factors = model.factors_at(self.stamps[part])
@@ -153,18 +158,10 @@ def _part(changes: list[tuple[int, float]], first: int, last: int) -> np.ndarray
     return np.asarray(values[np.searchsorted(at, np.arange(first, last), side="right") - 1])
 
 
-def _held(fills: list[tuple[int, Any, float]], steps: int) -> tuple[np.ndarray, _Steps]:
-    """Return the size at each step, and the prices of which only a part is computed at once."""
+def _held(fills: list[tuple[int, Any, float]], steps: int) -> tuple[_Steps, _Steps]:
+    """Return the sizes and the prices of what is held, of which only a part is computed at once."""
     sizes, prices = ([(step, row[n]) for step, *row in [(0, 0, 0.0), *fills]] for n in range(2))
-    return _steps_of(sizes, steps), _Steps.of(prices, steps)
-
-
-def _steps_of(changes: list[tuple[int, Any]], steps: int) -> np.ndarray:
-    """Return the value at each step, of changes in order of steps; the last of a step counts."""
-    if {value for _, value in changes} == {0}:
-        return np.zeros(steps)  # which takes memory only where it is written
-    found = _Steps.of(changes, steps)
-    return np.repeat(found.values, np.diff(found.at, append=steps))
+    return _Steps.of(sizes, steps), _Steps.of(prices, steps)
 
 
 class _Steps(NamedTuple):
@@ -181,4 +178,12 @@ class _Steps(NamedTuple):
 
     def of_part(self, part: slice) -> np.ndarray:
         """Return the value at each of some steps."""
-        return np.asarray(self.values[np.searchsorted(self.at, np.arange(part.start, part.stop), side="right") - 1])
+        first, after = np.searchsorted(self.at, [part.start, part.stop - 1], side="right") - [1, 0]
+        begins = np.maximum(self.at[first:after], part.start)
+        return np.repeat(self.values[first:after], np.diff(begins, append=part.stop))
+
+    def until(self, steps: int) -> np.ndarray:
+        """Return the value at each step before a number of them."""
+        if not self.values.any():
+            return np.zeros(steps)  # which takes memory only where it is written
+        return np.repeat(self.values, np.diff(self.at, append=steps))
