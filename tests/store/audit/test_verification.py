@@ -421,6 +421,7 @@ def test_a_repair_of_a_sound_store_changes_nothing(store):
     assert {path: path.stat().st_mtime_ns for path in store.root.rglob("*")} == before
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Wine 8 says of a file in a folder's place that nothing is there")
 def test_what_cannot_be_read_is_named_and_left_alone(store):
     shutil.rmtree(store.folder(DAILY) / "bars")
     (store.folder(DAILY) / "bars").write_text("no folder")
@@ -624,7 +625,7 @@ def test_ls_lists_the_others_beside_a_damaged_series(call, store):
 
     assert code == 3
     assert "IBM/1day" in out
-    assert f"{MINUTES}/manifest.json" in err
+    assert str(Path(f"{MINUTES}/manifest.json")) in err
 
 
 def test_stores_of_every_released_version_are_sound():
