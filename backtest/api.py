@@ -75,8 +75,8 @@ class RunResult(Measured):
             unslipped, the price without slippage, if the run has slippage; borrow, the part of the costs that is a
             borrow fee, if the run has one; small_bar, with `fill_bars`: the opening time of the smaller bar in which
             the order filled, null for a fill in the run's own bar.
-        trades_table: a row per round trip, first in first out: see `round_trips`; currency, that of its prices, if
-            money is converted; with `account` also reason: the margin call that closed it, if one did.
+        trades_table: a row per round trip, matched first in, first out: see `round_trips`; currency, that of its
+            prices, if money is converted; with `account` also reason: the margin call that closed it, if one did.
         manifest: the inputs of the run: hashes of bars and strategy, versions, parameters.
         lines: what Backtrader would plot of indicators and observers; `lines.why_not` says why there are none.
         extremes_table: a row per round trip: the lowest and the highest price while it was held; None for a run that
@@ -96,7 +96,8 @@ class RunResult(Measured):
             The folder.
 
         Raises:
-            UsageError: the folder holds another run, or cannot be written, or the run holds what JSON cannot.
+            UsageError: the folder holds another run, or cannot be written, or the run has a value that JSON cannot
+            hold.
         """
         from backtest.metrics.listing import keep_summary_of
 
@@ -277,8 +278,8 @@ def run(
     """
     Run a strategy on stored bars and return its result.
 
-    An order submitted at the close of a bar fills in the next one. Backtrader refuses an order (status Margin) if cash
-    does not cover it at the close at which it was submitted, or at its fill price.
+    By default an order submitted at the close of a bar fills in the next one at the earliest. Backtrader refuses an
+    order (status Margin) if cash does not cover it at the close at which it was submitted, or at its fill price.
 
     Args:
         strategy: a `bt.Strategy` class, or "file.py:Name".

@@ -176,8 +176,9 @@ def download(
         tell: called with a Progress after each window, on the thread of its series. Default: a progress bar in
             notebooks.
         persistence: how many times a window is requested.
-        accept_revision: take the vendor's new prices of stored bars that had settled, also of those quarantined before.
-        recheck: request spans again that the vendor reported as empty.
+        accept_revision: take the vendor's new prices for stored bars whose prices were final, and for those of
+            quarantined answers.
+        recheck: request again the spans that the vendor reported as empty.
         workers: number of series to download at once.
 
     Raises:

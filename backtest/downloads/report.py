@@ -28,8 +28,8 @@ class Options:
     """
     The options by which a series is downloaded.
 
-    `accept_revision` accepts the vendor's new prices of settled bars; `recheck` requests spans again that the vendor
-    reported as empty.
+    `accept_revision` accepts the vendor's new prices of settled bars; `recheck` requests again the spans that the
+    vendor reported as empty.
     """
 
     persistence: Persistence = field(default_factory=Persistence)

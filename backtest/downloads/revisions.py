@@ -202,7 +202,7 @@ def why_revised(series: Series, difference: BarChange, rolled: str = "") -> str:
 
 
 def other_contract(instrument: Instrument, stored: ContractDetails, found: ContractDetails) -> str:
-    """Return the error for a name that now means another contract than the stored one; "" if it does not."""
+    """Return the error for a name that now means a contract other than the stored one; "" if it does not."""
     if found.con_id in (0, stored.con_id):
         return ""
     return f"{instrument} was contract {stored.con_id} ({stored.name}) and is now {found.con_id} ({found.name})"

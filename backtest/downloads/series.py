@@ -240,7 +240,7 @@ class Filling:
         Look up the contract behind the instrument's name, if the last look-up was long ago.
 
         Raises:
-            Conflict: the name now means another contract than the one whose bars are stored.
+            Conflict: the name now means a contract other than the one whose bars are stored.
         """
         instrument, manifest = self._series.instrument, self._store.manifest_or_empty(self._series)
         stored = manifest.contract

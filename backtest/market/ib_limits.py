@@ -2,7 +2,7 @@
 Interactive Brokers' limits as data, each number with its source.
 
 Sources: [campus] IBKR Campus, TWS API documentation, "Historical Data Limitations"; [legacy] the older TWS API
-pages on GitHub, since withdrawn; [users] values that public code uses without problems, see the table's comment.
+pages on GitHub, since withdrawn; [users] values that public code uses without problems: the practical lengths.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ class Leverage:
 
 @dataclass(frozen=True)
 class Account:
-    """The inputs of a run's metrics; open positions count in its equity only."""
+    """The inputs of a run's metrics; open positions count only in its equity."""
 
     days: np.ndarray  # the sessions, datetime64[D], shape (n,)
     equity: np.ndarray  # at the end of each session, preceded by the initial cash, shape (n + 1,)
@@ -142,7 +142,7 @@ class Account:
 
     @property
     def under_a_year(self) -> bool:
-        """Whether the dates span less than a year; one that ends a week early because of holidays counts as a year."""
+        """Whether the dates span less than a year, which may lack up to a week because of holidays."""
         return self._alone.under_a_year
 
     @property
@@ -267,7 +267,7 @@ class Accounts:
 
     @property
     def under_a_year(self) -> bool:
-        """Whether the dates span less than a year; one that ends a week early because of holidays counts as a year."""
+        """Whether the dates span less than a year, which may lack up to a week because of holidays."""
         return self.length < 0.98
 
     @property

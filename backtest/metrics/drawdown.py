@@ -178,7 +178,7 @@ def burke(returns: np.ndarray, periods: float = SESSIONS) -> float:
     """
     Return the annual growth over the root of the sum of squares of `losing_runs`; undefined without a loss.
 
-    Source: Burke (1994), "A Sharper Sharpe Ratio", with the drawdowns of Bacon and PerformanceAnalytics.
+    Source: Burke (1994), "A Sharper Sharpe Ratio", with drawdowns as in Bacon and PerformanceAnalytics.
     """
     return burke_by_row(Rows.of(returns), periods)[0]
 

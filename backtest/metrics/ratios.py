@@ -46,7 +46,7 @@ def sharpe_geometric(returns: np.ndarray, risk_free: float | np.ndarray = 0.0, p
     """
     Return the steady annual growth of excess returns over their volatility.
 
-    Undefined as `sharpe` is, and if an excess return is below -1.
+    Undefined if `sharpe` is, or if an excess return is below -1.
 
     Source: Bacon (2008), "Practical Portfolio Performance Measurement and Attribution"; as in PerformanceAnalytics.
     """

@@ -32,7 +32,7 @@ _CHUNK = 128  # ways at a time, which is what a processor's cache can hold
 
 
 class Moments(NamedTuple):
-    """The inputs of the functions below: the Sharpe ratio of one period, and the moments that determine its error."""
+    """The inputs of the tests of a Sharpe ratio: the ratio of one period, and the moments that determine its error."""
 
     ratio: float
     size: int  # how many returns
@@ -42,7 +42,7 @@ class Moments(NamedTuple):
 
 def moments(returns: np.ndarray, risk_free: float | np.ndarray = 0.0, periods: float = SESSIONS) -> Moments:
     """
-    Return the moments of excess returns, in the order in which the functions below take them.
+    Return the moments of excess returns, in the order in which functions such as `sharpe_error` take them.
 
     Undefined for fewer than two returns, or if all are equal.
 
@@ -69,7 +69,7 @@ def sharpe_error(ratio: float, count: int, skew: float = 0.0, kurtosis: float = 
         >>> sharpe_error(0.7079, 134, skew=-0.225, kurtosis=2.957 - 3)
         0.1027...
 
-    Source: Mertens (2002), "Comments on Variance of the IID estimator in Lo (2002)"; over n - 1, as Bailey and
+    Source: Mertens (2002), "Comments on Variance of the IID estimator in Lo (2002)"; over n - 1, as in Bailey and
     López de Prado (2012), "The Sharpe Ratio Efficient Frontier".
     """
     if ratio != ratio or count < 2:

@@ -112,7 +112,7 @@ def open_trades(
     fills: pa.Table, record: pa.Table, series: Sequence[str], points: Sequence[float] | None = None
 ) -> pa.Table:
     """
-    Return the open positions at the end, a row for each fill with an open remainder, first in first out.
+    Return the open positions at the end, a row for each fill with an open remainder, matched first in, first out.
 
     Columns: series, entry (time), size (signed), entry_price, last_price (the last close), gross (money so far, before
     costs), costs (those of the entry, for the open part), bars (held so far). `points` gives the value of one point of

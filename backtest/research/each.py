@@ -166,7 +166,8 @@ def run_each(
 
     Args:
         series: series, or their spellings.
-        executor: where they run: any executor of `concurrent.futures`, or a Dask cluster's `client.get_executor()`.
+        executor: the executor of the runs: any of `concurrent.futures`, or a Dask cluster's
+            `client.get_executor()`.
         jobs: number of processes if there is no executor; 1 is this process.
         folder: for the runs, each in a subfolder named after its series. Default: runs/NAME for each.
         force: overwrite other runs in these folders.

@@ -92,7 +92,7 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Leak:
-    """A decision that changes when later bars change: with its bar, and the change."""
+    """A decision that changes when later bars change, with its bar and the change."""
 
     time: datetime  # of the decision's bar
     change: str  # "cut off after it" and the like, the cut at or after this bar; or "filled in its own bar"
@@ -139,16 +139,17 @@ def look_ahead(
 
     At each cut, half of them at bars with orders, the later bars are removed, then replaced by a random walk, then by
     that walk mirrored; the strategy has to repeat all decisions up to the cut, bar by bar. An order that fills before
-    the bar after its own is a leak too: its price is from before the decision. So is a file of bars or models that the
-    strategy reads by itself, since it cannot be changed; bars that it reads from a store are changed too.
+    the bar after the one of its decision is a leak too: its price is from before the decision. So is a file of bars or
+    models that the strategy reads by itself, since it cannot be changed; bars that it reads from a store are changed
+    too.
 
     Each run has its own process, so that nothing kept in a module carries over from another run. Random numbers without
     a seed are the same in all of them; a strategy that still decides differently on the same bars is compared up to
     that point.
 
     Args:
-        cuts: the number of cuts, of three runs each. If they find nothing, as many
-            more bars are tried, with one run each.
+        cuts: the number of cuts, of three runs each. If they find nothing, the same number of further bars is tried,
+            with one run each.
         seed: random seed of the walks, and of the cuts at bars without orders.
         pins: a file that `backtest pin` made: the run's bars must match it.
         tz: this and all that follows is as in `run`; frames instead of series and store also work.

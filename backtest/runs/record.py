@@ -81,12 +81,12 @@ class RunRecord:
             unslipped, the price without slippage, if the run has slippage; borrow, the part of the costs that is a
             borrow fee, if the run has one; small_bar, with `fill_bars`: the opening time of the smaller bar in which
             the order filled, null for a fill in the run's own bar.
-        trades_table: a row per round trip, first in first out: see `round_trips`; currency, that of its prices, if
-            money is converted; with `account` also reason: the margin call that closed it, if one did.
+        trades_table: a row per round trip, matched first in, first out: see `round_trips`; currency, that of its
+            prices, if money is converted; with `account` also reason: the margin call that closed it, if one did.
         manifest: the inputs of the run: hashes of bars and strategy, versions, parameters.
         lines: what Backtrader would plot of indicators and observers: see `runs.lines`.
-        kept_as: the name of the folder that it was loaded from, as seen from `runs`; "" for a new run.
-        extremes_table: a row per round trip: the lowest and the highest price while it was held, by lows and highs of
+        kept_as: the name of the folder that it was loaded from, relative to `runs`; "" for a new run.
+        extremes_table: a row per round trip: the lowest and the highest price while it was held, from lows and highs of
             bars; None for a run that version 0.1.0 saved.
         bars_from: where the bars were read, for charts; None for a loaded run. It is not saved.
         cost_table: the results at other costs; None if the strategy was not run again at them.
@@ -135,7 +135,7 @@ class RunRecord:
 
     @property
     def is_converted(self) -> bool:
-        """Whether all money is in the account's currency: version 0.1.0 added amounts in several currencies as such."""
+        """Whether all money is in the account's currency: version 0.1.0 added others without conversion."""
         return "currencies" in self.manifest or not self.spec.has_several_currencies
 
     @property
@@ -201,7 +201,8 @@ class RunRecord:
             force: whether another run that the folder holds is replaced; its page and its labels are deleted too.
 
         Raises:
-            UsageError: the folder holds another run, or cannot be written, or the run holds what JSON cannot.
+            UsageError: the folder holds another run, or cannot be written, or the run has a value that JSON cannot
+            hold.
         """
         folder = _arguments.path(folder, "folder")
         gone = refuse_another(folder, self, _arguments.truth(force, "force"))
@@ -372,7 +373,7 @@ def files_of(run: RunRecord) -> dict[str, Content | None]:
     Return the files of a saved run for `replace_files`; None for one that the folder should not have.
 
     Raises:
-        UsageError: the run holds what JSON cannot.
+        UsageError: the run has a value that JSON cannot hold.
     """
     texts = {"spec.json": {"format": FORMAT, **run.spec.flat}, "manifest.json": run.manifest}
     tables = {f"{name}.parquet": table for name, table in zip(_TABLES, _tables_of(run), strict=True)}

@@ -360,17 +360,19 @@ class Brokerage:
         cash_rate: annual interest on idle cash; 0.02 is 2 %.
         align: a rule of ALIGNMENTS for the times of several series.
         size: the size for a strategy that leaves it open: "shares:100", "percent:95", "volatility:0.10", "kelly:0.5";
-            or a whole number of shares or contracts per order. Shares, contracts and units are whole, coins are in
-            hundred-millionths. All but "shares:" leave room for the next open: the account can pay if it opens as far
-            above the close as the largest opening gap of the last year, up to 20 %.
+            or a whole number of shares or contracts per order. Sizes are whole shares, contracts and units of a
+            currency, and multiples of 0.00000001 for a cryptocurrency. All but "shares:" leave room for the next open:
+            the account can pay if the price opens as far above the close as the largest opening gap of the last year,
+            up to 20 %.
         dividends: "derived" from the stored daily bars TRADES and ADJUSTED_LAST of each stock, "none", or the path of a
             file with lines date,amount,currency: ex-dates, and split-adjusted amounts. A long position at the close
-            before an ex-date receives them at its open, a short position pays them. Vendors adjust ADJUSTED_LAST by
-            different conventions: "derived" takes the one under which amounts are round; "derived:previous-close" and
-            "derived:ex-close" choose one.
+            before an ex-date receives them at the open of that date; a short position pays them. Vendors adjust
+            ADJUSTED_LAST by different conventions: "derived" takes the one under which amounts are round;
+            "derived:previous-close" and "derived:ex-close" choose one.
         interest: "ib" for the interest that IB pays on cash and on the proceeds of short sales, and charges for
             borrowed money: daily, by tiers around the federal funds rate, booked on the third business day of the next
-            month; or the path of a file of benchmark rates with lines date,percent. For accounts in USD with stocks.
+            month; or the path of a file of benchmark rates with lines date,percent. Only for accounts in US dollars
+            that trade stocks.
         withholding: withholding tax on dividends of long positions, 0.15 for 15 %.
         currency: the account's currency, such as "EUR". Default: that of the series; for several, US dollars if one of
             them is in dollars, otherwise the first in alphabetical order. Other amounts are converted at the last
@@ -388,9 +390,10 @@ class Brokerage:
         account: "backtrader", whose rules require cash for purchases but nothing for short sales; "cash", which neither
             borrows nor sells short, and spends the proceeds of a sale once they have settled; "reg-t", a margin account
             as at IB, with 50 % initial margin, 25 % maintenance margin for long and 30 % for short positions, which
-            sells the excess at the next open; or the path of a file of margin requirements, .csv or .toml, with lines
-            product,initial_long,maintenance_long,initial_short,maintenance_short. An order beyond its buying power is
-            rejected with a reason. "cash" and "reg-t" have rules for US stocks.
+            reduces positions at the next open if equity falls short; or the path of a file of margin requirements, .csv
+            or .toml, with lines product,initial_long,maintenance_long,initial_short,maintenance_short. An order beyond
+            the account's buying power is rejected with a reason. "cash" and "reg-t" have rules for US stocks in US
+            dollars, "reg-t" also for futures.
         universe: point-in-time index membership: a CSV or Parquet file, or a table, with the columns symbol, from, to
             (and delisting_return), or with date and a column for each symbol. A strategy calls
             `backtest.members(self)`; a position in a name whose bars have ended is sold at its last close, times (1 +

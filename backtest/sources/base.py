@@ -37,7 +37,7 @@ class Patience:
 
 class Source(Protocol):
     """
-    The interface of a source of bars; every call blocks, and a failure raises: an empty answer is never a failure.
+    The interface of a source of bars; every call blocks, and raises if it fails: an empty answer is never a failure.
 
     It also has the vendor's rules: `refuse`, `finished`, `seconds_for` and `first`. A subclass inherits the rules of a
     folder of files, and has to define everything else.
@@ -103,8 +103,8 @@ class Source(Protocol):
         """
         Return the bars in the window; raise NoData if the source says that there are none.
 
-        An answer that also has bars outside of trading hours, next to the window, may be returned with them: they
-        reveal that it is wrong.
+        If an answer also has bars outside of trading hours, next to the window, a source may return them too: they
+        reveal that the answer is wrong.
         """
 
     @abstractmethod

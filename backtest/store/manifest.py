@@ -78,8 +78,8 @@ class Revision:
     """
     A change of stored bars: when it came, from whom, why, and how many bars it changed or removed.
 
-    `replaced` are the archived segments that `periods` had before. They are kept for the first change of a period since
-    the revision, even if it only appends bars, so that the series can be read as it was.
+    `replaced` are the archived segments that `periods` had before. A later write that appends bars to a further period
+    adds the old segment of that period, so that the series can be read as it was.
     """
 
     number: int

@@ -179,7 +179,8 @@ def panel(
     Return one column of many series as a frame: a row per time (UTC; for daily bars the session's date), a column per
     series.
 
-    It is NaN where a series has no bar, or the vendor does not know the number. `Store.panel` returns an Arrow table.
+    A value is NaN where a series has no bar, or the vendor does not know the number. `Store.panel` returns an Arrow
+    table.
 
     Args:
         series: a list of series or their spellings, all of one bar size; or one.
@@ -250,7 +251,7 @@ class Store(SegmentReader):
         """
         Return every series of the store, sorted by spelling, including one whose manifest is lost.
 
-        A series is omitted until something is committed to it: its first bars are being written, or their writer was
+        A series to which nothing has been committed is omitted: its first bars are being written, or their writer was
         killed.
 
         Raises:
@@ -343,7 +344,7 @@ class Store(SegmentReader):
 
     def prune(self, series: Series | str, keep: int = 0) -> int:
         """
-        Delete all revisions but the latest few with their segments, and return how many bytes that frees.
+        Delete all revisions and their segments, except the latest few, and return how many bytes that frees.
 
         Raises:
             NoBars: the store does not know the series.

@@ -25,10 +25,10 @@ _WORDS = {
     203: "the security is not available to this account",
     320: "the request cannot be read",
     321: "the request is invalid",
-    322: "the request cannot be processed, such as a number that is in use",
+    322: "the request cannot be processed, for example because its number is in use",
     326: "the client id is in use",
     354: "no subscription to this market data",
-    366: "no such historical request, the echo of a cancellation",
+    366: "no such historical request: the echo of a cancellation",
     399: "a warning about an order",
     404: "shares to sell short are being located",
     420: "the request for live data is invalid: the text says why",
@@ -42,16 +42,16 @@ _WORDS = {
     1101: "the link is back; requests were lost",
     1102: "the link is back; requests were kept",
     1300: "the port of the socket was changed",
-    2103: "a farm of live data is broken",
-    2104: "a farm of live data works",
-    2105: "a farm of historical data is broken",
-    2106: "a farm of historical data works",
-    2107: "a farm of historical data is idle",
-    2108: "a farm of live data is idle",
+    2103: "a live data farm is disconnected",
+    2104: "a live data farm is connected",
+    2105: "a historical data farm is disconnected",
+    2106: "a historical data farm is connected",
+    2107: "a historical data farm is idle",
+    2108: "a live data farm is idle",
     2110: "the link between the gateway and IB's server is broken",
-    2119: "a farm of live data is being connected",
-    2157: "a farm of contracts is broken",
-    2158: "a farm of contracts works",
+    2119: "a live data farm is being connected",
+    2157: "a contract data farm is disconnected",
+    2158: "a contract data farm is connected",
     10089: "this market data needs a subscription for the API",
     10090: "a part of this market data is not subscribed",
     10091: "a part of this market data needs a subscription for the API",
@@ -61,7 +61,7 @@ _WORDS = {
     10187: "historical ticks failed",
     10189: "live ticks failed",
     10197: "another session of the same user has the market data",
-    10225: "live bars ended by a bust event",
+    10225: "a bust event ended live bars",
     10299: "another kind of price has to be requested",
     10314: "the end of the request is not a valid time",
     10339: "a request for a continuous future must not have an end",
@@ -92,9 +92,9 @@ def ib_page() -> str:
         "## Texts",
         paragraph(
             "If a code is ambiguous, the first of these patterns in the text decides. TWS writes its texts "
-            "in its own language but does not translate the names in them, so the tool looks for these names; English "
-            "words count only if a text has no name. TWS writes texts in English if *Show API error messages in "
-            "English* is ticked in its API settings."
+            "in the language that it is set to but does not translate the names in them, so the tool looks for these "
+            "names; English words count only if a text has no name. TWS writes texts in English if *Show API error "
+            "messages in English* is ticked in its API settings."
         ),
         table(("found in the text", "code", "example", "handled as"), *_texts()),
         "## Limits",

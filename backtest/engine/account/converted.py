@@ -1,4 +1,4 @@
-"""`Converted`: a commission model for prices in another currency or unit than the account's."""
+"""`Converted`: a commission model for prices in a currency or unit other than the account's."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ class Conversion:
 @dataclass(frozen=True)
 class Exchange:
     """
-    The exchange rates of a run with several currencies, or with prices in another unit than the account's.
+    The exchange rates of a run with several currencies, or with prices in a unit other than the account's.
 
     Attributes:
         base: the currency of the account.

@@ -202,7 +202,7 @@ class WalkForward:
         """
         The mean out-of-sample return per session over the in-sample one; undefined if nothing was earned in sample.
 
-        1 is as good as in sample; below 0.5 is a common sign of overfitting.
+        1 means as good as in sample; below 0.5 is a common sign of overfitting.
 
         Source: Pardo (2008), "The Evaluation and Optimization of Trading Strategies", annual returns compared.
         """

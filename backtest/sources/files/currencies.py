@@ -1,4 +1,4 @@
-"""`check_currency`: refuse a file whose prices are in another currency or unit than the series."""
+"""`check_currency`: refuse a file whose prices are in a currency or unit other than the series'."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _FIRST = 200  # cells that are looked at for a sign
 
 def check_currency(table: Table, roles: Roles, series: Series) -> None:
     """
-    Check that no column, line, name or sign in a file gives another currency than the series'.
+    Check that no column, line, name or sign in a file gives a currency other than the series'.
 
     Raises:
         UsageError: one does, such as "Currency" with EUR, "Close (EUR)" or €12.50 for a series in dollars; or the file

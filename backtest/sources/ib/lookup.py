@@ -196,7 +196,7 @@ def _distinct(alike: Sequence[Any]) -> tuple[str, list[str]]:
 
 
 def _check_identity(instrument: Instrument, contract: Any) -> None:
-    """Raise UsageError if a number or an ISIN names another instrument than the words before it."""
+    """Raise UsageError if a number or an ISIN names an instrument other than the words before it."""
     named = [f"{key} {value}" for key, value in instrument.qualifiers if key in ("conid", "isin")]
     words = (instrument.symbol, instrument.kind, instrument.currency)
     if named and (contract.symbol, contract.secType, contract.currency) != words:

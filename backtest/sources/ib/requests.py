@@ -70,7 +70,7 @@ def refuse_impossible(series: Series, span: Span, now: datetime) -> None:
 
 
 def oldest_small_bar(now: datetime) -> datetime:
-    """Return the time from which IB serves bars of 30 seconds and less."""
+    """Return the time from which IB serves bars of 30 seconds or less."""
     return now - timedelta(days=183)
 
 

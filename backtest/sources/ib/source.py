@@ -301,7 +301,7 @@ class IbSource(Source):
         """
         Return when the first bar of a series that IB serves starts, UTC; None if IB does not say.
 
-        For bars of 30 seconds and less, that is the oldest bar that IB still keeps.
+        For bars of 30 seconds or less, that is the oldest bar that IB still keeps.
         """
         head = self.head(series)
         if head and series.size.seconds <= SMALL_BAR_SECONDS:

@@ -5,7 +5,8 @@
 submission, at the prices known then, and again on execution. At the close of each bar it compares equity with the
 requirements of the positions; if equity is short, it submits market orders that fill first at the next open.
 
-With fills on smaller bars, it checks at the close of each smaller bar, and sells at the open of the next one.
+With fills on smaller bars, it checks at the close of each smaller bar, and reduces positions at the open of the next
+one.
 
 With fills at the close at which orders are submitted, which Backtrader makes as the next bar begins, it checks these
 orders first, as of that close, and then equity after them.
@@ -266,7 +267,7 @@ class CashAccount(_Account):
 
 class MarginAccount(_Account):
     """
-    An account that lends as much as its rates allow, and sells when equity is below their requirements.
+    An account that lends as much as its rates allow, and reduces positions when equity is below their requirements.
 
     Args:
         least_equity: the equity below which it lends nothing, in US dollars.
@@ -356,7 +357,7 @@ class MarginAccount(_Account):
                 self._look(broker, held, cash, {data: self._close_before(data, broker) for data, _ in held})
 
     def end_bar(self, broker: Any) -> None:
-        """Compare equity with the requirements of the positions at the close, and sell the excess."""
+        """Compare equity with the requirements of the positions at the close, and reduce these if it is lower."""
         self._overnight, self.due = 0.0, math.inf
         cash = broker.cash
         if not (held := self._held(broker, cash)):
@@ -374,7 +375,7 @@ class MarginAccount(_Account):
 
     def look_within(self, broker: Any, prices: Mapping[Any, np.ndarray], moments: np.ndarray) -> int | None:
         """
-        Sell the excess at the first of some moments at which equity is short, and return its position.
+        Reduce the positions at the first of some moments at which equity is too low; return its index.
 
         Args:
             prices: the prices of feeds at each moment; for other feeds the last known price counts.
@@ -408,7 +409,7 @@ class MarginAccount(_Account):
         sells: bool = True, at: str = "",
     ) -> bool:  # fmt: skip
         """
-        Return whether equity is below the requirements of the positions, and if so sell the excess.
+        Return whether equity is below the requirements of the positions, and if so reduce them.
 
         Args:
             at: the moment, for messages, if it is within a bar.
