@@ -315,7 +315,7 @@ class _Bucket:
                 place.bucket,
                 prefix=place.prefix or None,
                 config=_config(place),
-                client_options={"allow_http": True},  # http:// is only used where the user wrote it
+                client_options={"allow_http": True},  # http:// is used only where the user wrote it
                 retry_config={"max_retries": 4, "retry_timeout": _PATIENCE},
             )
 

@@ -59,7 +59,7 @@ def each(
     Yield the results of items as they finish, some at a time, in no order.
 
     Args:
-        executor: where they run; by default a pool of `jobs` processes, or this process for one job.
+        executor: what runs them; by default a pool of `jobs` processes, or this process for one job.
         least: the minimum number of items per task, while enough are left.
 
     Raises:
