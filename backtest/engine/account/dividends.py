@@ -185,6 +185,11 @@ def check_dividends(given: Any, withholding: float) -> None:
     _check_given(given)
     if not 0 <= withholding < 1:
         raise UsageError(f"withholding is {withholding}; it must be at least 0 and below 1; write 0.15 for 15 %")
+    if withholding and given == NO_DIVIDENDS:
+        raise UsageError(
+            f"withholding is {withholding:g}, but dividends are excluded; write dividends such as {DERIVED}, or leave "
+            "out withholding"
+        )
 
 
 def check_covers(paid: Dividends, series: Series, days: np.ndarray) -> None:
@@ -218,14 +223,14 @@ def series_read(given: Any, series: Iterable[Series]) -> list[Series]:
 def _check_given(given: Any) -> None:
     if isinstance(given, DividendTable) or given == NO_DIVIDENDS:
         return
-    example = f"write {DERIVED}, {NO_DIVIDENDS}, or the path of a file with lines of date,amount,currency"
+    example = f"write {DERIVED}, {NO_DIVIDENDS}, or the path of a CSV file with the columns date,amount,currency"
     if _convention(_arguments.text(given, "dividends", example)) is None:
         with suppress(OSError):  # no file can be called so
             if Path(given).is_file():
                 return
         words = (NO_DIVIDENDS, DERIVED, *(f"{DERIVED}:{one}" for one in CONVENTIONS))
         raise UsageError(
-            f"no dividends file {str(given)[:80]!r}; name a file with lines date,amount,currency, or "
+            f"no dividends file {str(given)[:80]!r}; name a CSV file with the columns date,amount,currency, or "
             f"{there_are(given, words)}"
         )
 
