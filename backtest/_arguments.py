@@ -66,6 +66,15 @@ def number(value: Any, name: str, example: str = "write a number, such as 100000
     refuse(name, value, example)
 
 
+def not_a_number(part: str, whole_text: str) -> str:
+    """Return in words that a part of a text is not a number; the whole may be that part, quoted."""
+    return (
+        f"{whole_text} is not a number"
+        if whole_text.endswith(repr(part))
+        else f"{part!r} in {whole_text} is not a number"
+    )
+
+
 def whole(value: Any, name: str, least: int = 0, example: str = "") -> int:
     """
     Return a whole number, given as such or as text such as "10".

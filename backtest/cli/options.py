@@ -94,9 +94,10 @@ StoreOption = Annotated[
     typer.Option(
         "--store",
         envvar="BACKTEST_STORE",
-        help="Folder of the store. For reading, s3://BUCKET/PREFIX or sample (the bundled bars) also works.",
+        help="Store to read: a folder, s3://BUCKET/PREFIX, or sample (the bundled bars).",
     ),
 ]
+WrittenStoreOption = Annotated[str, typer.Option("--store", envvar="BACKTEST_STORE", help="Folder of the store.")]
 SourceOption = Annotated[
     str,
     typer.Option(

@@ -55,7 +55,9 @@ def sweep(
     optuna: Annotated[int, typer.Option(min=0, help="Let Optuna choose this many grid points.")] = 0,
     seed: Annotated[int, typer.Option(help="Random seed of --random and --optuna.")] = 0,
     jobs: Annotated[int, typer.Option(min=1, help="Number of processes.")] = 1,
-    dask: Annotated[str, typer.Option(help="Use a Dask cluster instead: tcp://HOST:PORT.")] = "",
+    dask: Annotated[
+        str, typer.Option(help="Run the trials on this Dask cluster instead of --jobs: tcp://HOST:PORT.")
+    ] = "",
     rank: Annotated[str, typer.Option(help="Metric to rank by; the highest is best.")] = "sharpe",
     engine: Annotated[str, typer.Option(help="compiled or event. Default: the faster one.")] = "",
     settings: Annotated[list[str] | None, typer.Option("--set", help="Fixed parameter, such as invest=0.5.")] = None,
@@ -68,7 +70,7 @@ def sweep(
     store: StoreOption = STORE,
     out: Annotated[str, typer.Option(help="Folder for the trials. Default: runs/NAME-sweep.")] = "",
     resume: Annotated[
-        bool, typer.Option("--resume", help="Only resume the sweep in --out; refuse to start another.")
+        bool, typer.Option("--resume", help="Resume the sweep in --out; refuse to start a new one.")
     ] = False,
     as_json: JsonOption = False,
     **brokerage: Unpack[BrokerageOptions],
@@ -178,7 +180,7 @@ def combine(
         typer.Argument(metavar="RUN", help="Folders of saved runs, or their names in runs/.", autocompletion=runs_here),
     ],
     weights: Annotated[
-        str, typer.Option(help="equal, vol (inverse volatility), or a file with lines run,weight.")
+        str, typer.Option(help="equal, vol (inverse volatility), or a CSV file with the columns run,weight.")
     ] = "equal",
     rebalance: Annotated[
         str,
@@ -196,8 +198,8 @@ def combine(
     """
     Combine saved runs into a portfolio, and save it as a run that can be passed to report, compare and validate.
 
-    The account is valued at the sessions that all runs share. The contributions of the runs add up to its change in
-    equity.
+    The account is valued at the sessions that all runs share. The contributions of the runs add up to the
+    change in its equity.
 
     Example: backtest combine SmaCross-AAPL BuyAndHold-AAPL --weights equal --rebalance quarterly
     """
@@ -221,7 +223,7 @@ def validate(
     run_name: Annotated[
         str,
         typer.Argument(
-            metavar="RUN", help="Folder of a saved run or sweep, or its name in runs/.", autocompletion=runs_here
+            metavar="RUN", help="Saved run or sweep: its folder, or its name in runs/.", autocompletion=runs_here
         ),
     ],
     bootstrap: Annotated[int, typer.Option(min=10, help="Bootstrap and Monte Carlo samples.")] = 1000,
@@ -242,7 +244,7 @@ def validate(
         typer.Option(
             "--walk-forward",
             metavar="TRAIN/TEST",
-            help="Walk-forward windows: in-sample/out-of-sample, in sessions (504/126) or as 3y/6m.",
+            help="Walk-forward: lengths of the in-sample and out-of-sample windows, in sessions (504/126) or as 3y/6m.",
         ),
     ] = "",
     anchored: Annotated[
@@ -273,11 +275,12 @@ def validate(
     as_json: JsonOption = False,
 ) -> None:
     """
-    Judge whether a saved run, or the best of a sweep, is skill or luck: verdict, intervals, Monte Carlo, costs.
+    Judge whether a saved run, or the best trial of a sweep, is skill or luck: verdict, intervals, Monte Carlo, costs.
 
-    The verdict on the best of a sweep is corrected for the number of trials in its folder. --walk-forward and --cpcv
-    run the strategy again on parts of the bars. These two and --lookahead need the bars, and the strategy's file at
-    its original path. Exit code 1: --lookahead found a decision that depends on later bars.
+    The verdict on the best trial of a sweep is corrected for the number of trials in its folder. --walk-forward and
+    --cpcv run the strategy again on parts of the bars. These two and --lookahead need the bars, and the strategy's
+    file at its original path. Exit code 1: --lookahead found a decision that depends on later bars. If --cost-cases
+    cannot run the strategy again, the exit code is that of the reason: 3 if bars are missing.
 
     Example: backtest validate SmaCross-AAPL --bootstrap 2000 --lookahead --store sample
 
@@ -304,9 +307,9 @@ def validate(
         "engine": engine,
         "grid": grid_of(grid or []), "where": condition_of(where or []),
     }  # fmt: skip
-    why = ""
+    unread: BacktestError | None = None
     if cost_cases or costs:  # the strategy that a saved run names is not run unless the user requests it
-        result, why = _at_costs(result, factors, tried.best_folder if tried else folder, store)
+        result, unread = _at_costs(result, factors, tried.best_folder if tried else folder, store)
     spec = replace(result.spec, brokerage=with_kept_universe(result.spec.brokerage, result.manifest))
     leaks = look_ahead_of(spec, store) if lookahead else []
     ratios = tried.ratios.tolist() if tried else []
@@ -330,24 +333,28 @@ def validate(
         give_json({**known, **found.to_dict(), **{name: one.to_dict() for name, one in more.items() if one}})
     else:
         give_validity(result, found)
-        if why:
-            say(f"The run could not be repeated at other costs: {why}")
         if lookahead and not leaks:
             give("No look-ahead bias found: no decision changed when later bars were changed.")
         give_more(more)
+    if unread:
+        say(f"error: the run could not be repeated at other costs: {unread}")
+    if unread and cost_cases:  # version 0.1.0 never ran a strategy for its --costs
+        raise typer.Exit(unread.exit_code)
     if leaks:
         raise typer.Exit(1)
 
 
-def _at_costs(result: RunResult, factors: list[float], folder: Path, store: str) -> tuple[RunResult, str]:
-    """Return a run with its results at other costs, saved in its folder; or the run unchanged, and the reason."""
+def _at_costs(
+    result: RunResult, factors: list[float], folder: Path, store: str
+) -> tuple[RunResult, BacktestError | None]:
+    """Return a run with its results at other costs, saved in its folder; or the run unchanged, and the error."""
     from backtest.research.cost_cases import run_at_costs
     from backtest.runs.record import keep_cost_table
 
     try:
         found = run_at_costs(result, factors, store=store)
     except BacktestError as error:
-        return result, str(error)
+        return result, error
     if found is not result:
         keep_cost_table(found, folder)
-    return found, ""
+    return found, None

@@ -19,7 +19,6 @@ from backtest.cli.options import (
     JsonOption,
     PeriodsOption,
     RiskFreeOption,
-    RunArgument,
     SeriesArgument,
     SettingsOption,
     SinceOption,
@@ -79,8 +78,8 @@ def run(
     """
     Run a strategy on stored bars, print its metrics and save the run.
 
-    With --each it runs on each series separately and prints a row for each. Series that failed are listed at the end,
-    and the exit code is that of the first failure.
+    With --each, the strategy runs on each series separately, and the command prints a row per series. Series that
+    failed are listed at the end, and the exit code is that of the first failure.
 
     Example: backtest run sma_cross AAPL/1day --set fast=20 --set slow=50 --store sample
     """
@@ -246,7 +245,14 @@ def _label(action: RunsAction, name: str, words: list[str], as_json: bool) -> No
 
 
 def report(
-    run_name: RunArgument,
+    run_name: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN",
+            help="Saved run, sweep or walk-forward (its folder, or its name in runs/), or a folder of them.",
+            autocompletion=runs_here,
+        ),
+    ],
     out: Annotated[str, typer.Option(help="Folder for the page. Default: the folder of the run.")] = "",
     force: ForceOption = False,
     png: Annotated[str, typer.Option(help="Also write the figures as PNG files to this folder.")] = "",
@@ -265,8 +271,8 @@ def report(
     The page of a run shows its verdict, metrics, an interactive chart, figures, trades, definitions and manifest. The
     chart shows the bars of the run if the store or the sample has them, and otherwise the closes. The page of a sweep
     shows heat maps, the metrics and equity of each trial, and the verdict on the best one; the page of a walk-forward
-    shows its out-of-sample equity, its windows and the parameters chosen in each. The page of a folder is a table of
-    its runs to sort and search, with links to their pages.
+    shows its out-of-sample equity, its steps and the parameters chosen in each. The page of a folder lists its
+    runs in a table that you can sort and search, with links to their pages.
 
     Example: backtest report SmaCross-AAPL --out pages/sma
     """
@@ -310,7 +316,7 @@ def show(
     run_name: Annotated[
         str,
         typer.Argument(
-            metavar="[RUN]", help="Saved run, sweep or walk-forward, or a folder of them.", autocompletion=runs_here
+            metavar="RUN", help="Saved run, sweep or walk-forward, or a folder of them.", autocompletion=runs_here
         ),
     ] = RUNS,
     serve: Annotated[

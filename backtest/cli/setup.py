@@ -51,8 +51,8 @@ def demo(
 
     shown = run_demo(Path(out), store or str(Path(out) / "store"), tell=say, clock=context.obj)
     give_runs(shown.results)
-    say(f"Pages: {shown.pages[0].parents[1] / '*' / 'index.html'}, the first one: {shown.pages[0]}")
-    say(f"All runs in a table: {shown.gallery}")
+    say(f"A page per run: {shown.pages[0].parents[1] / '*' / 'index.html'}, such as {shown.pages[0]}")
+    say(f"A table of all runs: {shown.gallery}")
 
 
 def new(
@@ -91,7 +91,7 @@ def doctor(
     source: SourceOption = "ib://127.0.0.1:7497",
     store: StoreOption = STORE,
     series: Annotated[
-        str, typer.Option(help="Request a few bars of this series, to check that your login may see them.")
+        str, typer.Option(help="Request a few bars of this series, to check your market data permissions.")
     ] = "",
     as_json: JsonOption = False,
 ) -> None:
@@ -123,7 +123,7 @@ def emulator(
     dividends: Annotated[
         str,
         typer.Option(
-            help="File with lines date,amount,currency, used to compute ADJUSTED_LAST where the store has none."
+            help="CSV file with the columns date,amount,currency, for ADJUSTED_LAST where the store has none."
         ),
     ] = "",
 ) -> None:

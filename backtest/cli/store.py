@@ -22,6 +22,7 @@ from backtest.cli.options import (
     SourceOption,
     StoreOption,
     UntilOption,
+    WrittenStoreOption,
     state_folder,
     stored_series,
 )
@@ -55,7 +56,7 @@ def download(
     ],
     until: UntilOption = "",
     source: SourceOption = "ib://127.0.0.1:7497",
-    store: StoreOption = STORE,
+    store: WrittenStoreOption = STORE,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the requests without sending them.")] = False,
     recheck: Annotated[
         bool, typer.Option("--recheck", help="Request again the spans that the vendor reported as empty.")
@@ -154,14 +155,17 @@ def import_(
             "'*/1day', * stands for each symbol in the file or, if it has none, for the file's name.",
         ),
     ],
-    store: StoreOption = STORE,
+    store: WrittenStoreOption = STORE,
     tz: Annotated[
         str,
         typer.Option(help="Time zone of times that have none: an IANA name, or 'exchange' for the instrument's own."),
     ] = "",
     columns: Annotated[
         str,
-        typer.Option(metavar="NAME,NAME", help="Meaning of each column: time,open,high,low,close,volume; - skips one."),
+        typer.Option(
+            metavar="NAME,NAME",
+            help="Meaning of each column, in order: time, open, high, low, close, volume, or - to skip it.",
+        ),
     ] = "",
     symbol: Annotated[
         str, typer.Option(help="Symbol to import if the file has several; 'all' imports each as a separate series.")
@@ -206,7 +210,9 @@ def import_(
             "--accept-revision", help="Where stored bars differ, take those of the file; the old bars are archived."
         ),
     ] = False,
-    multiplier: Annotated[float, typer.Option(help="Contract multiplier of futures and options, such as 50.")] = 0.0,
+    multiplier: Annotated[
+        float, typer.Option(help="Contract multiplier of futures and options, such as 50.", show_default=False)
+    ] = 0.0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show how the file is read without storing it.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -318,7 +324,7 @@ def _import_series(table: Table, series: Series, options: FileOptions, asked: _I
     added = intake.new if asked.dry_run else write_intake(asked.store, intake, asked.revise, contract=contract)
     first, last = (intake.bars["time"][n].as_py().isoformat() for n in (0, -1))
     count, bars = ("would be new" if asked.dry_run else "new"), len(intake.bars)
-    text = f"{series.short}: {added:,} {count} of {bars:,} bars, {first[:10]} to {last[:10]}"
+    text = f"{series.short}: {bars:,} bars ({added:,} {count}), {first[:10]} to {last[:10]}"
     return {
         "text": f"{text}; nothing is written" if asked.dry_run else text,
         "bars_added": 0 if asked.dry_run else added,
@@ -434,7 +440,7 @@ def prune(
     series: ListedSeriesArgument,
     keep: Annotated[int, typer.Option(min=0, help="Number of latest revisions to keep.")] = 0,
     quarantine: Annotated[bool, typer.Option(help="Also delete quarantined responses.")] = False,
-    store: StoreOption = STORE,
+    store: WrittenStoreOption = STORE,
     as_json: JsonOption = False,
 ) -> None:
     """

@@ -38,7 +38,7 @@ def run_demo(
     """Download the sample's series through the emulator, run every strategy on each, write the pages."""
     store = Store(store_folder, clock)
     series = [Series.parse(text) for text in SERIES]
-    tell(f"Emulator <- ib_insync: daily bars of {len(SERIES)} stocks, {SINCE} to {UNTIL}")
+    tell(f"Downloading daily bars of {len(SERIES)} stocks from the emulator, {SINCE} to {UNTIL} ...")
     with connect(f"emulator:{bundled('sample')}", clock=clock) as source:
         report = download(store, source, series, (SINCE, UNTIL))
     if report.ended_by:

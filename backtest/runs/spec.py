@@ -139,7 +139,7 @@ def margin_rules(text: str) -> dict[str, float]:
         try:
             amount = float(money)
         except ValueError as error:
-            raise UsageError(f"the margin {rule!r}: {money!r} is not a number; {_MARGIN}") from error
+            raise UsageError(f"{_arguments.not_a_number(money, f'the margin {rule!r}')}; {_MARGIN}") from error
         if not 0 < amount < float("inf"):
             raise UsageError(f"the margin {rule!r} must be above 0; {_MARGIN}")
         rules[Series.parse(name).short if name else ""] = amount
@@ -168,10 +168,10 @@ def splits_text(given: Any) -> str:
     try:
         return _text_of_splits(rows)
     except UsageError as error:
-        raise UsageError(f"the splits in {str(given)!r}: {error}") from error
+        raise UsageError(f"{str(given)!r}: {error}") from error
 
 
-_FILE_OF_SPLITS = "write the path of a CSV file with lines date,ratio (and series)"
+_FILE_OF_SPLITS = "write the path of a CSV file with the columns date,ratio (and series)"
 _SPLITS = f'{_FILE_OF_SPLITS}, or rows such as ("2000-06-21", 2, "AAPL/1day")'
 _SPLIT_RULES = r"[^=,\n]*[0-9]{4}-[0-9]{2}-[0-9]{2}=[^=\n]*(,[^=,\n]*[0-9]{4}-[0-9]{2}-[0-9]{2}=[^=,\n]*)*"
 
@@ -224,17 +224,17 @@ def split_rules(text: str) -> dict[str, tuple[tuple[str, float], ...]]:
             when = date.fromisoformat(day).isoformat()
         except ValueError as error:
             raise UsageError(
-                f"the split {rule!r}: {day!r} is not a valid date ({reason(error)}); write YYYY-MM-DD, such as "
+                f"{day!r} in the split {rule!r} is not a valid date ({reason(error)}); write YYYY-MM-DD, such as "
                 "2000-06-21"
             ) from error
         try:
             shares = float(ratio)
         except ValueError as error:
             raise UsageError(
-                f"the split {rule!r}: the ratio {ratio!r} is not a number; write 2 where one share became two"
+                f"the ratio {ratio!r} of the split {rule!r} is not a number; write 2 for a 2-for-1 split"
             ) from error
         if not 0 < shares < float("inf"):
-            raise UsageError(f"the split {rule!r} must have a ratio above 0: 2 where one share became two")
+            raise UsageError(f"the split {rule!r} must have a ratio above 0, such as 2 for a 2-for-1 split")
         own = rules.setdefault(Series.parse(name).short if name else "", {})
         if when in own:
             raise UsageError(f"two splits are given for {when}; name each once")
@@ -407,10 +407,10 @@ class Brokerage:
     costs: str | Any = field(  # as `costs_of` reads it; in a spec always the name
         default="ib-fixed",
         metadata={"words": "Commission: ib-fixed, ib-fixed-fees, ib-tiered, ib-forex, none, bp:RATE or "
-                           "futures:FEE:MULTIPLIER:MARGIN."},
+                           "futures:FEE:MULT:MARGIN."},
     )  # fmt: skip
     slippage: str = _option(  # as `Slippage.parse` reads it
-        "", "Slippage: 5bp, 0.01 (per share), impact:0.1 or spread.", slippage_of
+        "", "Slippage: 5bp, 0.01 (per share), 1tick, impact:0.1 or spread.", slippage_of
     )
     volume_cap: float = _option(  # most of a bar's volume that is traded; 0: no cap
         0.0, "Largest fraction of a bar's volume to trade, such as 0.1; 0 means no limit.", volume_cap_of, _volume_words
@@ -430,13 +430,13 @@ class Brokerage:
     )
     cash_rate: float = _option(  # annual interest on idle cash
         0.0,
-        "One fixed annual interest rate on idle cash, instead of --interest; 0.02 is 2 %.",
+        "Fixed annual interest rate on idle cash, instead of --interest; 0.02 is 2 %.",
         cash_rate_of,
         _interest_words,
     )
     align: str = _option(  # in ALIGNMENTS
         "as-is",
-        "How to align several series: as-is, strict, intersection, forward-fill.",
+        "How to align several series: as-is, strict, intersection or forward-fill.",
         None,
         "series aligned by {}".format,
     )
@@ -446,8 +446,8 @@ class Brokerage:
     dividends: str | Any = field(  # as `dividends_of` reads it; in a spec always the name
         default=NO_DIVIDENDS,
         metadata={
-            "words": "Dividends: none, derived (from TRADES and ADJUSTED_LAST), or a file with lines "
-            "date,amount,currency.",
+            "words": "Dividends: none, derived (from TRADES and ADJUSTED_LAST), or a CSV file with "
+            "the columns date,amount,currency.",
             "read": dividends_of_caller,
             "said": _not_said,
         },
@@ -456,7 +456,7 @@ class Brokerage:
         default="",
         metadata={
             "words": "Interest on cash, short proceeds and loans, in IB's tiers around a benchmark rate: none, ib (the "
-            "federal funds rate), or a file of benchmark rates with lines date,percent.",
+            "federal funds rate), or a CSV file of benchmark rates with the columns date,percent.",
             "read": interest_of,
             "said": "interest {}".format,
         },
@@ -489,12 +489,15 @@ class Brokerage:
         "margin of a contract {}".format,
     )
     splits: str = _option(  # rules of `split_rules`, commas between
-        "", "File of splits with lines date,ratio; fees are then charged on shares as traded.", splits_text, _not_said
+        "",
+        "CSV file of splits with the columns date,ratio; fees are then charged on shares as traded.",
+        splits_text,
+        _not_said,
     )
     account: str | Any = field(  # as `margin_table` reads it; in a spec always the name
         default=BACKTRADER,
         metadata={
-            "words": "Account type: backtrader, cash, reg-t, or a file with lines product,initial_long,...",
+            "words": "Account type: backtrader, cash, reg-t, or a file of margin requirements, .csv or .toml.",
             "read": account_of,
             "said": "account {}".format,
         },

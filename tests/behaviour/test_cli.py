@@ -37,6 +37,7 @@ def test_every_command_explains_itself_with_an_example(call):
         code, out, _ = call(command.__name__.rstrip("_"), "--help")
         assert code == 0
         assert "Example: backtest" in out or command.__name__ == "demo"
+        assert "…" not in out, command.__name__  # a word that its column cuts cannot be typed
 
 
 def test_ls_lists_series_and_says_the_same_as_json(call):
@@ -69,13 +70,15 @@ def test_cost_cases_are_runs_that_are_kept_and_validate_says_where_they_are_not(
     span = ("--since", "2010-01-04", "--until", "2010-12-31", "--slippage", "5bp", "--costs", "none")
     asked = (SMA, "AAPL/1day", "--store", SAMPLE, "--set", "fast=3", "--set", "slow=9", *span)
     code, out, _ = call("run", *asked, "--out", str(tmp_path / "one"), "--cost-cases", "0,2")
-    _, double, _ = call("run", *asked[:-3], "10bp", "--costs", "none", "--out", str(tmp_path / "two"), "--json")
+    _, double, _ = call(
+        "run", "sma_cross", *asked[1:-3], "10bp", "--costs", "none", "--out", str(tmp_path / "two"), "--json"
+    )
 
     document = json.loads((tmp_path / "one" / "cost_cases.json").read_text("utf-8"))
     _, said, _ = call("validate", str(tmp_path / "one"), "--bootstrap", "10", "--cost-cases", "0,2", "--json")
     two = ("validate", str(tmp_path / "two"), "--bootstrap", "10")
     _, plain, unasked = call(*two)
-    _, without, error = call(*two, "--cost-cases", "0,1,2", "--store", str(tmp_path / "none"))
+    failed, without, error = call(*two, "--cost-cases", "0,1,2", "--store", str(tmp_path / "none"))
 
     assert code == 0
     assert [case["factor"] for case in document["cases"]] == [0, 1, 2]
@@ -85,7 +88,8 @@ def test_cost_cases_are_runs_that_are_kept_and_validate_says_where_they_are_not(
     assert "Approximation: " in plain  # what a saved run names is not run unless that is asked for
     assert "run again" not in unasked
     assert "Approximation: " in without
-    assert "could not be repeated at other costs" in error
+    assert "error: the run could not be repeated at other costs: AAPL/1day is not in" in error
+    assert failed == 3
     assert not (tmp_path / "two" / "cost_cases.json").exists()
 
 
@@ -166,7 +170,7 @@ def test_download_from_the_emulator_fills_a_store_and_then_has_nothing_to_do(cal
     first, again = call(*words), call(*words, "--json")
 
     assert first[0] == again[0] == 0
-    assert "3,270 new of 3,270 bars" in first[1]
+    assert "3,270 bars (3,270 new)" in first[1]
     assert json.loads(again[1])["requests"] == 0
 
 

@@ -77,7 +77,7 @@ STEPS = [
     ("run sma_cross AAPL/1day {short} --splits none.csv", 2, "'none.csv' cannot be read (No such file or directory);"),
     ("run sma_cross AAPL/1day {short} --interest none.csv", 2, "from 'none.csv' (No such file or directory);"),
     ("run sma_cross AAPL/1day --since today", 2, "--since 'today' is not a valid date; write YYYY-MM-DD"),
-    ("run sma_cross AAPL/1day {short} --costs bp:x", 2, "the costs 'bp:x': 'x' is not a number; write bp:5"),
+    ("run sma_cross AAPL/1day {short} --costs bp:x", 2, "'x' in the costs 'bp:x' is not a number; write bp:5"),
     (
         "run sma_cross AAPL/1day --since 2030-01-02 --store sample", 3,
         "AAPL/1day has no bars on or after 2030-01-02 in ",
@@ -153,7 +153,7 @@ def test_dates_that_a_source_did_not_give_are_named_with_what_to_do(tmp_path, ca
 
     *errors, told = err.splitlines()
     assert code == 3
-    assert "AAPL/1day: partial, 0 new of 4 bars, 2024-01-02 to 2024-01-05" in out
+    assert "AAPL/1day: partial, 4 bars (0 new), 2024-01-02 to 2024-01-05" in out
     assert "gap" not in out
     assert told == (
         "open: AAPL/1day: no bars of 2024-01-06 to 2024-01-12; to request them again: --since 2024-01-06 --until "

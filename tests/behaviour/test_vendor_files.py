@@ -118,7 +118,7 @@ def test_a_later_file_adds_what_is_new_and_a_correction_is_asked_about(call, tmp
     more, refused = bring(call, "yahoo_more.csv", store, ""), bring(call, "yahoo_revised.csv", store, "")
     bring(call, "yahoo_revised.csv", store, "--accept-revision")
 
-    assert more[1] == "AAPL/1day: 1 new of 6 bars, 2024-03-22 to 2024-04-01\n"
+    assert more[1] == "AAPL/1day: 6 bars (1 new), 2024-03-22 to 2024-04-01\n"
     assert refused[0] == 3
     assert "line 2 (2024-03-18): close 171.75 stored, 171.95 in the file" in refused[2]
     assert "--accept-revision" in refused[2]
@@ -145,7 +145,7 @@ def test_what_was_understood_and_left_out_is_said(call, tmp_path, name, said):
 def test_a_dry_run_says_it_all_and_writes_nothing(call, tmp_path):
     code, out, said = bring(call, "yahoo.csv", tmp_path / "store", "--dry-run")
 
-    assert (code, out) == (0, "AAPL/1day: 9 would be new of 9 bars, 2024-03-18 to 2024-03-28; nothing is written\n")
+    assert (code, out) == (0, "AAPL/1day: 9 bars (9 would be new), 2024-03-18 to 2024-03-28; nothing is written\n")
     assert "Adj Close = –" in said
     assert not (tmp_path / "store").exists()
 
@@ -157,7 +157,7 @@ def test_a_dry_run_says_it_all_and_writes_nothing(call, tmp_path):
 def test_bars_that_cannot_be_true_are_kept_out_if_that_is_wanted_and_listed(call, tmp_path, name, bars):
     code, out, said = bring(call, name, tmp_path / "store", "--leave-out bad")
 
-    assert (code, out.split(":")[1].split(",")[0]) == (0, f" {bars} new of {bars} bars")
+    assert (code, out.split(":")[1].split(",")[0]) == (0, f" {bars} bars ({bars} new)")
     line = re.findall(r"line \d+", ROWS[name]["note"])[0]
     assert re.search(rf"left out 1 of {bars + 1} bars: {line} ", said)
     assert len(stored(tmp_path / "store", name)[1]) == bars

@@ -536,7 +536,7 @@ def read_number(text: str, what: str, example: str) -> float:
     try:
         found = float(text)
     except ValueError as error:
-        raise UsageError(f"{what}: {text!r} is not a number; {example}") from error
+        raise UsageError(f"{_arguments.not_a_number(text, what)}; {example}") from error
     if not 0 <= found < float("inf"):
         raise UsageError(f"{what} must be finite and not below 0; {example}")
     return found

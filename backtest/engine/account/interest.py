@@ -127,7 +127,9 @@ def check_interest(given: Any, cash_rate: float, series: Sequence[Series] = (), 
     if cash_rate:
         raise UsageError(f"interest {str(given)!r} and cash_rate {cash_rate} both pay interest on cash; leave out one")
     if not isinstance(given, BenchmarkRates | str):
-        raise UsageError(f"interest is {given!r:.80}; write ib, or the path of a file with lines date,percent")
+        raise UsageError(
+            f"interest is {given!r:.80}; write ib, or the path of a CSV file with the columns date,percent"
+        )
     benchmark_rates(given)
     if currency not in ("", "USD"):
         raise UsageError(
@@ -215,9 +217,8 @@ def _read(path: Path) -> BenchmarkRates:
         rows = sorted((date.fromisoformat(row["date"]).isoformat(), float(row["percent"]) / 100) for row in lines)
     except (OSError, UnicodeDecodeError, csv.Error, KeyError, TypeError, ValueError) as error:
         raise UsageError(
-            f"cannot read benchmark rates from {str(path)!r} ({reason(error)}); write ib, or name a file with lines "
-            "date,percent "
-            "such as 2003-01-01,1.24"
+            f"cannot read benchmark rates from {str(path)!r} ({reason(error)}); write ib, or name a CSV file with the "
+            "columns date,percent and lines such as 2003-01-01,1.24"
         ) from error
     if twice := [day for (day, _), (following, _) in itertools.pairwise(rows) if day == following]:
         raise UsageError(f"{path} has two rates for {twice[0]}; write one per date")

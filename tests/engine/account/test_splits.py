@@ -125,8 +125,8 @@ def test_splits_of_several_series_are_named(store):
     ("given", "said"),
     [
         ("no-such-file.csv", "cannot be read"),
-        ([("2000-06-31", 2)], r"the split '2000-06-31=2': '2000-06-31' is not a valid date \(day .*write YYYY-MM-DD"),
-        ([("2000-06-21", "two")], "the split '2000-06-21=two': the ratio 'two' is not a number"),
+        ([("2000-06-31", 2)], r"'2000-06-31' in the split '2000-06-31=2' is not a valid date \(day .*write YYYY-MM-DD"),
+        ([("2000-06-21", "two")], "the ratio 'two' of the split '2000-06-21=two' is not a number"),
         ([("2000-06-21", 0)], "ratio above 0"),
         ([("2000-06-21", 2), ("2000-06-21", 3)], "two splits are given for 2000-06-21"),
         ([("2000-06-21",)], "write its date and ratio"),
@@ -146,13 +146,12 @@ def test_an_invalid_split_in_a_file_is_named_with_its_file_and_the_part_that_is_
         splits_text(file)
 
     assert str(refused.value) == (
-        f"the splits in {str(file)!r}: the split '2024-03-04=x': the ratio 'x' is not a number; write 2 where one "
-        "share became two"
+        f"{str(file)!r}: the ratio 'x' of the split '2024-03-04=x' is not a number; write 2 for a 2-for-1 split"
     )
 
 
 def test_a_file_of_splits_that_is_not_there_is_not_answered_with_python():
-    with pytest.raises(UsageError, match=r"lines date,ratio \(and series\)$"):
+    with pytest.raises(UsageError, match=r"columns date,ratio \(and series\)$"):
         splits_text("nowhere.csv")
 
 
