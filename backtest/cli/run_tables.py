@@ -166,7 +166,7 @@ def _give_costs(table: CostTable) -> None:
         ("costs", "return", "CAGR", "Sharpe"),
         [[f"{case.factor:g}×", *(METRICS[name].text(getattr(case, name)) for name in names)] for case in table.cases],
     )
-    even = f"Break-even at {table.break_even:,.1f}× the costs."
+    even = f"Break-even cost multiple: {table.break_even:,.1f}."
     give(wrapped(f"No break-even: {REASONS.get(table.why, table.why)}." if table.why else even))
 
 
@@ -249,7 +249,7 @@ def give_comparison(found: Comparison, as_json: bool) -> None:
     for words in found.legend:
         give(wrapped(words))
     give("")
-    give_table(("run", "return", "CAGR", "volatility", "Sharpe", "drawdown", "vs first", "p"), found.rows())
+    give_table(("run", "return", "CAGR", "volatility", "Sharpe", "drawdown", "Sharpe diff", "p"), found.rows())
     for one in found.differences:
         give(wrapped(str(one)))
     give(wrapped(found.basis))
@@ -280,6 +280,9 @@ def give_sweep(found: Sweep, as_json: bool) -> None:
         say(f"{len(found.failed):,} of {len(found.trials):,} trials failed, the first: {found.failed[0].error}")
 
 
+_METHODS = {"shuffle": "reshuffled", "resample": "resampled", "skip": "skipped"}
+
+
 def give_validity(result: RunResult, found: Validity) -> None:
     """Print the verdict on a run, and the tables that it is based on."""
     from backtest.metrics.table import METRICS
@@ -296,15 +299,20 @@ def give_validity(result: RunResult, found: Validity) -> None:
     give_table(("metric", "value", "CI low", "CI high"), rows)
     give(wrapped(found.intervals.basis))
     rows = [
-        [one.method, *shown("costs", *one.end), *shown("max_drawdown", *one.drawdown), *shown("win_rate", one.loss)]
+        [
+            _METHODS[one.method],
+            *shown("costs", *one.end),
+            *shown("max_drawdown", *one.drawdown),
+            *shown("win_rate", one.loss),
+        ]
         for one in found.orders
     ]
     if rows:
         give("")
         give(
             wrapped(
-                f"Monte Carlo of the trades: reshuffled, resampled, or 10 % of them skipped. Quantiles of the final "
-                f"equity, {currency}, and of the maximum drawdown (MDD); P(loss): fraction of samples that end "
+                f"Monte Carlo of the trades, reshuffled, resampled, or with 10 % of them skipped. Quantiles of the "
+                f"final equity, {currency}, and of the maximum drawdown (MDD); P(loss): fraction of samples that end "
                 "below the initial cash."
             )
         )
@@ -343,7 +351,7 @@ def _give_regimes(found: Regimes) -> None:
         for row in found.rows
     ]  # fmt: skip
     give("")
-    give_table(("market", "sessions", "return", "volatility", "Sharpe", "drawdown", "hold"), rows)
+    give_table(("regime", "sessions", "return", "volatility", "Sharpe", "drawdown", "buy and hold"), rows)
     give(wrapped(found.basis))
 
 
@@ -372,7 +380,7 @@ def give_saved(paths: Sequence[Path], as_json: bool) -> None:
         give_json({"saved": {path.stem: path.as_posix() for path in paths}})
         return
     for path in paths:
-        give(f"{path.stem}: saved, {path.as_posix()}")
+        give(f"{path.stem}: saved to {path.as_posix()}")
 
 
 def give_baselines(judgements: Sequence[Judgement], in_full: bool, as_json: bool) -> None:

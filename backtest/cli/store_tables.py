@@ -88,7 +88,7 @@ def give_download(report: DownloadReport, as_json: bool, quiet: bool = False) ->
 def _download_line(one: SeriesReport) -> str:
     span = f", {one.first:%Y-%m-%d} to {one.last:%Y-%m-%d}" if one.first and one.last else ""
     requests = f"{one.requests} request{'s' if one.requests != 1 else ''}"
-    counts = f"{one.bars_added:,} new of {one.bars:,} bars"
+    counts = f"{one.bars:,} bars ({one.bars_added:,} new)"
     return f"{one.series.short}: {one.status}, {counts}{span}, {requests}{_remarks(one)}"
 
 

@@ -196,22 +196,23 @@ _RETURN = (
     Metric("worst_session", "Worst session", "percent", "min r_t.", _ByRow(lambda runs: smallest_by_row(runs.raw))),
     Metric(
         "best_month", "Best month", "percent",
-        "The largest return of a calendar month, from the last session end before it; the first and last may be "
-        "incomplete.",
+        "The largest return of a calendar month, measured from the last session end before it; the first and last may "
+        "be incomplete.",
         _ByRow(lambda runs: largest_by_row(runs.months)),
     ),
     Metric(
-        "worst_month", "Worst month", "percent", "The smallest return of a calendar month, as for the best.",
+        "worst_month", "Worst month", "percent",
+        "The smallest return of a calendar month, measured as for the best month.",
         _ByRow(lambda runs: smallest_by_row(runs.months)),
     ),
     Metric(
         "best_year", "Best year", "percent",
-        "The largest return of a calendar year, from the last session end before it; the first and last may be "
-        "incomplete.",
+        "The largest return of a calendar year, measured from the last session end before it; the first and last may "
+        "be incomplete.",
         _ByRow(lambda runs: largest_by_row(runs.years)),
     ),
     Metric(
-        "worst_year", "Worst year", "percent", "The smallest return of a calendar year, as for the best.",
+        "worst_year", "Worst year", "percent", "The smallest return of a calendar year, measured as for the best year.",
         _ByRow(lambda runs: smallest_by_row(runs.years)),
     ),
 )  # fmt: skip
@@ -233,8 +234,8 @@ _RISK = (
     ),
     Metric(
         "sharpe_low", "Sharpe ratio, 95 % CI low", "ratio",
-        "Sharpe − 1.96·SE·√P, with SE² = V / N, V the long-run variance (VARHAC) of z − S·(z² − 1) / 2, S the ratio of "
-        "one session and z the standardised r − f; z and z² have separate autoregressions.",
+        "Sharpe − 1.96·SE·√P, with SE² = V / N, V the long-run variance (VARHAC) of z − S·(z² − 1) / 2, S the "
+        "Sharpe ratio per session and z the standardised r − f; z and z² have separate autoregressions.",
         _ByRow(lambda runs: [low for low, _ in runs.intervals]),
         headline=True,
     ),
@@ -256,8 +257,8 @@ _RISK = (
     Metric(
         "probabilistic_sharpe", "Probability of a Sharpe ratio above 0", "probability",
         "Φ(S / SE): the probability that the true Sharpe ratio is above 0, if this was the only trial and returns are "
-        "independent: SE² = (1 − γ3·S + (γ4 − 1) / 4·S²) / (N − 1) after Mertens, S the ratio of one session, γ3 skew "
-        "and γ4 kurtosis (3 for the normal distribution). A rising market scores high too.",
+        "independent: SE² = (1 − γ3·S + (γ4 − 1) / 4·S²) / (N − 1) after Mertens, S the Sharpe ratio per session, γ3 "
+        "skew and γ4 kurtosis (3 for the normal distribution). A rising market scores high too.",
         _ByRow(lambda runs: [probabilistic_sharpe(*one) for one in runs.moments]),
     ),
     Metric(
@@ -276,20 +277,20 @@ _RISK = (
         _ByRow(lambda runs: omega_by_row(runs.raw)),
     ),
     Metric(
-        "kappa3", "Kappa 3", "ratio", "mean(r) / ∛mean(max(−r, 0)³), of one session.",
+        "kappa3", "Kappa 3", "ratio", "mean(r) / ∛mean(max(−r, 0)³), per session.",
         _ByRow(lambda runs: kappa_by_row(runs.raw, 3)),
     ),
     Metric(
         "upside_potential", "Upside potential ratio", "ratio",
-        "Mean of the gains / root mean square of the losses, each over its own sessions.",
+        "Mean of the positive returns / root mean square of the negative ones, each over the sessions that have them.",
         _ByRow(lambda runs: upside_potential_by_row(runs.raw)),
     ),
     Metric(
-        "skew", "Skew", "ratio", "mean((r − m)³) / s0³, the moments of the population.",
+        "skew", "Skew", "ratio", "mean((r − m)³) / s0³, with population moments.",
         _ByRow(lambda runs: skew_by_row(runs.raw)),
     ),
     Metric(
-        "kurtosis", "Excess kurtosis", "ratio", "mean((r − m)⁴) / s0⁴ − 3, the moments of the population.",
+        "kurtosis", "Excess kurtosis", "ratio", "mean((r − m)⁴) / s0⁴ − 3, with population moments.",
         _ByRow(lambda runs: kurtosis_by_row(runs.raw)),
     ),
     Metric(
@@ -334,24 +335,24 @@ _DRAWDOWN = (
     ),
     Metric(
         "max_drawdown_sessions", "Duration of maximum drawdown, sessions", "sessions",
-        "Sessions from the peak of the deepest drawdown to its recovery, or the end if it is open; weeks or months "
+        "Sessions from the peak of the deepest drawdown to its recovery, or to the end if it is open; weeks or months "
         "for bars of that length.",
         _ByRow(lambda runs: _lengths(runs.worst, "sessions")), headline=True,
     ),
     Metric(
         "max_drawdown_days", "Duration of maximum drawdown, days", "days",
-        "Calendar days from the peak of the deepest drawdown to its recovery, or the end if it is open.",
+        "Calendar days from the peak of the deepest drawdown to its recovery, or to the end if it is open.",
         _ByRow(lambda runs: _lengths(runs.worst, "days")), headline=True,
     ),
     Metric(
         "longest_drawdown_sessions", "Longest time under water, sessions", "sessions",
-        "Sessions from the peak of the longest drawdown to its recovery, or the end if it is open; weeks or months for "
-        "bars of that length.",
+        "Sessions from the peak of the longest drawdown to its recovery, or to the end if it is open; weeks or months "
+        "for bars of that length.",
         _ByRow(lambda runs: _longest(runs, "sessions")),
     ),
     Metric(
         "longest_drawdown_days", "Longest time under water, days", "days",
-        "Calendar days from the peak of the longest drawdown to its recovery, or the end if it is open. "
+        "Calendar days from the peak of the longest drawdown to its recovery, or to the end if it is open. "
         "Shown in short tables where that is not the deepest one.",
         _ByRow(lambda runs: _longest(runs, "days")),
     ),
@@ -418,17 +419,17 @@ _BENCHMARK = (
     ),
     Metric(
         "up_capture", "Up capture", "percent",
-        "Mean compound return over the sessions with b > 0 / the benchmark's over these.",
+        "Mean compound return over the sessions with b > 0 / the benchmark's over the same sessions.",
         _ByRow(lambda runs: _beside(runs, up_capture_by_row)),
     ),
     Metric(
         "down_capture", "Down capture", "percent",
-        "Mean compound return over the sessions with b < 0 / the benchmark's over these.",
+        "Mean compound return over the sessions with b < 0 / the benchmark's over the same sessions.",
         _ByRow(lambda runs: _beside(runs, down_capture_by_row)),
     ),
     Metric(
         "active_drawdown", "Active drawdown", "percent",
-        "Maximum drawdown of the equity counted in units of the benchmark.",
+        "Maximum drawdown of the equity measured in units of the benchmark.",
         _ByRow(lambda runs: _beside(runs, active_drawdown_by_row)),
     ),
     Metric(

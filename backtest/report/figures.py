@@ -452,7 +452,7 @@ def _marks(result: Measured, number: int) -> Iterator[tuple[str, str, str, tuple
 def _equity_alt(result: Measured) -> str:
     stats, end = result.stats, growth_of_cash(result)[-1]
     return (
-        f"Equity of {result.spec.name}: {result.spec.cash:,.0f} became {end:,.0f} {stats.currency}, and "
+        f"Equity of {result.spec.name}: {result.spec.cash:,.0f} {stats.currency} became {end:,.0f}, and "
         f"{hold(result)[-1]:,.0f} by buying and holding {hold_name(result)}; the deepest drawdown was "
         f"{stats.text('max_drawdown')}."
     )

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 _CARDS = ("total_return", "cagr", "volatility", "sharpe", "max_drawdown", "exposure", "trades", "costs")
 _COMPARED = ("return", "risk", "drawdown")  # groups of metrics that are defined for some of a run's sessions
-_QUANTILES = {"worst": 0.0, "5\N{NO-BREAK SPACE}%": 0.05, "25\N{NO-BREAK SPACE}%": 0.25, "middle": 0.5,
+_QUANTILES = {"worst": 0.0, "5\N{NO-BREAK SPACE}%": 0.05, "25\N{NO-BREAK SPACE}%": 0.25, "median": 0.5,
               "75\N{NO-BREAK SPACE}%": 0.75, "95\N{NO-BREAK SPACE}%": 0.95, "best": 1.0}  # fmt: skip
 _NAMED = 3  # series in the head, of more all are listed
 _REPLACED = ("equity", "price")  # figures that the chart shows, where scripts run
@@ -475,7 +475,7 @@ def _break_even(validity: Validity) -> str:
     factor = validity.break_even
     if factor != factor:
         return f"No break-even: {REASONS[getattr(factor, 'reason', 'undefined')]}."
-    return f"Break-even at {factor:,.1f}× the costs paid."
+    return f"Break-even cost multiple: {factor:,.1f}."
 
 
 def _interval_rows(result: Measured, validity: Validity) -> Iterator[tuple[str, str, str]]:
@@ -511,13 +511,14 @@ def _metric_row(result: Measured, name: str, held: dict[str, str]) -> dict[str, 
     }
 
 
+_LABELS = {"params": "parameters", "risk_free": "risk-free rate", "sessions_a_year": "sessions per year"}
 _PLAIN = (bool, int, float, str, list, dict, type(None))
 
 
 def _asked(result: Measured) -> dict[str, Any]:
     params = {name: one if isinstance(one, _PLAIN) else in_words(one) for name, one in result.spec.params.items()}
     told = {**result.spec.flat, "params": params}
-    rows = [(label.replace("_", " "), _word(value)) for label, value in told.items() if value != ""]
+    rows = [(_LABELS.get(name, name.replace("_", " ")), _word(value)) for name, value in told.items() if value != ""]
     return {"title": "Settings", "head": [], "rows": rows}
 
 

@@ -201,7 +201,7 @@ def stability(sweep: ShownSweep) -> str:
     if len(near) == 1:
         whose, have = "The one neighbour", f"has {metric.label} {middle}"
     else:
-        whose, have = f"The {len(near)} neighbours", f"have {metric.label} {lowest} to {highest}, median {middle}"
+        whose, have = f"The {len(near)} neighbours", f"have {metric.label} from {lowest} to {highest}, median {middle}"
     told = f"{whose} of the best trial, each parameter at most one step away, {have}; the best trial has {best}."
     return typeset(told)
 
@@ -244,7 +244,7 @@ def _cards(sweep: ShownSweep) -> Iterator[dict[str, str]]:
     yield {
         "label": "Probability of overfitting",
         "text": _probability(sweep.overfitting),
-        "note": _why(sweep.overfitting) or "PBO, of choosing the best trial",
+        "note": _why(sweep.overfitting) or "PBO of choosing the best trial",
     }
 
 

@@ -72,8 +72,8 @@ def combine(
         runs: two or more runs, or the folders of saved runs, or their names in runs/.
         weights: "equal"; "vol", the inverse of the volatility of the last year up to that close (equal weights until
             there are 20 sessions, and an equal weight for a run whose equity did not move); or a weight for each run,
-            in a dict by the name of the run or in a CSV file with lines run,weight: fractions of the account that add
-            up to at most 1; the rest stays in cash.
+            in a dict by the name of the run or in a CSV file with the columns run,weight: fractions of the account that
+            add up to at most 1; the rest stays in cash.
         rebalance: "never", "weekly", "monthly", "quarterly" or "yearly".
         costs: of the trades at a rebalancing, and of the positions that runs hold when the combination begins: "as-run"
             for each run's own commission, and slippage in basis points or in money per share; or costs as in `run`.
@@ -143,16 +143,22 @@ def _check(runs: Sequence[Measured]) -> None:
     _check_alike(runs, "base currencies", [run.currency for run in runs], "whose amounts cannot be added; run them "
                  "with the same --currency")  # fmt: skip
     rates = [run.spec.rates[:8] or f"{run.spec.risk_free:g}" for run in runs]
-    _check_alike(runs, "risk-free rates", rates, "but a combination has one; run them with the same")
-    paid = [f"{one.dividends}, {one.withholding:g} withheld" for one in (run.spec.brokerage for run in runs)]
+    _check_alike(runs, "risk-free rates", rates, "but a combination has one; run them with the same rate")
+    paid = [_dividend_words(run.spec.brokerage) for run in runs]
     _check_alike(
-        runs, "dividends", paid, "but the combination is compared with one buy and hold; run them with the same"
-    )
+        runs, "dividends", paid, "but the combination is compared with one buy and hold; run them with the same "
+        "dividends and withholding tax"
+    )  # fmt: skip
+
+
+def _dividend_words(brokerage: Brokerage) -> str:
+    kept = brokerage.withholding * 100
+    return f"{brokerage.dividends}, {kept:g} % withheld" if kept else str(brokerage.dividends)
 
 
 def _check_alike(runs: Sequence[Measured], what: str, values: Sequence[str], why: str) -> None:
     if len(set(values)) > 1:
-        told = ", ".join(f"{label}: {value}" for label, value in zip(labels_of_runs(runs), values, strict=True))
+        told = "; ".join(f"{label}: {value}" for label, value in zip(labels_of_runs(runs), values, strict=True))
         raise UsageError(f"the runs have different {what} ({told}), {why}")
 
 
@@ -418,7 +424,7 @@ def _points(specs: Sequence[RunSpec], keys: Sequence[str]) -> tuple[float, ...]:
         for key, point in zip(spec.series, spec.points, strict=True):
             if found.setdefault(key, point) != point:
                 raise UsageError(f"a point of {Series.parse(key).short} is worth {found[key]:g} in one run and "
-                                 f"{point:g} in another; run them with the same")  # fmt: skip
+                                 f"{point:g} in another; run them with the same point value")  # fmt: skip
     return tuple(found[key] for key in keys)
 
 

@@ -281,7 +281,7 @@ def _tag(text: str) -> str:
 
 
 def _has(labels: Labels) -> str:
-    return f"it has {', '.join(labels.tags)}" if labels.tags else "it has none"
+    return f"it has {', '.join(labels.tags)}" if labels.tags else "it has no tags"
 
 
 # --- the summary of a run: it counts for the state of its files and for this very code, and else is made again

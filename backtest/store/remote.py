@@ -63,6 +63,8 @@ class Place:
                 "the URL of the store holds a login or an option other than "
                 f"{', '.join(_OPTIONS)}; credentials belong in the environment, such as AWS_ACCESS_KEY_ID"
             )
+        if not parts.scheme:
+            raise UsageError(f"{url[:80]!r} is not a URL; write s3://BUCKET/PREFIX, or file:///FOLDER")
         if not re.fullmatch(r"[A-Za-z0-9._-]*", parts.netloc) or bool(parts.netloc) == (parts.scheme == "file"):
             raise UsageError("the URL names no bucket; write s3://BUCKET/PREFIX, or file:///FOLDER")
         return cls(parts.scheme, parts.netloc, unquote(parts.path).strip("/"), options)

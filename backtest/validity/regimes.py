@@ -101,14 +101,14 @@ def regimes(result: Measured, trend: int = TREND, rough: int = ROUGH) -> Regimes
         "bear": ~bull & known_trend,
         "high volatility": high & known_rough,
         "low volatility": ~high & known_rough,
-        "too early to tell": ~known_trend & ~known_rough,
+        "unclassified": ~known_trend & ~known_rough,
     }
     rows = [_regime(name, which, run.returns, moves, run.risk_free, run.periods) for name, which in chosen.items()]
     basis = (
-        f"{hold_name(result)}: bull where the previous close was at or above the mean of {trend} closes; high "
-        f"volatility where the volatility of the last {rough} sessions was above its median so far."
+        f"{hold_name(result)}: bull where the previous close was at or above the mean of the last {trend} closes; "
+        f"high volatility where the volatility of the last {rough} sessions was above its median so far."
     )
-    return Regimes([row for row in rows if row.sessions or row.name != "too early to tell"], basis)
+    return Regimes([row for row in rows if row.sessions or row.name != "unclassified"], basis)
 
 
 def rising(closes: np.ndarray, trend: int) -> tuple[np.ndarray, np.ndarray]:

@@ -44,13 +44,15 @@ class Validity:
     def costs_basis(self) -> str:
         """How the numbers at other costs were computed, in a sentence."""
         if self.costs_run:
-            return "Each row is a run of the strategy with commissions, slippage and borrow fees times this factor."
+            return (
+                "Each row is a run of the strategy with commissions, slippage and borrow fees multiplied by the factor."
+            )
         approximation = "Approximation: multiples of the costs paid, for the same trades."
         if self.combined:
             return (
                 f"{approximation} A combination has no strategy to run: combine runs that were made at each multiple."
             )
-        return f"{approximation} To run the strategy at each multiple: backtest validate RUN --cost-cases."
+        return f"{approximation} To run the strategy at each multiple: backtest validate RUN --cost-cases 0,1,2."
 
     def to_dict(self) -> dict[str, Any]:
         """Return it for JSON: None where a number is not defined."""

@@ -149,8 +149,8 @@ def _about_costs(result: Measured) -> Iterator[tuple[str, str]]:
     if factor != factor:
         return
     fault = "does not survive 2× costs" if 1 < factor <= 2 else ""
-    about = "" if result.cost_table else " (approximation from the trades made)"
-    yield fault, f"break-even at {factor:,.1f}× the costs paid{about}"
+    about = "" if result.cost_table else " (approximated from the trades of the run)"
+    yield fault, f"break-even cost multiple: {factor:,.1f}{about}"
 
 
 def _about_trials(judged: _Judged, trials: Sequence[float]) -> Iterator[tuple[str, str]]:
@@ -181,10 +181,11 @@ def _about_luck(result: Measured, judged: _Judged) -> Iterator[tuple[str, str]]:
         yield _fault_of(judged), _alpha_words(judged)
     if 0 < test.t < critical(_LEVEL):
         needed = len(judged.own.returns) * (critical(_LEVEL) / test.t) ** 2
+        what = "excess return" if judged.market is None else "alpha"
         yield (
             "inconclusive: track record too short",
-            f"minimum track record: {needed:,.0f} {run.unit} to tell this from luck at {_CONFIDENCE:.0%}; the run has "
-            f"{len(judged.own.returns):,}".replace("%", " %"),
+            f"minimum track record of the {what}: {needed:,.0f} {run.unit} at {_CONFIDENCE * 100:.0f} % confidence; "
+            f"the run has {len(judged.own.returns):,}",
         )
     error = sharpe_error_autocorrelated(run.returns, run.risk_free, run.periods)
     if error == error:

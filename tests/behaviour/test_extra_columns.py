@@ -214,7 +214,7 @@ def test_import_keeps_the_columns_that_are_named_and_says_how_to_keep_the_others
     assert "Signal, size: not stored; keep with --extra Signal,size_" in plain[2]
     assert "Signal = signal" in kept[2]
     assert "size: not stored; keep with --extra size_" in kept[2]
-    assert kept[:2] == (0, "AAPL/1day: 0 new of 125 bars, 2012-01-03 to 2012-06-29\n")
+    assert kept[:2] == (0, "AAPL/1day: 125 bars (0 new), 2012-01-03 to 2012-06-29\n")
     assert "AAPL/1day has extra columns: signal\n" in listed
 
 
@@ -276,7 +276,7 @@ def test_a_folder_of_files_as_a_source_keeps_the_columns_that_its_address_names(
     code, out, _ = call(*words, "--source", f"csv:{tmp_path / 'files'}?extra=signal")
     wrong = call(*words, "--source", f"csv:{tmp_path / 'files'}?extras=signal")
 
-    assert (code, out.startswith("AAPL/1day: complete, 125 new of 125 bars")) == (0, True)
+    assert (code, out.startswith("AAPL/1day: complete, 125 bars (125 new)")) == (0, True)
     assert Store(tmp_path / "there").read(AAPL).equals(store.read(AAPL))
     assert wrong[0] == 2
     assert "?extra=signal,score" in wrong[2]

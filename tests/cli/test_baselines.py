@@ -46,7 +46,7 @@ def test_a_saved_run_holds_until_the_strategy_changes(kept, tmp_path):
     spend_less(tmp_path)
     moved = kept("baseline", "check", "cross", "--markdown", "summary.md")
 
-    assert saved[:2] == (0, "cross: saved, strategies/baselines/cross.json\n")
+    assert saved[:2] == (0, "cross: saved to strategies/baselines/cross.json\n")
     assert held[:2] == (0, "cross: same\n")
     assert moved[0] == 1
     assert moved[1].startswith("cross: moved from 2004-")
@@ -93,7 +93,7 @@ def test_a_baseline_is_not_overwritten_by_that_of_another_series(kept):
 
     assert refused[0] == 2
     assert "--name NAME" in refused[2]
-    assert named[1] == "cross-ibm: saved, strategies/baselines/cross-ibm.json\n"
+    assert named[1] == "cross-ibm: saved to strategies/baselines/cross-ibm.json\n"
 
 
 def test_nothing_to_save_or_to_check_is_a_sentence(call):

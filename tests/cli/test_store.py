@@ -68,7 +68,7 @@ def test_a_night_of_many_series_ends_with_one_line(download):
 def test_one_series_is_its_own_sum(download):
     _, out, _ = download("AAPL/1day")
 
-    assert out == "AAPL/1day: complete, 2 new of 2 bars, 2024-01-02 to 2024-01-03, 1 request\n"
+    assert out == "AAPL/1day: complete, 2 bars (2 new), 2024-01-02 to 2024-01-03, 1 request\n"
 
 
 def test_quiet_leaves_the_sum_and_the_errors(download):

@@ -238,7 +238,7 @@ def test_the_service_brings_the_store_up_to_date(research):
         assert process.returncode == 0, said
 
     assert last_days(folder) == {"2013-03-01"}
-    assert said[0][0].count(": complete, 9 new of") == 4
+    assert said[0][0].count("bars (9 new)") == 4
     assert {"time", "level", "logger", "message"} <= set(json.loads(said[0][1].splitlines()[0]))
     assert "no problems found" in said[1][0]
 

@@ -214,7 +214,7 @@ def test_the_command_takes_head_for_all_there_is(call, folder, tmp_path, word):
     code, out, _ = call("download", "AAPL/1day", *words)
 
     assert code == 0
-    assert out == "AAPL/1day: complete, 2 new of 2 bars, 2024-01-03 to 2024-01-04, 1 request\n"
+    assert out == "AAPL/1day: complete, 2 bars (2 new), 2024-01-03 to 2024-01-04, 1 request\n"
 
 
 def test_a_stop_before_a_series_began_says_that_of_it(store, folder, caplog):

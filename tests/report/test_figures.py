@@ -260,7 +260,7 @@ def test_any_length_of_time_has_a_few_dates_below_it():
 def test_alternative_texts_say_what_is_seen():
     result = result_of([110.0, 99.0], [fill(0, 1, 10.0)], days=[day(30), day(31)])
 
-    assert "100 became 99 USD" in FIGURES["equity"].alt(result)
+    assert "100 USD became 99, and 90" in FIGURES["equity"].alt(result)
     assert "-10.00 %" in FIGURES["equity"].alt(result)
     assert "2 months: 1 gains, the best +10.0%" in FIGURES["monthly"].alt(result)
     assert "1 fills in AAPL/1day" in FIGURES["price"].alt(result)

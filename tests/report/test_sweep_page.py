@@ -55,8 +55,8 @@ def test_the_neighbours_of_a_trial_are_a_step_away_in_each_parameter(shown):
 
 def test_stability_is_said_by_the_best_trials_neighbours(shown):
     assert stability(shown) == (
-        "The 4 neighbours of the best trial, each parameter at most one step away, have Sharpe ratio 0.10 to 0.40, "
-        "median 0.25; the best trial has 0.90."
+        "The 4 neighbours of the best trial, each parameter at most one step away, have Sharpe ratio from 0.10 to "
+        "0.40, median 0.25; the best trial has 0.90."
     )
     two = replace(shown, trials=[trial(2, 10, 0.1), trial(4, 10, 0.5)], order=[1, 0])
     assert stability(two) == (

@@ -252,7 +252,10 @@ OTHER_CLOSES = result_of([100.0, 101.0, 102.0], closes=[1.0, 2.0, 3.0], strategy
         ([plain(), IN_EUR], {}, "base currencies .*USD.*EUR"),
         ([plain(), LATER], {}, "no session that all"),
         ([plain(), plain("Two", risk_free=0.02)], {}, "risk-free rates"),
-        ([plain(), plain("Two", dividends="derived")], {}, "different dividends"),
+        (
+            [plain(), plain("Two", dividends="derived", withholding=0.15)], {},
+            r"\(One\S*: none; Two\S*: derived, 15 % withheld\), .* the same dividends and withholding tax",
+        ),
         ([plain(), ADDS], {}, "adds or withdraws cash"),
         ([plain(), OTHER_CLOSES], {}, "other closes of AAPL/1day"),
         ([plain(), plain("Two", slippage="impact:0.1")], {}, "needs bars"),

@@ -86,8 +86,8 @@ def test_what_is_said_of_other_costs_is_said_by_the_table(slipped):
     assert found.costs == list(slipped.cost_table.cases)
     assert found.break_even == slipped.cost_table.break_even
     assert "run of the strategy with commissions, slippage" in found.costs_basis
-    assert f"break-even at {found.break_even:,.1f}× the costs paid" in str(verdict(slipped))
-    assert "approximation" not in str(verdict(slipped))
+    assert f"break-even cost multiple: {found.break_even:,.1f}" in str(verdict(slipped))
+    assert "approximated" not in str(verdict(slipped))
 
 
 def test_a_factor_that_was_not_run_makes_all_of_them_an_approximation(slipped):
@@ -102,7 +102,7 @@ def test_without_a_table_the_words_say_that_it_is_an_approximation():
     result = result_of([101.0 + n / 10 for n in range(400)], [fill(3, 1, 1.0, 4.0), fill(9, -1, 1.0, 4.0)])
 
     assert "Approximation: " in validate(result, samples=10).costs_basis
-    assert "× the costs paid (approximation from the trades made)" in str(verdict(result))
+    assert "(approximated from the trades of the run)" in str(verdict(result))
 
 
 @pytest.mark.parametrize(

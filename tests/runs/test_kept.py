@@ -299,7 +299,7 @@ def test_labels_that_cannot_be_read_are_a_sentence(root, call):
         (("tag", "first-a1", "two words"), "'two words' is not a valid tag"),
         (("tag", "first-a1", "a,b"), "'a,b' is not a valid tag"),
         (("tag", "first-a1", ""), "'' is not a valid tag"),
-        (("untag", "first-a1", "best"), "has no tag 'best'; it has none"),
+        (("untag", "first-a1", "best"), "has no tag 'best'; it has no tags"),
         (("tag", "first-b1", "best"), "did you mean first-a1"),
         (("show", "first-a1", "--sort", "sharpe"), "--where and --sort only apply to ls"),
     ],

@@ -484,7 +484,7 @@ def test_import_says_what_it_took_for_what_and_how_many_bars_are_new(call, tmp_p
 
     first, again = call(*words), call(*words, "--json")
 
-    assert first[:2] == (0, "AAPL/1day: 2 new of 2 bars, 2024-01-02 to 2024-01-03\n")
+    assert first[:2] == (0, "AAPL/1day: 2 bars (2 new), 2024-01-02 to 2024-01-03\n")
     assert "Date = time, Open = open, High = high, Low = low, Close = close, Adj Close = –" in first[2]
     assert json.loads(again[1])["series"][str(DAILY)]["bars_added"] == 0
 

@@ -746,3 +746,8 @@ def test_a_manifest_of_another_series_is_refused(store, bucket):
 
     assert bucket.objects[f"store/{AAPL}/manifest.json"] == other
     assert of_bytes(other, "there", BRK) == store.manifest(BRK)
+
+
+def test_a_path_is_not_taken_for_a_url(store):
+    with pytest.raises(UsageError, match=r"^'\./published' is not a URL; write s3://BUCKET/PREFIX, or file:///FOLDER$"):
+        publish(store, "./published")

@@ -37,7 +37,7 @@ def test_each_regime_has_its_sessions_one_after_another():
     assert found["bear"].max_drawdown == pytest.approx(100 / 103 - 1)
     assert found["bear"].market == pytest.approx(10 / 9 - 1)
     assert found["bull"].share == pytest.approx(2 / 6)
-    assert found["too early to tell"].sessions == 2
+    assert found["unclassified"].sessions == 2
 
 
 @pytest.mark.slow

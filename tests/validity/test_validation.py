@@ -243,7 +243,7 @@ def test_a_run_that_lives_on_cheap_fills_is_told_so():
     found = verdict(costly)
 
     assert found.words == "does not survive 2× costs"
-    assert "break-even at 2.0× the costs paid" in str(found)
+    assert "break-even cost multiple: 2.0" in str(found)
 
 
 def test_one_of_many_trials_is_deflated():

@@ -93,9 +93,8 @@ def test_too_short_to_tell_says_how_long_it_takes():
 
     assert found.words == "inconclusive: track record too short"
     assert 0 < t < 2
-    assert f"{COUNT * (2.326348 / t) ** 2:,.0f} sessions to tell this from luck at 99 %; the run has 2,520" in str(
-        found
-    )
+    needed = f"{COUNT * (2.326348 / t) ** 2:,.0f}"
+    assert f"track record of the alpha: {needed} sessions at 99 % confidence; the run has 2,520" in str(found)
 
 
 def test_luck_of_many_trials_is_measured_beyond_the_market():

@@ -370,7 +370,7 @@ class Sweep:
         yield self.best_run.account.unit, f"{len(days):,} from {days[0]} to {days[-1]}"
         yield "grid", "; ".join(f"{name} = {in_words(values)}" for name, values in read_params(asked["grid"]).items())
         if params := read_params(asked["params"]):
-            yield "parameters that stay", words_of(params)
+            yield "fixed parameters", words_of(params)
         if asked["random"]:
             yield "drawn at random", f"{asked['random']:,} points, seed {asked.get('seed', 0)}"
         if asked.get("optuna"):

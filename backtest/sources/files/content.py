@@ -90,7 +90,7 @@ def content_of(path: Path, known_words: Callable[[str], int]) -> LinesOfFile | C
         UsageError: there is no such file, or it is empty or holds no table.
     """
     if not path.is_file():
-        raise UsageError(f"no file {str(path)!r}; name a CSV, Excel or Parquet file with one bar per row")
+        raise UsageError(f"no file {str(path)!r}; name a CSV, Excel, JSON or Parquet file with one bar per row")
     data = path.read_bytes()
     return _of_bytes(data, str(path), known_words, _Room(len(data) * _UNPACKED_FOR_A_BYTE + _LITTLE))
 
@@ -353,7 +353,7 @@ def _text_of(data: bytes, what: str, known_words: Callable[[str], int]) -> tuple
 def _plain(text: str, what: str) -> str:
     head = text[:100_000]
     if len(_CONTROLS.findall(head)) > len(head) / 1000:
-        raise UsageError(f"{what} is neither text nor a known kind of table; name a CSV, Excel or Parquet file")
+        raise UsageError(f"{what} is neither text nor a known kind of table; name a CSV, Excel, JSON or Parquet file")
     return text
 
 
