@@ -31,35 +31,35 @@ PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check
 
 .PHONY: help demo quick test soak any-day windows lint format bench site dist sbom lock clean
 
-help:  ## say what there is
+help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/make \1 - \2/p' Makefile
 
-demo: $(READY)  ## from bars to a report, without an account
+demo: $(READY)  ## run the demo: from bars to a report, without an account
 	@$(VENV)/$(BIN)/backtest demo
 
 CHECK := .ci/check --began $(BEGAN) --main $(VENV) --second $(SECOND)
 
-quick: $(READY)  ## the inner loop: lint, and all tests that are fast
+quick: $(READY)  ## the inner loop: lint and every fast test
 	@$(VENV)/$(BIN)/python $(CHECK) quick
 
-test: $(READY) $(SECOND_READY)  ## all that CI checks: lint, the tests, pages and notebooks among them; says what it ran
+test: $(READY) $(SECOND_READY)  ## every check that CI runs: lint and the tests, including pages and notebooks
 	@$(VENV)/$(BIN)/python $(CHECK) test
 
-soak: $(READY) $(SECOND_READY)  ## the parts of the long tests; PART=NAME runs one, PART=all all of them
+soak: $(READY) $(SECOND_READY)  ## list the parts of the long tests; PART=NAME runs one, PART=all runs all of them
 	@$(VENV)/$(BIN)/python tests/soak/parts.py $(PART)
 
-any-day: $(READY)  ## what a user meets, on other days, in other zones and languages: a part of soak
+any-day: $(READY)  ## the part of soak that runs fast tests, pages and notebooks on other dates, in other time zones and languages
 	@$(VENV)/$(BIN)/python tests/soak/parts.py any-day
 
 # A real Windows CPython under Wine; its 1 GB stays in WINDOWS. Needs root and Debian's packages.
 WINDOWS ?= /tmp/windows
-windows:  ## what the tests that need no Linux say of a real Windows CPython under Wine, which it sets up first
+windows:  ## set up CPython for Windows under Wine, and run with it the tests that do not need Linux
 	bash tests/windows/setup.sh . $(WINDOWS)
 	bash tests/windows/run.sh . $(WINDOWS)
 
 PAGES := $(filter-out %/public-strategies.md,$(wildcard *.md docs/*.md docs/how-to/*.md backtest/*.md data/*.md strategies/*.md .github/*.md))
 
-lint: $(READY)  ## style, format, types, spelling, prose and the order of imports, changing nothing
+lint: $(READY)  ## check style, format, types, spelling, prose and the order of imports, without changing files
 	$(VENV)/$(BIN)/ruff check .
 	$(VENV)/$(BIN)/ruff format --check .
 	$(VENV)/$(BIN)/codespell
@@ -69,28 +69,28 @@ lint: $(READY)  ## style, format, types, spelling, prose and the order of import
 	$(VENV)/$(BIN)/mypy --config-file .ci/mypy-systems.toml --platform darwin --cache-dir .mypy_cache/darwin
 	$(VENV)/$(BIN)/lint-imports --no-logo --no-cache
 
-format: $(READY)  ## put right what can be put right without thinking
+format: $(READY)  ## apply automatic fixes and format the code
 	$(VENV)/$(BIN)/ruff check --fix .
 	$(VENV)/$(BIN)/ruff format .
 
-bench: $(READY) $(RIVALS)/pins-$(KEY)  ## speed and memory against stock Backtrader and others, as a table: a quarter of an hour
+bench: $(READY) $(RIVALS)/pins-$(KEY)  ## compare speed and memory with stock Backtrader and others; takes a quarter of an hour
 	$(VENV)/$(BIN)/python tests/benchmarks/bench.py --rivals $(RIVALS)/$(BIN)/python --out build/bench.md
 
-site: $(READY)  ## the documentation as a site in build/site, built strictly: a broken link ends it
+site: $(READY)  ## build the documentation as a site in build/site; a broken link is an error
 	NO_MKDOCS_2_WARNING=1 $(VENV)/$(BIN)/mkdocs build -q
 
 HASHES := import hashlib, pathlib; \
 	[print(hashlib.sha256(path.read_bytes()).hexdigest(), path) for path in sorted(pathlib.Path("dist").iterdir())]
 
-dist: $(READY)  ## wheel and source archive in dist/, and their SHA-256: the same ones from any clone
+dist: $(READY)  ## build the wheel and the source archive in dist/ and print their SHA-256, the same from any clone
 	rm -rf dist
 	$(VENV)/$(BIN)/hatchling build -d dist >/dev/null
 	@$(VENV)/$(BIN)/python -c '$(HASHES)'
 
-sbom: $(READY)  ## what an installation brings along, with licences and hashes, as CycloneDX in build/sbom.json
+sbom: $(READY)  ## list the dependencies of an installation, with licences and hashes, as CycloneDX in build/sbom.json
 	@$(VENV)/$(BIN)/python .ci/sbom build/sbom.json
 
-lock:  ## pin what pyproject.toml asks for; pins that still fit stay
+lock:  ## pin the versions that pyproject.toml allows; pins that are still allowed stay
 	test -x $(VENV)/$(BIN)/python || "$(BASE)" -m venv $(VENV)
 	$(VENV)/$(PIP_INSTALL) uv
 	$(VENV)/$(BIN)/python .ci/lock
