@@ -223,7 +223,7 @@ def test_pruned_revisions_go_there_too(store, bucket):
 
 
 def test_an_empty_store_is_not_published(bucket, tmp_path):
-    with pytest.raises(NoBars, match=r"nothing to publish: .*/empty is not a store"):
+    with pytest.raises(NoBars, match=r"nothing to publish: .*[/\\]empty is not a store"):
         publish(Store(tmp_path / "empty"), bucket.url())
 
     assert bucket.objects == {}

@@ -434,7 +434,7 @@ def test_the_sample_is_the_one_whose_hashes_are_documented():
     )
 
     present = {
-        str(path.relative_to(data)): hashlib.sha256(path.read_bytes()).hexdigest()
+        path.relative_to(data).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in (data / "sample").rglob("*")
         if path.is_file()
     }
