@@ -127,7 +127,8 @@ def refusal(name: str, words: list[str]) -> str:
 
 
 def options(name: str) -> set[str]:
-    return {option for parameter in COMMANDS.commands[name].params for option in parameter.opts} | {"--help"}
+    parameters = COMMANDS.commands[name].params
+    return {option for parameter in parameters for option in (*parameter.opts, *parameter.secondary_opts)} | {"--help"}
 
 
 def other_options() -> set[str]:
