@@ -35,6 +35,7 @@ from backtest.runs.spec import RunSpec, check_has_strategy
 from backtest.store.reader import Reader
 
 SAME, MOVED, FAILED, ACCEPTED = "same", "moved", "failed", "accepted"
+_WORDS = {SAME: "unchanged"}  # in texts; JSON has the status itself
 
 _HEADLINE = ("total_return", "cagr", "sharpe", "max_drawdown", "trades", "costs")
 _SHOWN = 4  # metrics in a short text
@@ -221,7 +222,7 @@ def default_name(spec: RunSpec) -> str:
 def markdown(judgements: Sequence[Judgement]) -> str:
     """Return a summary for a pull request."""
     counts = {status: sum(one.status == status for one in judgements) for status in (SAME, MOVED, FAILED, ACCEPTED)}
-    told = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+    told = ", ".join(f"{count} {_WORDS.get(status, status)}" for status, count in counts.items() if count)
     parts = [f"### Baselines: {told}"]
     for one in judgements:
         if not one.fine or one.difference.any:
@@ -270,7 +271,7 @@ def _months(result: RunResult, store: Reader) -> dict[str, dict[str, str]]:
 def _lines(judgement: Judgement, shown: int = _SHOWN) -> Iterator[str]:
     difference = judgement.difference
     since = f" from {difference.first} on" if difference.first else ""
-    yield f"{judgement.name}: {judgement.status}{since if difference.any else ''}"
+    yield f"{judgement.name}: {_WORDS.get(judgement.status, judgement.status)}{since if difference.any else ''}"
     if judgement.error:
         yield f"  {judgement.error}"
     if difference.order:

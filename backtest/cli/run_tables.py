@@ -146,7 +146,8 @@ def _give_combination(found: Combination, currency: str) -> None:
     ]  # fmt: skip
     total = [sum(getattr(one, name) for one in found.runs) for name in ("contribution", "costs", "fall")]
     rows.append(["all", "", money(total[0]), money(total[1]), "", share(found.depth), money(total[2])])
-    give_table(("run", "weight", f"gain, {currency}", "rebalancing", "variance", "drawdown", "in drawdown"), rows)
+    heads = ("run", "weight", f"gain, {currency}", "rebalancing costs", "variance", "drawdown", "gain in drawdown")
+    give_table(heads, rows)
     give("")
     labels = [one.label for one in found.runs]
     numbers = [str(n + 1) for n in range(len(labels))]
@@ -397,4 +398,4 @@ def give_reproduced(judgement: Judgement, as_json: bool) -> None:
     if as_json:
         give_json({"run": judgement.name, "equal": judgement.fine, **judgement.to_dict()})
         return
-    give(str(judgement).replace(f"{judgement.name}: same", f"{judgement.name}: results are equal", 1))
+    give(str(judgement).replace(f"{judgement.name}: unchanged", f"{judgement.name}: results are equal", 1))

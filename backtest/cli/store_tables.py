@@ -51,7 +51,7 @@ def give_plan(plans: list[SeriesPlan], as_json: bool) -> None:
         if plan.error:
             say(f"error: {plan.error}")
     count = sum(len(plan.windows) for plan in plans)
-    say(f"{count:,} request{'s' * (count != 1)}; only unknown contracts were looked up.")
+    say(f"{count:,} request{'s' * (count != 1)} to send; so far only unknown contracts were looked up.")
 
 
 def _remarks(one: SeriesReport) -> str:

@@ -244,6 +244,6 @@ class Sizing:
             self.sizer is not None and orders and not getattr(strategy.getsizer(), "asked", 0)
         ):  # it may have set another sizer
             raise UsageError(
-                f"{name} sets the size of each order itself, so the requested size had no effect; leave it out, or "
-                "let the strategy leave it open (bundled strategies: --set invest=0)"
+                f"{name} sets the size of each order itself, so the requested size had no effect; remove the "
+                "requested size, or let the strategy place orders without a size (bundled strategies: --set invest=0)"
             )

@@ -94,11 +94,12 @@ class Combination:
     @property
     def drawdown(self) -> str:
         """The deepest drawdown and how often all runs fell together, in a sentence."""
-        together = f"in {self.all_below:.1%} of the sessions every run was below its own peak".replace("%", " %")
+        together = f"in {self.all_below:.1%} of all sessions every run was below its own peak".replace("%", " %")
         if not self.depth:
             return f"Equity never fell; {together}."
-        since = f"from {self.peak} " if self.peak else ""
-        return f"The deepest drawdown, {self.depth:.1%}, {since}to {self.trough}; {together}.".replace("%,", " %,")
+        after = f", after a peak on {self.peak}" if self.peak else ""
+        reached = f"{self.depth:.1%}".replace("%", " %")
+        return f"The deepest drawdown reached {reached} on {self.trough}{after}; {together}."
 
     def to_frame(self) -> pd.DataFrame:
         """Return a row per run with its weight, gain, costs, contribution, risk, drawdown and fall."""

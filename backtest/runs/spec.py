@@ -466,7 +466,8 @@ class Brokerage:
     )
     currency: str = _option(  # of the account; "" for what `base_currency` makes of the series
         "",
-        "Account currency, such as EUR. Default: the currency of the series; USD if they differ.",
+        "Account currency, such as EUR. Default: the currency of the series; if they differ, USD if one of them is in "
+        "dollars, otherwise the first in alphabetical order.",
         currency_text,
         "account in {}".format,
     )

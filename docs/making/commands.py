@@ -51,12 +51,14 @@ def _exit_codes() -> str:
 
 
 _VARIABLES = {
+    "BACKTEST_STORE": "The default of `--store`: a folder, or for reading also s3://BUCKET/PREFIX or sample (the "
+    "bundled bars).",
     "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY": "Credentials of a store at `s3://…`.",
     "AWS_REGION, AWS_ENDPOINT_URL": "The region of the bucket, and a server other than Amazon's.",
     "XDG_CACHE_HOME": "Its folder `ib-backtest/` has the [request budget](../glossary.md#pacing) of each gateway. "
     "The default is `~/.cache`.",
     "NO_COLOR": "Set it to any value for output without colours. Output to a file or a pipe never has colours.",
-    "COLUMNS": "Width of the output on a terminal; elsewhere it is 80.",
+    "COLUMNS": "Width of the output on a terminal; elsewhere it is 80, but tables and errors may be wider.",
 }
 
 
@@ -123,4 +125,5 @@ def _value(option: Any) -> str:
         return "required"
     if option.min is not None and _type(option) is int and option.min > 0:
         return f"`{option.default}`, at least {option.min}"
-    return "" if option.is_flag or option.default in (None, "", []) else f"`{option.default}`"
+    shown = option.show_default and not option.is_flag
+    return "" if not shown or option.default in (None, "", []) else f"`{option.default}`"

@@ -595,7 +595,7 @@ def test_the_summary_of_a_pull_request_has_a_table_and_the_cause(scene):
 
     text = markdown(judgements)
 
-    assert text.startswith("### Baselines: 1 same, 1 moved\n")
+    assert text.startswith("### Baselines: 1 unchanged, 1 moved\n")
     assert "| metric | was | is | by |" in text
     assert "fast: 5 -> 6" in text
     assert "**calm**" not in text

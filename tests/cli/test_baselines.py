@@ -47,7 +47,7 @@ def test_a_saved_run_holds_until_the_strategy_changes(kept, tmp_path):
     moved = kept("baseline", "check", "cross", "--markdown", "summary.md")
 
     assert saved[:2] == (0, "cross: saved to strategies/baselines/cross.json\n")
-    assert held[:2] == (0, "cross: same\n")
+    assert held[:2] == (0, "cross: unchanged\n")
     assert moved[0] == 1
     assert moved[1].startswith("cross: moved from 2004-")
     assert "likely       code: the only remaining difference" in moved[1]
@@ -80,7 +80,7 @@ def test_what_is_accepted_holds(kept, tmp_path):
 
     assert accepted[0] == 0
     assert accepted[1].startswith("cross: accepted from 2004-")
-    assert kept("baseline", "check")[:2] == (0, "cross: same\n")
+    assert kept("baseline", "check")[:2] == (0, "cross: unchanged\n")
 
 
 @pytest.mark.slow

@@ -54,7 +54,7 @@ def test_every_step_of_the_workflow_passes(repository, at_work):
 
     assert [command.split()[0] for command in every] == ["backtest", "backtest", "pytest", "backtest"]
     assert [call(reader, command)[0] for command in every] == [0, 0, 0, 0]
-    assert summary.read_text() == "### Baselines: 2 same\n"
+    assert summary.read_text() == "### Baselines: 2 unchanged\n"
 
 
 def test_a_change_of_the_strategy_fails_it_and_is_put_back_from_git(repository, at_work):

@@ -218,7 +218,7 @@ def test_a_combination_is_kept_measured_and_judged_like_a_run(both, real, tmp_pa
     assert all(words in shown for words in ("Combined runs", "Correlation of returns", "every run was below"))
     shown = call("runs", "show", "both")[1]
     assert "correlation" in shown
-    assert "every run was below its own peak" in " ".join(shown.split())
+    assert "of all sessions every run was below its own peak" in " ".join(shown.split())
 
 
 @pytest.mark.slow
