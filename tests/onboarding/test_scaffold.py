@@ -57,14 +57,15 @@ def tree(folder):
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
-def test_a_folder_that_was_left_half_made_is_made_the_next_time(folders, tmp_path):
+def test_a_folder_that_was_left_half_made_is_made_the_next_time(tmp_path):
     (tmp_path / "my_trend" / ".tmp-new" / "strategies").mkdir(parents=True)
     (tmp_path / "my_trend" / ".tmp-new" / "strategies" / "my_trend.py").write_text("import backtr")
     (tmp_path / "my_trend" / ".tmp-lock").touch()
 
     scaffold(tmp_path / "my_trend")
 
-    assert tree(tmp_path / "my_trend").keys() == tree(folders["trend"]).keys()
+    scaffold(tmp_path / "apart" / "my_trend")
+    assert tree(tmp_path / "my_trend").keys() == tree(tmp_path / "apart" / "my_trend").keys()
 
 
 def test_a_folder_whose_files_were_not_all_moved_to_their_places_is_finished(folders, tmp_path):
