@@ -255,7 +255,8 @@ def test_the_summary_names_the_prices_and_the_dividends(series, given, said):
 def test_the_notes_say_how_dividends_are_known_and_which_are_doubtful():
     result = run("strategies/buy_and_hold.py", "MSFT/1day", store=SAMPLE, dividends="derived", end="2005-12-30")
 
-    assert "Dividends of MSFT/1day: 8, derived from MSFT/1day/ADJUSTED_LAST by the ex-close convention" in result.stats.basis
+    said = "Dividends of MSFT/1day: 8, derived from MSFT/1day/ADJUSTED_LAST by the ex-close convention"
+    assert said in result.stats.basis
     assert "Doubtful: 2004-11-15: it is 10 % of the price" in result.stats.basis
 
 
