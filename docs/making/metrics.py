@@ -41,10 +41,10 @@ def metrics_page() -> str:
     return page(
         "Metrics",
         paragraph(
-            "The definition of each metric. All are computed from the account at session ends, never by Backtrader. "
-            "The names are those in `result.stats` and `--json`. Percentages are fractions there: 0.1 is 10 %. An "
-            "undefined metric is `–` in a table, `null` in JSON and NaN in Python, and the page of the run "
-            "says why."
+            "The definition of each metric. All are computed from the record of the run (equity at session ends, "
+            "positions after each bar, orders, fills and round trips), never by Backtrader's analyzers. The names are "
+            "those in `result.stats` and `--json`. Percentages are fractions there: 0.1 is 10 %. An undefined metric "
+            "is `–` in a table, `null` in JSON and NaN in Python, and the page of the run says why."
         ),
         "## Notation",
         bullets(_NOTATION),
