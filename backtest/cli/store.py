@@ -463,7 +463,13 @@ def pin(
     series: AnySeriesArgument = None,
     lock: LockOption = "data.lock",
     check: Annotated[bool, typer.Option("--check", help="Only check the pins; exit code 1 if one is broken.")] = False,
-    update: Annotated[bool, typer.Option("--update", help="Show what changed, and pin the bars stored now.")] = False,
+    update: Annotated[
+        bool,
+        typer.Option(
+            "--update",
+            help="Show what changed and accept it; the pin keeps its dates unless --since or --until changes them.",
+        ),
+    ] = False,
     since: SinceOption = "",
     until: UntilOption = "",
     store: StoreOption = STORE,
@@ -487,6 +493,8 @@ def pin(
     )
     if check and update:
         raise UsageError("--check and --update cannot be combined; give one of them")
+    if check and (since or until):
+        raise UsageError("--check examines all dates of a pin; leave out --since and --until")
     if check:
         reports = pins.examine(target, lock, named)
     elif update:
@@ -494,6 +502,13 @@ def pin(
     else:
         reports = pins.add(target, lock, named or target.series(), dates)
     give_pins(reports, lock, as_json)
+    if (since or until) and not update:
+        for report in reports:
+            if report.status != "new":
+                say(
+                    f"note: {report.series.short}: the pin already exists, so --since and --until had no effect; add "
+                    "--update to change its dates"
+                )
     if any(report.status == "broken" for report in reports):
         say(
             f"error: stored bars differ from the pins in {lock}; accept the stored bars: backtest pin --update --lock "

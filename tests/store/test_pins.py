@@ -418,6 +418,33 @@ def test_check_and_update_exclude_each_other(call):
     assert "one of them" in error
 
 
+def test_dates_change_an_existing_pin_only_in_an_update(call, sample, tmp_path):
+    place, dates = ("--store", str(sample.root)), ("--since", "2012-01-03")
+    call("pin", "AAPL/1day", *place)
+    before = (tmp_path / "data.lock").read_text()
+
+    code, out, note = call("pin", "AAPL/1day", *dates, *place)
+    kept = (tmp_path / "data.lock").read_text()
+    refused, _, error = call("pin", "--check", *dates, *place)
+    _, _, nothing = call("pin", "AAPL/1day", *place)
+    _, updated, said = call("pin", "AAPL/1day", "--update", *dates, *place)
+
+    assert (code, kept) == (0, before)
+    assert out.startswith("AAPL/1day: unchanged, 3,270 bars, 2000-03-01 to ")
+    assert note.startswith("note: AAPL/1day: the pin already exists, so --since and --until had no effect")
+    assert refused == 2
+    assert "leave out --since and --until" in error
+    assert (nothing, said) == ("", "")
+    assert updated.startswith("AAPL/1day: updated, 291 bars, 2012-01-03 to ")
+
+
+def test_a_new_pin_takes_the_dates_without_a_note(call, sample):
+    _, out, note = call("pin", "AAPL/1day", "--since", "2012-01-03", "--store", str(sample.root))
+
+    assert out.startswith("AAPL/1day: new, 291 bars, 2012-01-03 to ")
+    assert note == ""
+
+
 def test_a_table_of_bars_is_cut_by_month_in_utc(store):
     late = span("2024-01-31T20:00", "2024-02-01T20:00")
 
