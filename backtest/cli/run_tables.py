@@ -238,8 +238,8 @@ def give_series_runs(found: SeriesRuns, as_json: bool) -> None:
         ("series", "return", "CAGR", "volatility", "Sharpe", "drawdown", "trades", "saved as"), found.rows(), wide()
     )
     give(wrapped(found.summary))
-    for one in found.failed:
-        say(f"error: {one.series}: {one.error}")
+    for line in found.failures:
+        say(f"error: {line}")
 
 
 def give_comparison(found: Comparison, as_json: bool) -> None:

@@ -77,6 +77,11 @@ class SeriesRuns:
         """The series on which the strategy failed, each with its error."""
         return [one for one in self.runs if one.error]
 
+    @property
+    def failures(self) -> list[str]:
+        """Why the strategy failed, a line per failed series, which begins with the series."""
+        return [_line(one) for one in self.failed]
+
     def __getitem__(self, series: Series | str) -> RunResult:
         wanted = several_series(series)[0].short
         found = {one.series: one for one in self.runs}
@@ -128,12 +133,16 @@ class SeriesRuns:
         return {"strategy": self.name, "runs": made, "failed": {one.series: one.error for one in self.failed}}
 
     def __repr__(self) -> str:
-        return "\n".join([self.summary, *(f"{one.series}: {one.error}" for one in self.failed)])
+        return "\n".join([self.summary, *self.failures])
 
     def _repr_html_(self) -> str:
         heads = ["Series", *(METRICS[name].label for name in SHOWN), "Saved as"]
-        failed = [f"{one.series}: {one.error}" for one in self.failed]
-        return html_table(heads, self.rows()) + html_lines(self.summary, *failed)
+        return html_table(heads, self.rows()) + html_lines(self.summary, *self.failures)
+
+
+def _line(failed: SeriesRun) -> str:
+    """Return why the strategy failed on a series, with the series in front, once."""
+    return failed.error if failed.error.startswith(f"{failed.series} ") else f"{failed.series}: {failed.error}"
 
 
 @takes_frames
