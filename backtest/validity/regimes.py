@@ -106,7 +106,9 @@ def regimes(result: Measured, trend: int = TREND, rough: int = ROUGH) -> Regimes
     rows = [_regime(name, which, run.returns, moves, run.risk_free, run.periods) for name, which in chosen.items()]
     basis = (
         f"{hold_name(result)}: bull where the previous close was at or above the mean of the last {trend} closes; "
-        f"high volatility where the volatility of the last {rough} sessions was above its median so far."
+        f"high volatility where the volatility of the last {rough} sessions was above its median so far. "
+        f"The first {np.sum(~known_trend):,} sessions are neither bull nor bear, and the first "
+        f"{np.sum(~known_rough):,} neither high nor low volatility."
     )
     return Regimes([row for row in rows if row.sessions or row.name != "unclassified"], basis)
 

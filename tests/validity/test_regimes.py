@@ -38,6 +38,9 @@ def test_each_regime_has_its_sessions_one_after_another():
     assert found["bear"].market == pytest.approx(10 / 9 - 1)
     assert found["bull"].share == pytest.approx(2 / 6)
     assert found["unclassified"].sessions == 2
+    assert found.basis.endswith(  # the mean of 2 closes is known after 2 sessions, a median of deviations after 3
+        "The first 2 sessions are neither bull nor bear, and the first 3 neither high nor low volatility."
+    )
 
 
 @pytest.mark.slow
