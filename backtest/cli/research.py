@@ -198,7 +198,7 @@ def combine(
     """
     Combine saved runs into a portfolio, and save it as a run that can be passed to report, compare and validate.
 
-    The account is valued at the sessions that all runs share. The contributions of the runs add up to the
+    The account is valued on the sessions that all runs share. The contributions of the runs add up to the
     change in its equity.
 
     Example: backtest combine SmaCross-AAPL BuyAndHold-AAPL --weights equal --rebalance quarterly

@@ -123,7 +123,7 @@ def emulator(
     dividends: Annotated[
         str,
         typer.Option(
-            help="CSV file with the columns date,amount,currency, for ADJUSTED_LAST where the store has none."
+            help="CSV file with the columns date,amount,currency, to compute ADJUSTED_LAST bars that the store lacks."
         ),
     ] = "",
 ) -> None:

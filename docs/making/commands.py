@@ -58,7 +58,7 @@ _VARIABLES = {
     "XDG_CACHE_HOME": "Its folder `ib-backtest/` has the [request budget](../glossary.md#pacing) of each gateway. "
     "The default is `~/.cache`.",
     "NO_COLOR": "Set it to any value for output without colours. Output to a file or a pipe never has colours.",
-    "COLUMNS": "Width of the output on a terminal; elsewhere it is 80, but tables and errors may be wider.",
+    "COLUMNS": "Width of the output on a terminal; elsewhere it is 80, but tables and messages may be wider.",
 }
 
 

@@ -132,7 +132,8 @@ def _kind(kind: type[errors.SourceError]) -> tuple[str, ...]:
     ended = "the download ends" if kind.scope == "all" else "the series stays incomplete, the others continue"
     special = {errors.NoData: "recorded as an answer", errors.TooLong: "shorter requests, in later downloads too"}
     meaning = sentence(summary(kind)).replace("; `code` is that code, 0 if there is none", "")
-    return f"`{kind.__name__}`", meaning, _again(kind), special.get(kind, ended), sentence(error_codes._ADVICE[kind])
+    advice = ("for code 326: " if kind is errors.NoConnection else "") + error_codes._ADVICE[kind]
+    return f"`{kind.__name__}`", meaning, _again(kind), special.get(kind, ended), sentence(advice)
 
 
 def _again(kind: type[errors.SourceError]) -> str:
