@@ -98,7 +98,7 @@ class Desk:
         self._log = log
         self._told: datetime | None = None  # when it was last logged that the limit leaves nothing for another client
         self._refused_until = 0.0
-        self._link: tuple[float, int] | None = None  # until when the link is lost, and the code with which it returns
+        self._link: tuple[float, int] | None = None  # until when it is lost, and the code of its return; None while up
 
     async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve a new connection until it ends."""
@@ -152,15 +152,21 @@ class Desk:
     def lose_link(self, seconds: float, code: int) -> None:
         """Lose the link to IB, with code 1100, and restore it after a while, with the given code."""
         loop = asyncio.get_running_loop()
-        self._link = loop.time() + seconds, code
+        self._link = lost = loop.time() + seconds, code
         self.broadcast(1100)
-        loop.call_later(seconds, self.broadcast, code)
+        loop.call_later(seconds, self._restore_link, lost)
+
+    def _restore_link(self, lost: tuple[float, int]) -> None:
+        if self._link is lost:  # otherwise it was lost once more meanwhile
+            self._link = None
+        self.broadcast(lost[1])
 
     def link(self) -> tuple[float, bool]:
         """Return for how many seconds the link stays lost, and whether requests survive it."""
-        until, code = self._link or (0.0, 1102)
-        seconds = until - asyncio.get_running_loop().time()
-        return (seconds + _AFTER_NOTICE, code == 1102) if seconds > 0 else (0.0, True)
+        if not self._link:
+            return 0.0, True
+        until, code = self._link  # on a busy machine this may have passed before the notice is sent
+        return max(until - asyncio.get_running_loop().time(), 0.0) + _AFTER_NOTICE, code == 1102
 
 
 def is_shortage(error: BaseException | None) -> bool:
