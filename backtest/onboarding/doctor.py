@@ -320,9 +320,7 @@ def _ends(manifest: Manifest) -> list[datetime]:
 
 def _of_sound_series(store: Store, series: list[Series]) -> Check:
     rows = sum(store.manifest_or_empty(one).rows for one in series)
-    return Check(
-        "series", "ok", f"{len(series)} series, {rows:,} bars; manifests and the first and last bars are valid"
-    )
+    return Check("series", "ok", f"{len(series)} series, {rows:,} bars; manifests, first and last bars are valid")
 
 
 def _existing(folder: Path) -> Path:
