@@ -193,8 +193,8 @@ def _about_luck(result: Measured, judged: _Judged) -> Iterator[tuple[str, str]]:
         probability = _NORMAL.cdf(run.moments.ratio / error)
         yield (
             "",
-            f"Sharpe ratio: 95 % CI {low:.2f} to {high:.2f} with HAC standard errors; probability that the true ratio "
-            f"is above 0: {_likely(probability)} (of total returns, not in excess of buy-and-hold)",
+            f"Sharpe ratio of total returns, not in excess of buy-and-hold: 95 % CI {low:.2f} to {high:.2f} with HAC "
+            f"standard errors; probability that the true ratio is above 0: {_likely(probability)}",
         )
 
 

@@ -77,7 +77,7 @@ def _environment(commands: dict[str, Any]) -> str:
 def _command(name: str, command: Any) -> str:
     paragraphs, example = _said(command)
     arguments = [one for one in command.params if one.param_type_name == "argument"]
-    options = [one for one in command.params if one.param_type_name == "option"]
+    options = [one for one in command.params if one.param_type_name == "option" and not one.hidden]
     usage = " ".join(["backtest", name, *map(_spelled, arguments), "[OPTIONS]"])
     blocks = [f"## {name}", *map(paragraph, [paragraphs, *_more(command)]), fenced(usage)]
     blocks += [f"Example:\n\n{fenced(example)}"] if example else []

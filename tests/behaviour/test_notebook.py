@@ -123,7 +123,7 @@ WORDS = {  # that each shows
     "RunResult": ("Turns on AAPL/1day", "days=4", "Sharpe ratio"),
     "Stats": ("Sharpe ratio",),
     "Validity": ("Sharpe ratio", "Costs", "stationary bootstrap"),
-    "Verdict": ("Sharpe ratio: 95 % CI",),
+    "Verdict": ("Sharpe ratio of total returns", "95 % CI"),
     "Regimes": ("bull", "bear"),
     "Comparison": ("days=4", "days=7", "Sharpe vs first"),
     "Sweep": ("<th>days</th><th>Total return</th>", "Best of 2 trials"),

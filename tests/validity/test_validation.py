@@ -232,7 +232,7 @@ def test_a_position_that_was_bought_in_parts_is_one_trade_of_thirty():
 
 @pytest.mark.parametrize(("mean", "likely"), [(0.01, "0.999"), (-0.01, "0.001")])
 def test_no_verdict_calls_a_thing_sure(mean, likely):
-    assert f"probability that the true ratio is above 0: {likely} (" in str(verdict(run_of(mean, 1500)))
+    assert f"probability that the true ratio is above 0: {likely}\n" in f"{verdict(run_of(mean, 1500))}\n"
 
 
 def test_a_run_that_lives_on_cheap_fills_is_told_so():
