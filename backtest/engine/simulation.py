@@ -93,7 +93,7 @@ from backtest.runs.lines import Lines, with_times_of
 from backtest.runs.record import RunRecord
 from backtest.runs.round_trips import CALL, EXTREMES, round_trips
 from backtest.runs.spec import Brokerage, RunSpec
-from backtest.store.reader import Reader, hours_in
+from backtest.store.reader import Reader, hours_in, in_one_state
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -214,7 +214,7 @@ def simulate(
         NoBars: the store lacks the bars.
         StrategyError: the strategy raised; the text says where, the cause is chained.
     """
-    wanted = [Series.parse(key) for key in spec.series]
+    wanted, store = [Series.parse(key) for key in spec.series], in_one_state(store)
     check_products(wanted, costs)
     terms, splits = _terms_of(spec, wanted, costs, store, shared)
     spec = _with_terms(spec, wanted, terms)

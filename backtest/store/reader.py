@@ -468,6 +468,10 @@ class SegmentReader(ABC):
     def _read_manifest(self, series: Series) -> Manifest | None:
         """Return the current manifest of a series; None if there is none."""
 
+    def _read_manifest_again(self, series: Series) -> Manifest | None:
+        """Return the manifest of a series that may have changed since it was read."""
+        return self._read_manifest(series)
+
     @abstractmethod
     def _paths(self, series: Series, manifest: Manifest, segments: Iterable[Segment]) -> list[Path]:
         """Return the paths, on this machine, of the segments of a state of a series."""
@@ -485,7 +489,7 @@ class SegmentReader(ABC):
                 segments = choose(manifest)
                 return manifest, in_threads(use, self._paths(series, manifest, segments), segments)
             except FileNotFoundError as error:
-                newer = self._read_manifest(series)
+                newer = self._read_manifest_again(series)
                 if newer is None or newer.generation == manifest.generation:
                     raise DamagedStore(f"{error.filename} is missing; {REPAIR}") from error
                 manifest = newer  # a writer moved on while we read
@@ -564,6 +568,40 @@ def _between(asked: Span | Sessions | None) -> str:
         return "at all"
     since, until = asked
     return f"from {since or 'the beginning'} to {until or 'the end'}; name other dates"
+
+
+def in_one_state(reader: Reader) -> Reader:
+    """
+    Return a reader that reads the manifest of each series once, and finds its bars by it.
+
+    A run asks for the manifest of each series four times, which takes longer than anything else that it does with few
+    bars of many series. Readers that are not stores are returned unchanged.
+    """
+    return _OneState(reader) if isinstance(reader, SegmentReader) else reader
+
+
+class _OneState(SegmentReader):
+    """A store whose manifests stay as they were when they were first read; if files are missing, as they are then."""
+
+    def __init__(self, behind: SegmentReader) -> None:
+        self.name, self.of_frames, self._behind = behind.name, are_of_frames(behind), behind
+        self._manifests: dict[Series, Manifest | None] = {}
+
+    def series(self) -> list[Series]:
+        """Return every series, sorted by spelling."""
+        return self._behind.series()
+
+    def _read_manifest(self, series: Series) -> Manifest | None:
+        if series not in self._manifests:
+            self._manifests[series] = self._behind._read_manifest(series)
+        return self._manifests[series]
+
+    def _read_manifest_again(self, series: Series) -> Manifest | None:
+        self._manifests.pop(series, None)
+        return self._read_manifest(series)
+
+    def _paths(self, series: Series, manifest: Manifest, segments: Iterable[Segment]) -> list[Path]:
+        return self._behind._paths(series, manifest, segments)
 
 
 class CachedReader:

@@ -21,7 +21,7 @@ from backtest.research.search.job import _AtHand, job_of
 from backtest.store import pins
 from backtest.store.audit.listing import list_series
 from backtest.store.publishing import publish
-from backtest.store.reader import CachedReader, Reader, SegmentReader
+from backtest.store.reader import CachedReader, Reader, SegmentReader, _OneState, in_one_state
 from backtest.store.remote import RemoteStore
 from backtest.store.store import Store, open_store, store_of
 
@@ -60,6 +60,7 @@ READERS = {
     "a folder": lambda store: store,
     "a URL": at_url,
     "asked once": CachedReader,
+    "in one state": in_one_state,
     "a worker's": lambda store: _AtHand(job_of(Idle, [AAPL, BY_MONTH], store=store)),
     "kept by the look-ahead check": _Kept,
     "tables of the look-ahead check": lambda store: _Tables({one: store.read(one) for one in (AAPL, ES)}, store),
@@ -147,6 +148,25 @@ def test_pins_and_listings_are_the_same_from_each(reader, store):
     ]
 
 
+def test_in_one_state_a_manifest_is_read_once_and_again_when_its_files_are_gone(tmp_path, monkeypatch):
+    made = store_with(tmp_path / "bars", {str(AAPL): ("2024-01-22", "2024-01-26")})
+    asked, read = [], Store._read_manifest
+    monkeypatch.setattr(Store, "_read_manifest", lambda self, series: asked.append(series) or read(self, series))
+    held = in_one_state(made)
+    before = held.read(AAPL)
+    assert held.manifest(AAPL) == held.manifest_or_empty(AAPL)
+    assert asked == [AAPL]
+
+    at = before["time"][7].as_py()
+    later = pa.Table.from_pylist([before.to_pylist()[7] | {"volume": 1.0}], schema())
+    made.write(AAPL, Span(at, at + timedelta(seconds=1)), later, revise=True)
+    made.prune(AAPL)
+
+    assert held.manifest(AAPL) != made.manifest(AAPL)
+    assert held.read(AAPL) == made.read(AAPL) != before
+    assert held.manifest(AAPL) == made.manifest(AAPL)
+
+
 def test_what_is_given_cannot_change_what_is_read(reader):
     before = reader.read(AAPL)
 
@@ -165,7 +185,8 @@ def test_only_a_store_in_a_folder_has_one_and_writes(reader):
 
 
 def test_nothing_pretends_to_be_a_store():
-    assert {kind.__name__ for kind in SegmentReader.__subclasses__()} == {Store.__name__, RemoteStore.__name__}
+    kinds = {Store.__name__, RemoteStore.__name__, _OneState.__name__}  # the last one reads as one of the others does
+    assert {kind.__name__ for kind in SegmentReader.__subclasses__()} == kinds
     sources = [
         path.read_text(encoding="utf-8")
         for folder in (Path(backtest.__file__).parent, TESTS)
