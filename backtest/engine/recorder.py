@@ -185,12 +185,12 @@ def _order_columns(columns: list[np.ndarray], names: list[str], series: list[Ser
     ref, name, buys, kind, status, size, created, filled, price, costs, closed = columns
     return {
         "ref": arrays.integers(ref),
-        "series": arrays.texts([names[one] for one in name.tolist()]),
-        "side": arrays.texts(["buy" if one else "sell" for one in buys.tolist()]),
-        "kind": arrays.texts([bt.Order.ExecTypes[one] for one in kind.tolist()]),
+        "series": arrays.texts_by_number(name, names),
+        "side": arrays.texts_by_number((buys != 0).astype(np.int64), ["sell", "buy"]),
+        "kind": arrays.texts_by_number(kind, bt.Order.ExecTypes),
         "size": arrays.floats(size),
         "created": arrays.stamps(bar_times(created, series)),
-        "status": arrays.texts([bt.Order.Status[one] for one in status.tolist()]),
+        "status": arrays.texts_by_number(status, bt.Order.Status),
         "filled": arrays.floats(filled),
         "price": arrays.floats(price),
         "costs": arrays.floats(costs),
@@ -203,7 +203,7 @@ def _fill_columns(columns: list[np.ndarray], names: list[str], series: list[Seri
     return {
         "ref": arrays.integers(ref),
         "time": arrays.stamps(bar_times(stamp, series)),
-        "series": arrays.texts([names[one] for one in name.tolist()]),
+        "series": arrays.texts_by_number(name, names),
         "size": arrays.floats(size),
         "price": arrays.floats(price),
         "costs": arrays.floats(costs),

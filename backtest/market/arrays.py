@@ -46,9 +46,14 @@ def valid(column: pa.Array) -> np.ndarray:
 
 def rows_by_text(texts: Sequence[str]) -> dict[str, np.ndarray]:
     """Return the positions of each text, in order; the texts in the order in which they first appear."""
+    codes, names = numbered(texts)
+    return dict(zip(names, rows_by_number(codes, len(names)), strict=True))
+
+
+def numbered(texts: Sequence[str]) -> tuple[np.ndarray, list[str]]:
+    """Return the number of each text, and the distinct texts in the order of their numbers, as they first appear."""
     places: dict[str, int] = {}
-    codes = np.array([places.setdefault(text, len(places)) for text in texts], np.int64)
-    return dict(zip(places, rows_by_number(codes, len(places)), strict=True))
+    return np.array([places.setdefault(text, len(places)) for text in texts], np.int64), list(places)
 
 
 def rows_by_number(numbers: np.ndarray, count: int) -> list[np.ndarray]:
@@ -161,6 +166,16 @@ def texts(values: Sequence[str]) -> pa.Array:
     return pa.Array.from_buffers(pa.string(), len(encoded), [None, pa.py_buffer(ends), pa.py_buffer(b"".join(encoded))])
 
 
+def texts_by_number(numbers: np.ndarray, names: Sequence[str]) -> pa.Array:
+    """Return the name of each number as an Arrow array of texts: few names, of which each is encoded once."""
+    import pyarrow as pa
+
+    encoded = [name.encode() for name in names]
+    ends = np.cumsum(np.append(0, np.array(list(map(len, encoded)), np.int32)[numbers]), dtype=np.int32)
+    joined = b"".join(map(encoded.__getitem__, numbers.tolist()))
+    return pa.Array.from_buffers(pa.string(), len(numbers), [None, pa.py_buffer(ends), pa.py_buffer(joined)])
+
+
 def has_column(table: pa.Table, name: str) -> bool:
     """Return whether a table has a column, also for wide tables, where Arrow's list of names is slow."""
     return bool(table.schema.get_field_index(name) >= 0)
@@ -192,6 +207,11 @@ def _part(chunk: pa.Array, missing: Any) -> np.ndarray:
     return np.where(valid(chunk), values, np.array(stand_in, kind))
 
 
+_kinds: dict[int, np.dtype[Any]] = {}  # by Arrow's number of the type: its name takes as long as reading a column
+
+
 def _kind(arrow: pa.DataType) -> np.dtype[Any]:
-    width = arrow.bit_width // 8
-    return np.dtype(f"f{width}" if str(arrow) in ("double", "float") else f"i{width}")
+    if arrow.id not in _kinds:
+        width = arrow.bit_width // 8
+        _kinds[arrow.id] = np.dtype(f"f{width}" if str(arrow) in ("double", "float") else f"i{width}")
+    return _kinds[arrow.id]

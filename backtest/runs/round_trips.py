@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -42,18 +42,16 @@ def round_trips(
     """
     import pyarrow as pa
 
-    owed = repeat(0.0, len(fills)) if fees is None else fees.tolist()
-    closed = _matched(zip(_fills(fills), owed, strict=True), points or {})
-    series_of, entered, exited, *rest, bought, sold = zip(*closed, strict=True) if closed else [()] * 13
-    table = pa.table(_trade_columns(series_of, rest, arrays.numbers(record["time"])), _trade_schema())
+    found = _columns_of(fills, points or {}, fees)
+    table = pa.table(_trade_columns(found, arrays.numbers(record["time"])), _trade_schema())
     if "rate" in fills.column_names:
-        for name, rates in zip(RATES, (bought, sold), strict=True):
-            table = table.append_column(name, arrays.floats(np.array(rates, np.float64)))
+        for name, rates in zip(RATES, (found.entry_rate, found.exit_rate), strict=True):
+            table = table.append_column(name, arrays.floats(rates))
     if reasons is not None:
-        table = table.append_column("reason", arrays.texts([reasons[number] for number in exited]))
+        table = table.append_column("reason", arrays.texts([reasons[number] for number in found.exits.tolist()]))
     if extremes is None:
         return table
-    for name, prices in zip(EXTREMES, extremes(*(np.array(one, np.int64) for one in (entered, exited))), strict=True):
+    for name, prices in zip(EXTREMES, extremes(found.entries, found.exits), strict=True):
         table = table.append_column(name, arrays.floats(prices))
     return table
 
@@ -92,11 +90,10 @@ def trips_of(group: np.ndarray, size: np.ndarray, price: np.ndarray, costs: np.n
     if len(several):
         own = np.flatnonzero(np.isin(group, several))
         columns = (one[own].tolist() for one in (group, size, price, costs))
-        rows = zip(repeat(0), *columns, repeat(1.0), strict=False)
+        rows = zip(*columns, repeat(1.0), strict=False)
         worth = dict(zip(group[own].tolist(), points[own].tolist(), strict=True))
         closed = _matched(zip(rows, repeat(0.0), strict=False), worth)
-        _, entered, left, _, _, *rest = zip(*closed, strict=True) if closed else [()] * 13
-        more, _, _, gained, charged, worths = (np.array(one, np.float64) for one in rest[:6])
+        _, entered, left, more, gained, charged, worths = zip(*closed, strict=True) if closed else [()] * 7
         entries = np.append(entries, own[np.array(entered, np.int64)])
         exits = np.append(exits, own[np.array(left, np.int64)])
         matched, gross, shared, paid = (
@@ -110,17 +107,104 @@ def trips_of(group: np.ndarray, size: np.ndarray, price: np.ndarray, costs: np.n
 CALL = "margin call"  # how the reason of an order begins that the account gave itself
 EXTREMES = ("lowest", "highest")
 RATES = ("entry_rate", "exit_rate")
-# Series, numbers of both fills, entry, exit, size, entry price, exit price, gross, costs, paid, rates of both fills: a
-# bare tuple, which is not walked for garbage.
-_RoundTrip = tuple[Any, int, int, int, int, float, float, float, float, float, float, float, float]
-_Fill = tuple[int, Any, float, float, float, float]  # time, series, size, price, costs and rate
+# Series, numbers of both fills, size, gross, costs, paid: a bare tuple, which is not walked for garbage.
+_RoundTrip = tuple[Any, int, int, float, float, float, float]
+_Fill = tuple[Any, float, float, float, float]  # series, size, price, costs and rate
+_MOST_WHOLE = 1e9  # shares; of more, `_less` takes one for none
+
+
+class _Columns(NamedTuple):
+    """Closed round trips as columns, in the order of the fills that closed them."""
+
+    series: np.ndarray  # numbers of names
+    names: list[str]
+    entries: np.ndarray  # places of the fills by which they were entered
+    exits: np.ndarray
+    entry: np.ndarray  # microseconds
+    exit: np.ndarray
+    size: np.ndarray  # signed
+    entry_price: np.ndarray
+    exit_price: np.ndarray
+    gross: np.ndarray
+    costs: np.ndarray
+    paid: np.ndarray
+    entry_rate: np.ndarray
+    exit_rate: np.ndarray
+
+
+def _columns_of(fills: pa.Table, points: Mapping[str, float], fees: np.ndarray | None) -> _Columns:
+    """Return the closed round trips of fills; `fees` are the borrow fees in their costs."""
+    time, size, price, costs = (arrays.numbers(fills[name]) for name in ("time", "size", "price", "costs"))
+    rate = arrays.numbers(fills["rate"]) if "rate" in fills.column_names else np.ones(len(fills))
+    series = fills["series"].to_pylist()
+    group, names = arrays.numbered(series)
+    pairs = _matched_whole(group, size) if fees is None else None
+    if pairs is None:
+        rows = zip(series, *(one.tolist() for one in (size, price, costs, rate)), strict=True)
+        owed_fees = repeat(0.0, len(fills)) if fees is None else fees.tolist()
+        closed = _matched(zip(rows, owed_fees, strict=True), points)
+        _, *numbers = zip(*closed, strict=True) if closed else [()] * 7
+        entries, exits = (np.array(one, np.int64) for one in numbers[:2])
+        matched, gross, shared, paid = (np.array(one, np.float64) for one in numbers[2:])
+    else:
+        entries, exits, matched = pairs
+        worth = np.array([points.get(name, 1.0) for name in names], np.float64)[group[exits]]
+        shares, owed = np.abs(matched), costs / np.abs(size)
+        gross = (price[exits] * rate[exits] - price[entries] * rate[entries]) * matched * worth
+        paid = np.abs(price[entries] * rate[entries] * matched * worth)
+        shared = shares * (owed[entries] + owed[exits]) + shares * 0.0  # as `_matched` adds fees, none here
+    return _Columns(
+        group[exits], names, entries, exits, time[entries], time[exits], matched, price[entries], price[exits], gross,
+        shared, paid, rate[entries], rate[exits],
+    )  # fmt: skip
+
+
+def _matched_whole(group: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """
+    Return the places of both fills, and the signed size, of each round trip: the pairs of `_matched`, all at once.
+
+    Of each group the n-th share that is given back is the n-th that was taken, since a turn leaves none. That is exact
+    for whole shares; None for parts of shares.
+
+    Args:
+        group: the number of each fill's group: only fills of one group are matched, in the given order.
+    """
+    if not len(size):
+        return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)
+    if not (np.abs(size) < _MOST_WHOLE).all() or (size != np.rint(size)).any() or not size.all():
+        return None
+    by_group = np.argsort(group, kind="stable")
+    groups, sizes = group[by_group], size[by_group].astype(np.int64)
+    begins = np.append(True, groups[1:] != groups[:-1])
+    of_group, total = np.cumsum(begins) - 1, np.cumsum(sizes)
+    held = total - (total - sizes)[begins][of_group]  # after each fill
+    if np.abs(held).max() >= _MOST_WHOLE:
+        return None
+    before = held - sizes
+    given = np.where(before * sizes < 0, np.minimum(np.abs(before), np.abs(sizes)), 0)
+    taken = np.abs(sizes) - given
+    ends_of_taken = np.cumsum(taken)  # shares that were taken are numbered through all groups
+    ends = np.cumsum(given)
+    ends += ((ends_of_taken - taken) - (ends - given))[begins][of_group]
+    entries, exits = np.flatnonzero(taken), np.flatnonzero(given)
+    upto, last = ends_of_taken[entries], ends[exits]
+    first = last - given[exits]
+    lots = np.searchsorted(upto, first, side="right")
+    counts = np.searchsorted(upto, last, side="left") - lots + 1
+    of_exit = np.repeat(np.arange(len(exits)), counts)
+    lot = np.arange(len(of_exit)) - np.repeat(np.cumsum(counts) - counts, counts) + lots[of_exit]
+    matched = np.minimum(upto[lot], last[of_exit]) - np.maximum((upto - taken[entries])[lot], first[of_exit])
+    signed = (matched * np.sign(sizes[entries[lot]])).astype(np.float64)
+    entered, left = by_group[entries[lot]], by_group[exits[of_exit]]
+    in_order = np.argsort(left, kind="stable")
+    return entered[in_order], left[in_order], signed[in_order]
 
 
 def _matched(fills: Iterable[tuple[_Fill, float]], worth: Mapping[Any, float]) -> list[_RoundTrip]:
     """Return the closed round trips of fills, each with the borrow fee in its costs."""
     lots: dict[Any, deque[_Lot]] = {}
     closed: list[_RoundTrip] = []
-    for number, ((time, series, size, price, costs, rate), fee) in enumerate(fills):
+    for number, ((series, size, price, costs, rate), fee) in enumerate(fills):
         left, queue, cost_a_share = size, lots.setdefault(series, deque()), (costs - fee) / abs(size)
         fee_a_share = fee / min(abs(size), abs(sum(lot.size for lot in queue))) if fee and queue else 0.0
         while left and queue and queue[0].size * left < 0:
@@ -130,13 +214,12 @@ def _matched(fills: Iterable[tuple[_Fill, float]], worth: Mapping[Any, float]) -
             gross = (price * rate - lot.price * lot.rate) * matched * multiplier
             paid = abs(lot.price * lot.rate * matched * multiplier)
             shared = abs(matched) * (lot.cost_a_share + cost_a_share) + abs(matched) * fee_a_share
-            closed.append((series, lot.fill, number, lot.time, time, matched, lot.price, price, gross, shared, paid,
-                           lot.rate, rate))  # fmt: skip
+            closed.append((series, lot.fill, number, matched, gross, shared, paid))
             lot.size, left = _less(lot.size, matched), _less(left, -matched)
             if not lot.size:
                 queue.popleft()
         if left:
-            queue.append(_Lot(number, time, left, price, cost_a_share, rate))
+            queue.append(_Lot(number, left, price, cost_a_share, rate))
     return closed
 
 
@@ -173,7 +256,6 @@ def rows_by_place(table: pa.Table, series: Sequence[str]) -> dict[int, np.ndarra
 @dataclass(slots=True)
 class _Lot:
     fill: int
-    time: int
     size: float
     price: float
     cost_a_share: float
@@ -185,30 +267,20 @@ def _less(size: float, matched: float) -> float:
     return left if abs(left) > 1e-9 * abs(matched) else 0.0  # 0.3 - 0.1 - 0.2 shares are none
 
 
-def _fills(table: pa.Table) -> Iterator[_Fill]:
-    """Return time (microseconds), series, size, price, costs and rate of each fill; the rate is 1 if it has none."""
-    time, size, price, costs = (arrays.numbers(table[name]).tolist() for name in ("time", "size", "price", "costs"))
-    rate = arrays.numbers(table["rate"]).tolist() if "rate" in table.column_names else [1.0] * len(table)
-    return zip(time, table["series"].to_pylist(), size, price, costs, rate, strict=True)
-
-
-def _trade_columns(series: Sequence[str], columns: Sequence[Any], times: np.ndarray) -> dict[str, pa.Array]:
-    entries, exits, *amounts = columns
-    entry, leave = np.array(entries, np.int64), np.array(exits, np.int64)
-    size, entry_price, exit_price, gross, costs, paid = (np.array(one, np.float64) for one in amounts)
-    first, last = (np.searchsorted(times, when, side="right") for when in (entry, leave))
-    net = gross - costs
+def _trade_columns(found: _Columns, times: np.ndarray) -> dict[str, pa.Array]:
+    first, last = (np.searchsorted(times, when, side="right") for when in (found.entry, found.exit))
+    net = found.gross - found.costs
     return {
-        "series": arrays.texts(list(series)),
-        "entry": arrays.stamps(entry.astype("datetime64[us]")),
-        "exit": arrays.stamps(leave.astype("datetime64[us]")),
-        "size": arrays.floats(size),
-        "entry_price": arrays.floats(entry_price),
-        "exit_price": arrays.floats(exit_price),
-        "gross": arrays.floats(gross),
-        "costs": arrays.floats(costs),
+        "series": arrays.texts_by_number(found.series, found.names),
+        "entry": arrays.stamps(found.entry.astype("datetime64[us]")),
+        "exit": arrays.stamps(found.exit.astype("datetime64[us]")),
+        "size": arrays.floats(found.size),
+        "entry_price": arrays.floats(found.entry_price),
+        "exit_price": arrays.floats(found.exit_price),
+        "gross": arrays.floats(found.gross),
+        "costs": arrays.floats(found.costs),
         "net": arrays.floats(net),
-        "return": arrays.floats(_growth(net, paid)),
+        "return": arrays.floats(_growth(net, found.paid)),
         "bars": arrays.integers(last - first),
     }
 

@@ -119,3 +119,14 @@ def test_a_run_and_its_numbers_import_no_pandas():
 )
 def test_sorted_arrays_are_merged(parts: list[list[int]], expected: list[int]) -> None:
     assert arrays.merged([np.array(part, np.int64) for part in parts]).tolist() == expected
+
+
+def test_texts_by_number_are_those_of_a_list():
+    names = ["sell", "", "Zürich", "buy"]
+    numbers = np.array([2, 0, 0, 1, 3, 2])
+
+    found = arrays.texts_by_number(numbers, names)
+
+    found.validate(full=True)
+    assert found.to_pylist() == [names[number] for number in numbers]
+    assert arrays.texts_by_number(numbers[:0], []).to_pylist() == []

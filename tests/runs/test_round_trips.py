@@ -56,6 +56,35 @@ def test_round_trips_of_many_runs_are_those_of_each(case, alone):
     assert entered == [[int(x.timestamp()) for one in expected for x in one["entry"].to_pylist()]]
 
 
+@pytest.mark.parametrize("seed", range(30))
+def test_round_trips_of_whole_shares_are_those_that_are_matched_one_by_one(seed):
+    chance = np.random.default_rng(seed)
+    names, count = "ABC"[: 1 + seed % 3], int(chance.integers(20, 120))
+    sizes = chance.choice([-7.0, -3.0, -2.0, -1.0, 1.0, 2.0, 4.0, 6.0], count)
+    fills = fills_of(list(zip(chance.choice(list(names), count).tolist(), sizes.tolist(), strict=True)), seed)
+    fills = fills.append_column("rate", arrays.floats(chance.uniform(0.5, 2, count)))
+    seen = []
+
+    def extremes(entries, exits):
+        seen.append((entries.tolist(), exits.tolist()))
+        return entries * 1.0, exits * 1.0
+
+    found, one_by_one = (round_trips(fills, RECORD, {"B": 50.0}, extremes, fees) for fees in (None, np.zeros(count)))
+
+    assert len(found) > count // 4
+    assert found.equals(one_by_one)
+    assert seen[0] == seen[1]
+
+
+def test_of_so_many_shares_that_one_counts_as_none_each_pair_is_matched_by_itself():
+    fills = fills_of([("A", 3e9), ("A", -3e9 + 1), ("A", -1.0), ("A", 2.0)], 0)
+
+    found = round_trips(fills, RECORD)
+
+    assert found.equals(round_trips(fills, RECORD, fees=np.zeros(4)))
+    assert found["size"].to_pylist() == [3e9 - 1, -1.0]  # one share of 3e9 is none, and the next one is short
+
+
 def test_rows_are_those_of_each_series_by_its_place_whatever_its_spelling():
     names = ["MSFT-STK-SMART-USD/1day/TRADES/rth", "AAPL/1day", "MSFT/1day", "AAPL/1week", "AAPL/1day"]
 
