@@ -7,7 +7,7 @@ Backtrader tries orders as a bar begins: a fill at the previous bar's close reac
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -36,16 +36,84 @@ def booked_at_close(
     if not at_close.any():
         return record
     account = {name: arrays.numbers(record[name]) for name in ("equity", "cash")}
-    positions = {}
+    positions: dict[str, np.ndarray] = {}
     margins, points = _margins(spec), spec.points  # of all at once: either goes through all series
-    for n, own in rows_by_place(fills, spec.series).items():
-        if at_close[own].any():
-            fees = np.zeros(len(own)) if borrowed is None else borrowed[own]
-            terms = _Terms(points[n], bool(spec.multipliers), margins[n])
-            booked = _booked(record, account, n, fills.take(own), at_close[own], terms, fees)
+    own_fills = {n: own for n, own in rows_by_place(fills, spec.series).items() if at_close[own].any()}
+    terms = {n: _Terms(points[n], bool(spec.multipliers), margins[n]) for n in own_fills}
+    paid = arrays.numbers(fills["costs"]) - (0.0 if borrowed is None else borrowed)
+    for some in _in_parts(list(own_fills), max(1, _AT_ONCE // len(record))):
+        if (together := _booked_together(record, account, fills, at_close, paid, own_fills, some, terms)) is not None:
+            account, more = together
+            positions |= more
+            continue
+        for n in some:
+            own = own_fills[n]
+            booked = _booked(record, account, n, fills.take(own), at_close[own], terms[n], paid[own])
             positions[f"position.{n}"] = booked.pop("position")
             account = booked
     return arrays.with_columns(record, {name: arrays.floats(values) for name, values in (account | positions).items()})
+
+
+_AT_ONCE = 2**18  # rows of all series that are computed at once: as many as fit into the processor's cache
+
+
+def _in_parts(numbers: list[int], size: int) -> Iterator[list[int]]:
+    return (numbers[start : start + size] for start in range(0, len(numbers), size))
+
+
+def _booked_together(
+    record: pa.Table,
+    account: Mapping[str, np.ndarray],
+    fills: pa.Table,
+    at_close: np.ndarray,
+    paid: np.ndarray,
+    rows_of: Mapping[int, np.ndarray],
+    numbers: Sequence[int],
+    terms: Mapping[int, _Terms],
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]] | None:
+    """
+    Return what `_booked` makes of the account and the positions for each of some series, one after another.
+
+    None if it takes a look at each: fills that share a row or were booked later than in the next one, contracts that
+    tie up a margin, prices that are converted. And for a single one, whose rows may be millions.
+    """
+    if len(numbers) == 1 or "rate" in fills.column_names or any(terms[n].margin is not None for n in numbers):
+        return None
+    rows, counts = np.concatenate([rows_of[n] for n in numbers]), np.array([len(rows_of[n]) for n in numbers])
+    place = np.repeat(np.arange(len(numbers)), counts)
+    times, stamps = arrays.numbers(record["time"]), arrays.numbers(fills["time"])[rows]
+    size, price = (arrays.numbers(fills[name])[rows] for name in ("size", "price"))
+    first = np.searchsorted(times, stamps)
+    # Of each series nothing, then what was bought up to each fill, added up in the order in which `_booked` does.
+    bought = np.concatenate([np.append(0.0, np.cumsum(part)) for part in np.split(size, np.cumsum(counts)[:-1])])
+    begins = np.cumsum(counts + 1) - (counts + 1)
+    inside = first < len(times)
+    steps = np.zeros((len(numbers), len(times)), np.int64)
+    np.add.at(steps, (place[inside], first[inside]), 1)
+    filled = bought[np.cumsum(steps, axis=1) + begins[:, None]]
+    held = np.array([arrays.numbers(record[f"position.{n}"]) for n in numbers])
+    late = np.abs(filled - held) > 1e-9 * np.maximum(np.abs(filled), np.abs(held))
+    own = np.flatnonzero(at_close[rows] & inside)
+    if len(np.unique(place[own] * len(times) + first[own])) < len(own):
+        return None
+    own = own[np.abs((filled - held)[place[own], first[own]]) > 1e-9 * np.abs(size[own])]
+    at = place[own], first[own]
+    after = place[own], np.minimum(first[own] + 1, len(times) - 1)
+    again = (after[1] > first[own]) & late[after] & (held[after] == held[at])
+    if not (late[at] & ~again).all():
+        return None
+    rows_at = np.split(first[own], np.searchsorted(place[own], np.arange(1, len(numbers))))
+    each = zip(numbers, rows_at, strict=True)
+    closes = np.concatenate([arrays.numbers(record[f"close.{n}"])[some] for n, some in each])
+    point = np.array([terms[n].point for n in numbers])[place[own]]
+    counted = point if terms[numbers[0]].counted else 1.0
+    before = begins[place[own]] + own - (np.cumsum(counts) - counts)[place[own]]
+    gained = size[own] * (closes - price[own]) * point - paid[rows[own]]
+    equity, cash = (np.array(account[name]) for name in ("equity", "cash"))
+    np.add.at(equity, first[own], gained)  # in the order of the series, as one after another
+    np.add.at(cash, first[own], gained - (bought[before + 1] * closes * counted - bought[before] * closes * counted))
+    found = np.where(late, filled, held)
+    return {"equity": equity, "cash": cash}, {f"position.{n}": found[k] for k, n in enumerate(numbers)}
 
 
 def filled_at_close(fills: pa.Table, orders: pa.Table) -> np.ndarray:
@@ -63,17 +131,17 @@ def _booked(
     fills: pa.Table,
     at_close: np.ndarray,
     terms: _Terms,
-    fees: np.ndarray,
+    paid: np.ndarray,
 ) -> dict[str, np.ndarray]:
     """Return equity, cash and position after each row with the fills of the n-th series in them."""
     times, stamps = arrays.numbers(record["time"]), arrays.numbers(fills["time"])
-    size, price, costs = (arrays.numbers(fills[name]) for name in ("size", "price", "costs"))
+    size, price = (arrays.numbers(fills[name]) for name in ("size", "price"))
     equity, cash = (np.array(account[name]) for name in ("equity", "cash"))
     held = arrays.numbers(record[f"position.{n}"])
     bought = np.append(0.0, np.cumsum(size))
     filled = bought[np.searchsorted(stamps, times, side="right")]
     late = np.abs(filled - held) > 1e-9 * np.maximum(np.abs(filled), np.abs(held))
-    closes, paid = arrays.numbers(record[f"close.{n}"]), costs - fees
+    closes = arrays.numbers(record[f"close.{n}"])
     rate = 1.0  # money of the account per unit of margin, which is that of the first bar
     if arrays.has_column(record, f"rate.{n}"):
         rates = arrays.numbers(record[f"rate.{n}"])

@@ -11,6 +11,7 @@ from backtest.api import run
 from backtest.market.bars import table_of
 from backtest.market.series import Series
 from backtest.market.span import Span
+from backtest.runs import closing_fills
 from backtest.runs.spec import RunSpec
 from backtest.store.store import Store
 
@@ -185,3 +186,43 @@ def calls_of(function, action):
     finally:
         sys.setprofile(None)
     return calls
+
+
+class Rebalances(bt.Strategy):
+    """Buys and sells shares of series at the closes of bars by chance, some of them twice at one."""
+
+    params = (("seed", 0), ("twice", False))
+
+    def __init__(self):
+        self.chance = np.random.default_rng(self.p.seed)
+
+    def next(self):
+        for data in self.datas:
+            if self.chance.random() < 0.7:
+                for _ in range(1 + (self.p.twice and self.chance.random() < 0.3)):
+                    size = int(self.chance.integers(-20, 20)) / 4 or 1.0  # others make a turn leave some 1e-16
+                    self.buy(data, size) if size > 0 else self.sell(data, -size)
+
+
+@pytest.mark.parametrize("costs", ["none", "bp:7"])
+@pytest.mark.parametrize("twice", [False, True])
+def test_fills_of_many_series_are_booked_at_once_as_one_by_one(tmp_path, monkeypatch, twice, costs):
+    names = [f"{name}/1day" for name in ("AAPL", "IBM", "MSFT", "QQQ", "SPY")]
+    closes = np.random.default_rng(3).uniform(8, 60, 28).round(2).tolist()
+    asked = {"store": store_of(tmp_path, *names, closes=closes), "fills": "this-close", "costs": costs}
+    booked, together = [], closing_fills._booked_together
+
+    def watched(*args):
+        found = together(*args)
+        booked.append(found is not None)
+        return found
+
+    monkeypatch.setattr(closing_fills, "_booked_together", watched)
+
+    at_once = run(Rebalances, names, params={"seed": 5, "twice": twice}, **asked)
+    monkeypatch.setattr(closing_fills, "_booked_together", lambda *_: None)
+    one_by_one = run(Rebalances, names, params={"seed": 5, "twice": twice}, **asked)
+
+    assert booked == [not twice]
+    assert len(at_once.fills_table) > 60
+    assert at_once.record.equals(one_by_one.record)
