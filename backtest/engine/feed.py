@@ -200,7 +200,8 @@ def replay(bars: pa.Table, series: Series | str, **params: Any) -> ArrowFeed:
 
     known = series_of(series)
     _arguments.instance(bars, "bars", pa.Table, "write a table of bars, such as Store.read returns")
-    if missing := [name for name in schema().names if name not in bars.column_names]:
+    there = bars.column_names  # which Arrow lists anew each time
+    if missing := [name for name in schema().names if name not in there]:
         raise UsageError(f"the bars have no column {', '.join(missing)}; write a table such as Store.read returns")
     if not len(bars):
         raise NoBars(f"there are no bars of {known.short} to replay; download them, or name a longer span")

@@ -73,23 +73,48 @@ def extremes_between_fills(
     by_dates = all(one.size.daily for one in series)
     lowest = np.minimum(prices[entries], prices[exits])
     highest = np.maximum(prices[entries], prices[exits])
-    for feed, own in zip(feeds, arrays.rows_by_number(filled.feed[entries], len(feeds)), strict=True):
-        if not len(own):
-            continue
+    own_trips = enumerate(arrays.rows_by_number(filled.feed[entries], len(feeds)))
+    traded = [(feeds[number], own) for number, own in own_trips if len(own)]
+    size = max(1, _AT_ONCE // max((feed.buflen() for feed, _ in traded), default=1))
+    for start in range(0, len(traded), size):
+        some, trips = zip(*traded[start : start + size], strict=True)
+        begins = np.cumsum([0, *(feed.buflen() for feed in some[:-1])])
+        base, own = np.repeat(begins, list(map(len, trips))), np.concatenate(trips)
         first, last = entries[own], exits[own]
-        closes = times_of_stamps(_line(feed, "datetime"), by_dates).view(np.int64)
-        entered, left = (np.searchsorted(closes, times[one]) for one in (first, last))
-        opens = _line(feed, "open")
+        entered, left = _rows_of_fills(some, [(times[entries[one]], times[exits[one]]) for one in trips], by_dates)
+        entered, left, opens, closes = entered + base, left + base, _joined(some, "open"), _joined(some, "close")
         whole = (phases[first] == _AT_OPEN) | ((phases[first] == _WITHIN) & (prices[first] == opens[entered]))
         starts, ends = entered + ~whole, left + (phases[last] == _AT_CLOSE)
         seen = [
-            np.where((phases[first] == _WITHIN) & (ends > entered), _line(feed, "close")[entered], np.nan),
+            np.where((phases[first] == _WITHIN) & (ends > entered), closes[entered], np.nan),
             np.where((phases[last] == _WITHIN) & (left >= starts), opens[left], np.nan),
         ]
+        del opens, closes
         for choose, found, line in ((np.fmin, lowest, "low"), (np.fmax, highest, "high")):
-            between = extremes_between(choose, _line(feed, line), starts, ends)
+            between = extremes_between(choose, _joined(some, line), starts, ends)
             found[own] = choose.reduce([found[own], between, *seen])
     return lowest, highest
+
+
+_AT_ONCE = 2**18  # bars of feeds that are looked at together: as many as fit into the processor's cache
+
+
+def _rows_of_fills(
+    feeds: Sequence[Any], fills: Sequence[tuple[np.ndarray, np.ndarray]], by_dates: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows in its feed of each round trip's entry and exit, by their times."""
+    rows = []
+    for feed, (entered, left) in zip(feeds, fills, strict=True):
+        closes = times_of_stamps(_line(feed, "datetime"), by_dates).view(np.int64)
+        rows.append((np.searchsorted(closes, entered), np.searchsorted(closes, left)))
+    entries, exits = (np.concatenate(some) for some in zip(*rows, strict=True))
+    return entries, exits
+
+
+def _joined(feeds: Sequence[Any], name: str) -> np.ndarray:
+    """Return a line of feeds, one after another, with NaN after the last; that of a single feed is not copied."""
+    lines = [_line(feed, name) for feed in feeds]
+    return lines[0] if len(lines) == 1 else np.concatenate([*lines, [np.nan]])
 
 
 def _line(feed: Any, name: str) -> np.ndarray:

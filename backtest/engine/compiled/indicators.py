@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import operator
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
+from itertools import islice
 from types import SimpleNamespace
 from typing import Any
 
@@ -29,6 +30,7 @@ class Market:
 
     Attributes:
         steps: the number of steps.
+        each_step: whether each feed has a bar at each step.
         stamps: the timestamp of each step, in Backtrader's days.
         rows: the row of each feed after each step, -1 before its first; shape (feeds, steps).
     """
@@ -40,6 +42,7 @@ class Market:
         self.steps = clock.steps
         self.stamps = np.frombuffer(clock.stamps, count=self.steps).copy() if self.steps else np.zeros(0)
         rows = [clock.row(clock.cursor_of[data]) for data in self.datas]
+        self.each_step = all(isinstance(one, slice) for one in rows)  # each feed has a bar at each step
         self.rows = np.array([np.arange(self.steps) if isinstance(one, slice) else one for one in rows], np.int64)
         self.columns = {
             name: self._by_step(np.frombuffer(getattr(data.lines, name).array)[: data.buflen()] for data in self.datas)
@@ -58,10 +61,16 @@ class Market:
             ):
                 raise NotCompiled(f"the feed {data._name} has bars without a price")
 
-    def _by_step(self, columns: Any) -> np.ndarray:
+    def _by_step(self, values: Iterable[np.ndarray]) -> np.ndarray:
         """Return values by step and feed; before its first bar a feed has 0."""
-        found = [np.where(rows < 0, 0.0, one[rows]) for one, rows in zip(columns, self.rows, strict=True)]
-        return np.ascontiguousarray(np.array(found).T)
+        found, columns = np.empty((self.steps, len(self.datas))), iter(values)
+        for start in range(0, len(self.datas), _LINES):
+            part = list(islice(columns, _LINES))
+            if not self.each_step:
+                rows = self.rows[start : start + _LINES]
+                part = [np.where(own < 0, 0.0, one[own]) for one, own in zip(part, rows, strict=True)]
+            found[:, start : start + _LINES] = np.array(part).T
+        return found
 
     def session_ends(self) -> np.ndarray:
         """Return with which stamp an order at the close ends that is given at a step, by step and feed."""
@@ -283,12 +292,12 @@ def rows_of_lines(lines: Sequence[Any]) -> np.ndarray:
     """Return the values of lines that move together, shape (lines, bars), laid out bar by bar."""
     values = values_of_lines(lines)
     found = np.empty((len(values[0]), len(lines)))
-    for start in range(0, len(lines), _LINES):  # so many at a time, which a processor's cache holds better than all
+    for start in range(0, len(lines), _LINES):
         found[:, start : start + _LINES] = np.array(values[start : start + _LINES]).T
     return found.T
 
 
-_LINES = 16
+_LINES = 16  # lines of which steps are made at a time, which a processor's cache holds better than all
 
 
 def owners_of(indicators: Sequence[Any]) -> dict[int, Any]:
