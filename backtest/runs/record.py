@@ -18,20 +18,24 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self, TypeVar
 
 from backtest import _arguments
-from backtest.errors import BacktestError, BadStore, DamagedStore, UsageError, reason
+from backtest.errors import BacktestError, BadStore, DamagedStore, UsageError, reason, unsaved
 from backtest.market.series import NO_CURRENCY, Series, few
 from backtest.runs.lines import Lines, read_lines, with_times_of, write_lines
 from backtest.runs.spec import RunSpec, json_text, kept_spec
 from backtest.store.documents import (
     ANYTHING,
+    DAY,
     MOMENT,
     NUMBER,
     TEXT,
     WHOLE,
     Misfit,
+    Shape,
+    either,
     keyed,
     list_of,
     mapped,
+    one_of,
     read_document,
 )
 from backtest.store.replacement import Content, current, replace_files, version
@@ -209,7 +213,7 @@ class RunRecord:
         try:
             replace_files(folder, files_of(self) | gone)
         except OSError as error:
-            raise UsageError(f"no run can be saved in {str(folder)!r} ({error}); name another folder") from error
+            raise unsaved("run", folder, error) from error
         return folder
 
     @classmethod
@@ -281,7 +285,17 @@ def called(folder: Path) -> str:
     return "/".join([*above[place + 1 :], name])
 
 
-_PAID = keyed({"currency": TEXT, "amounts": mapped(NUMBER), "how": TEXT}, {"doubts": list_of(TEXT)})
+_PAID = keyed({"currency": TEXT, "amounts": mapped(NUMBER), "how": TEXT}, {"doubts": list_of(TEXT)}, ANYTHING)
+_OF_SPLITS = either(
+    "ratios with their source, or the limits of the fee",
+    keyed({"ratios": mapped(NUMBER), "from": TEXT}, more=ANYTHING),
+    keyed({"minimum": NUMBER, "cap": NUMBER}, more=ANYTHING),
+)
+_PRODUCT = either(
+    "a definition with its standing, or neither",
+    keyed({"definition": TEXT, "standing": TEXT}, more=ANYTHING),
+    keyed({}, {"standing": one_of("published")}, ANYTHING),
+)
 
 
 def _series_key(value: Any, key: str) -> None:
@@ -292,32 +306,60 @@ def _series_key(value: Any, key: str) -> None:
         raise Misfit(f"{key} is no series ({error})") from error
 
 
+def _member(value: Any, key: str) -> None:
+    list_of(ANYTHING)(value, key)
+    if len(value) != 4:
+        raise Misfit(f"{key} has {len(value)} values, not a series, two dates and a return")
+    _series_key(value[0], f"{key}[0]")
+    for place in (1, 2):
+        if value[place] != "":
+            DAY(value[place], f"{key}[{place}]")
+
+
+def _by_series(inner: Shape) -> Shape:
+    """Return the shape of an object whose keys are series and whose values fit a shape."""
+    values = mapped(inner)
+
+    def shape(value: Any, key: str) -> None:
+        values(value, key)
+        for name in value:
+            _series_key(name, f"a key of {key}")
+
+    return shape
+
+
 MANIFEST = keyed(
     {},
     {
         "series": mapped(keyed({}, {"rows_sha256": TEXT, "bars": WHOLE, "from": MOMENT, "to": MOMENT}, ANYTHING)),
+        "splits": _by_series(_OF_SPLITS),
         "strategy": mapped(TEXT),
         "modules": mapped(TEXT),
         "market": keyed({}, dict.fromkeys(_COUNTED, WHOLE), ANYTHING),
         "warm_up": keyed({"bars": WHOLE}, more=ANYTHING),
         "packages": mapped(TEXT),
-        "costs": keyed({}, {"rates": mapped(ANYTHING)}, ANYTHING),
-        "interest": keyed({"rates": TEXT, "sha256": TEXT, "booked": NUMBER, "accrued": NUMBER}),
-        "account": keyed({"name": TEXT, "sha256": TEXT, "rates": mapped(mapped(ANYTHING)), "least_equity": NUMBER}),
-        "borrow": mapped(keyed({"days": WHOLE, "taken_from_before": WHOLE, "first": list_of(TEXT)})),
-        "dividends": keyed({"name": TEXT, "sha256": TEXT, "series": mapped(_PAID)}),
+        "costs": keyed({}, {"rates": mapped(ANYTHING), "products": _by_series(_PRODUCT)}, ANYTHING),
+        "interest": keyed(
+            {"rates": TEXT, "sha256": TEXT, "booked": NUMBER, "accrued": NUMBER}, {"outside": mapped(TEXT)}, ANYTHING
+        ),
+        "account": keyed(
+            {"name": TEXT, "sha256": TEXT, "rates": mapped(mapped(ANYTHING)), "least_equity": NUMBER}, more=ANYTHING
+        ),
+        "borrow": _by_series(keyed({"days": WHOLE, "taken_from_before": WHOLE, "first": list_of(TEXT)}, more=ANYTHING)),
+        "dividends": keyed({"name": TEXT, "sha256": TEXT, "series": mapped(_PAID)}, more=ANYTHING),
         "universe": keyed(
             {
                 "name": TEXT,
                 "sha256": TEXT,
-                "rows": list_of(list_of(ANYTHING)),
+                "rows": list_of(_member),
                 "without_bars": mapped(WHOLE),
                 "absent": list_of(TEXT),
                 "sold": mapped(TEXT),
             },
             dict.fromkeys(("members", "member_days"), WHOLE),
+            ANYTHING,
         ),
-        "fill_bars": mapped(keyed(dict.fromkeys(("days", "without"), WHOLE))),
+        "fill_bars": mapped(keyed(dict.fromkeys(("days", "without"), WHOLE), more=ANYTHING)),
         "currencies": keyed(
             {"base": TEXT, "prices": mapped(TEXT)},
             {"rates": mapped(list_of(keyed({"series": _series_key}, more=ANYTHING)))},
@@ -365,7 +407,7 @@ def keep_cost_table(run: RunRecord, folder: Path) -> None:
     try:
         replace_files(folder, {_COSTS: files_of(run)[_COSTS]})
     except OSError as error:
-        raise UsageError(f"no costs can be saved in {str(folder)!r} ({error}); check who owns the folder") from error
+        raise unsaved("costs", folder, error, "check who owns the folder") from error
 
 
 def files_of(run: RunRecord) -> dict[str, Content | None]:

@@ -135,6 +135,10 @@ def test_saving_by_force_replaces_another_run(tmp_path):
     assert RunResult.load(second.save(tmp_path, force=True)) == second
 
 
+UNIVERSE = {"name": "u", "sha256": "", "rows": [], "without_bars": {}, "absent": [], "sold": {}}
+INTEREST = {"rates": "ib", "sha256": "", "booked": 0.0, "accrued": 0.0}
+
+
 @pytest.mark.parametrize("name", ["spec.json", "manifest.json", "record.parquet", "trades.parquet"])
 def test_a_folder_that_lacks_a_file_holds_no_run(tmp_path, name):
     folder = result_of([100.0]).save(tmp_path)
@@ -287,6 +291,14 @@ def test_a_table_with_other_columns_or_values_is_refused_by_its_name(tmp_path, n
         ("spec", {"colour": 1}, "colour is not known"),
         ("manifest", {"market": {"waited": "x"}}, "market.waited is 'x'"),
         ("manifest", {"series": {"AAPL/1day": {"from": "2024-13-01"}}}, "series.AAPL/1day.from"),
+        ("manifest", {"splits": {"AAPL/1day": {"from": "nobody", "minimum": 1.0}}}, "splits.AAPL/1day is "),
+        ("manifest", {"splits": {"AAPL/1day": "nobody"}}, "splits.AAPL/1day is 'nobody'"),
+        ("manifest", {"splits": {"AAPL": {"minimum": 1.0, "cap": 0.01}}}, "a key of splits is no series"),
+        ("manifest", {"costs": {"products": {"AAPL/1day": {"standing": "unconfirmed"}}}}, "costs.products.AAPL/1day"),
+        ("manifest", {"borrow": {"AAPL": {"days": 1, "taken_from_before": 0, "first": []}}}, "a key of borrow is no"),
+        ("manifest", {"universe": {**UNIVERSE, "rows": [["AAPL/1day", "", ""]]}}, r"universe\.rows\[0\] has 3 values"),
+        ("manifest", {"universe": {**UNIVERSE, "rows": [["AAPL/1day", "", "x", None]]}}, r"universe\.rows\[0\]\[2\]"),
+        ("manifest", {"interest": {**INTEREST, "outside": ["2026-02"]}}, r"interest\.outside is \['2026-02'\]"),
     ],
 )
 def test_a_document_with_a_wrong_value_is_refused_by_its_key(tmp_path, name, change, said):
