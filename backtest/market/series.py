@@ -555,7 +555,7 @@ def _escape(word: str) -> str:
 
 
 def _percent(character: str) -> str:
-    quoted = quote(character, safe="")
+    quoted = quote(character, safe="", errors="surrogatepass")  # half of a pair is refused later: it is not printable
     return quoted if quoted.startswith("%") else f"%{ord(character):02X}"
 
 

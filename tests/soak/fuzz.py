@@ -51,7 +51,7 @@ from backtest.sources.ib.source import IbSource
 from backtest.store.store import Store
 
 MEMORY = 2 << 30  # bytes that a child may take, with what it inherits
-LONGEST = 5  # seconds for an input; a machine that is shared needs --seconds
+LONGEST = 20  # seconds for an input; most take a tenth of one
 BATCH = 25  # inputs of a child process
 SMA = str(Path(__file__).resolve().parents[2] / "strategies" / "sma_cross.py")
 IMPATIENT = Patience(answer=0.2, connect=0.3, outage=0.2, backoff=0.01, backoff_most=0.05, belief=0.1)

@@ -39,6 +39,10 @@ class _Taken(NoConnection):
     """Another program has the client id."""
 
 
+class _Unreadable(ConnectionError):
+    """An answer during the handshake cannot be parsed."""
+
+
 class _Socket:
     """One connection and its pending requests, until it breaks."""
 
@@ -64,7 +68,12 @@ class _Socket:
             await asyncio.wait({opening, self._turned_away}, return_when=asyncio.FIRST_COMPLETED)
             if not opening.done():
                 raise self._turned_away.result()
-            await opening
+            try:
+                await opening
+            except (OSError, TimeoutError):
+                raise
+            except Exception as error:  # the library gives a request of the handshake whatever it could not parse
+                raise _Unreadable(str(error)) from error
             read_columns(self.ib)
         finally:
             opening.cancel()
@@ -473,6 +482,8 @@ class GatewaySession:
         said = f" It said: {'; '.join(socket.words)}." if socket.words else ""
         late = f"did not finish the handshake within {self.patience.connect:g} s"
         how = late if isinstance(error, TimeoutError) else "closed the connection during the handshake"
+        if isinstance(error, _Unreadable):
+            how = f"sent an answer that cannot be read ({error})"
         return (
             f"{self._where} accepts connections but {how}.{said} Is it a TWS or IB Gateway, is a window waiting there "
             f"for a click, is client id {self._client_id} "

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import json
 import logging
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ from itertools import pairwise
 
 import pytest
 from market import span_of_sessions, store_with
-from rawclient import RawClient
+from rawclient import RawClient, framed
 
 from backtest.emulator.faults import Faults
 from backtest.emulator.server import Gateway
@@ -239,6 +240,29 @@ def test_a_gateway_that_hangs_up_or_is_mute_at_the_start_is_told_at_once(sample)
 
     assert "closed the connection during the handshake" in said[0]
     assert "did not finish the handshake within 0.3 s" in said[1]
+
+
+def test_a_gateway_whose_answer_at_the_start_cannot_be_read_ends_in_words():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=_answer_executions_with_nonsense, args=(server,), daemon=True).start()
+
+        with pytest.raises(NoConnection, match=r"an answer that cannot be read \(time data '185.5' does not match"):
+            IbSource(port=server.getsockname()[1], patience=replace(QUICK, connect=0.3, outage=0.1))
+
+
+def _answer_executions_with_nonsense(server):
+    """Accept one client; answer its request for executions with a head timestamp that is a price."""
+    line, _ = server.accept()
+    with line, line.makefile("rb") as read:
+        assert read.read(4) == b"API\0"
+        read.read(int.from_bytes(read.read(4), "big"))
+        line.sendall(framed(b"176\x0020240101 12:00:00 EST\0"))
+        while head := read.read(4):
+            kind, *fields = read.read(int.from_bytes(head, "big")).split(b"\0")
+            if kind == b"71":  # the start: accounts, and the first id
+                line.sendall(framed(b"15\x001\x00DU1\0") + framed(b"9\x001\x001\0"))
+            if kind == b"7":  # executions
+                line.sendall(framed(b"\0".join([b"88", fields[1], b"185.5", b""])))
 
 
 def test_a_gateway_that_hangs_up_before_the_client_has_spoken_accepted_the_connection():
