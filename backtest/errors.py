@@ -234,3 +234,13 @@ class StrategyError(BacktestError):
 def reason(error: BaseException) -> str:
     """Return why something failed, in words alone: for a system error, without its number and the file's name."""
     return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+
+
+def quoted(path: object) -> str:
+    """Return a path or a word in quotes, as its user wrote it: like `repr`, but a backslash of Windows stays one."""
+    return repr(str(path)).replace("\\\\", "\\")
+
+
+def unsaved(what: str, where: object, error: OSError, cure: str = "name another folder") -> UsageError:
+    """Return the error of something that cannot be written, such as a run into its folder."""
+    return UsageError(f"no {what} can be saved in {quoted(where)} ({reason(error)}); {cure}")

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from backtest.api import RunResult
 from backtest.engine.account.borrowing import fee_series
-from backtest.errors import BadStore, DamagedStore, UsageError
+from backtest.errors import BadStore, DamagedStore, UsageError, quoted
 from backtest.market import arrays
 from backtest.market.calendars import span_asked
 from backtest.market.series import Series
@@ -167,7 +167,7 @@ def load_baseline(path: str | Path) -> Baseline:
         _SHAPE(asked, "")
         return _of_record(asked)
     except FileNotFoundError:
-        raise UsageError(f"no baseline {str(path)!r}; make one from a saved run: backtest baseline save RUN") from None
+        raise UsageError(f"no baseline {quoted(path)}; make one from a saved run: backtest baseline save RUN") from None
     except (Misfit, DamagedStore) as error:
         raise DamagedStore(
             f"{path} is not a baseline ({error}); restore it, or save it again: backtest baseline save RUN"

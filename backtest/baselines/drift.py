@@ -28,7 +28,7 @@ from backtest.baselines.baseline import (
 )
 from backtest.baselines.causes import VERDICTS, Cause, explain, repeat
 from backtest.baselines.changes import Change, Scene, changes, universe_in
-from backtest.errors import BacktestError, DataError, UsageError
+from backtest.errors import BacktestError, DataError, UsageError, quoted
 from backtest.metrics.measurement import risk_free_of
 from backtest.runs.closing_fills import booked_at_close
 from backtest.runs.spec import RunSpec, check_has_strategy
@@ -205,11 +205,11 @@ def files(names: Iterable[str], folder: str | Path) -> list[Path]:
     """
     found = {path.stem: path for path in sorted(Path(folder).glob("*.json"))}
     if not found:
-        raise UsageError(f"no baseline in {str(folder)!r}; make one from a saved run: backtest baseline save RUN")
+        raise UsageError(f"no baseline in {quoted(folder)}; make one from a saved run: backtest baseline save RUN")
     wanted = list(names) or list(found)
     for name in wanted:
         if name not in found:
-            raise UsageError(f"no baseline {name!r} in {str(folder)!r}; {there_are(name, found)}")
+            raise UsageError(f"no baseline {name!r} in {quoted(folder)}; {there_are(name, found)}")
     return [found[name] for name in wanted]
 
 

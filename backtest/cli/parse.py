@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backtest._arguments import is_url
-from backtest.errors import DamagedStore, UsageError
+from backtest.errors import DamagedStore, UsageError, quoted
 
 if TYPE_CHECKING:
     from backtest.market.series import Series
@@ -154,7 +154,7 @@ def _of_file(name: str) -> list[Series]:
         more = f"; also invalid: line{'s' * (len(wrong) > 2)} {others}" if others else ""
         raise UsageError(f"{name}, line {number}: {first}{more}") from first
     if not found:
-        raise UsageError(f"no series in the file {name!r}; write one per line, such as AAPL/1day")
+        raise UsageError(f"no series in the file {quoted(name)}; write one per line, such as AAPL/1day")
     return found
 
 
@@ -164,19 +164,19 @@ def _text_of(name: str) -> str:
 
     path = Path(name)
     if not path.exists() or path.is_dir():
-        raise UsageError(f"no file {str(path)!r}; @FILE names a text file with one series per line")
+        raise UsageError(f"no file {quoted(path)}; @FILE names a text file with one series per line")
     try:
         content = bytes_of(path, _LARGEST, links=True)
         encoding = next((encoding for mark, encoding in _MARKS if content.startswith(mark)), "utf-8")
         text = content.decode(encoding)
     except OSError as error:
-        raise UsageError(f"{str(path)!r} cannot be read ({error.strerror}); name a readable file: @FILE") from error
+        raise UsageError(f"{quoted(path)} cannot be read ({error.strerror}); name a readable file: @FILE") from error
     except DamagedStore as error:
         raise UsageError(f"{error}; write @FILE, with one series per line") from error
     except UnicodeDecodeError as error:
         raise UsageError(
-            f"{str(path)!r} is not a text file ({error.reason}); write one series per line, in UTF-8"
+            f"{quoted(path)} is not a text file ({error.reason}); write one series per line, in UTF-8"
         ) from error
     if "\0" in text:
-        raise UsageError(f"{str(path)!r} is not a text file (it has zero bytes); write one series per line, in UTF-8")
+        raise UsageError(f"{quoted(path)} is not a text file (it has zero bytes); write one series per line, in UTF-8")
     return text

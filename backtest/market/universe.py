@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backtest import _arguments
-from backtest.errors import UsageError, reason
+from backtest.errors import UsageError, quoted, reason
 from backtest.market.series import Instrument, Series, refuse_made
 from backtest.market.span import session_of
 
@@ -181,21 +181,21 @@ def _columns_of_file(path: Path) -> tuple[list[str], list[tuple[Any, ...]]]:
             return _columns_of_parquet(path)
         text = _arguments.text_of(path)
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"the universe {str(path)!r} cannot be read ({reason(error)}); {_EXAMPLE}") from error
+        raise UsageError(f"the universe {quoted(path)} cannot be read ({reason(error)}); {_EXAMPLE}") from error
     lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
     if not lines:
-        raise UsageError(f"the universe {str(path)!r} is empty; {_EXAMPLE}")
+        raise UsageError(f"the universe {quoted(path)} is empty; {_EXAMPLE}")
     try:
         cells = csv.reader(io.StringIO("\n".join(lines)), delimiter=_delimiter(lines[0]))
         rows = [[cell.strip() for cell in row] for row in cells]
     except csv.Error as error:
-        raise UsageError(f"the universe {str(path)!r} is not CSV ({error}); {_EXAMPLE}") from error
+        raise UsageError(f"the universe {quoted(path)} is not CSV ({error}); {_EXAMPLE}") from error
     rows = list(map(_without_blank_end, rows))
     rows = [rows[0], *filter(None, rows[1:])]
     heading = [rows[0][0] or _INDEX, *rows[0][1:]] if rows[0] else []
     wrong = next((row for row in rows[1:] if len(row) > len(heading)), None)
     if wrong is not None:
-        raise UsageError(f"the universe {str(path)!r} has a row of {len(wrong)} cells, {','.join(wrong):.60}, and "
+        raise UsageError(f"the universe {quoted(path)} has a row of {len(wrong)} cells, {','.join(wrong):.60}, and "
                          f"{len(heading)} columns; {_EXAMPLE}")  # fmt: skip
     return heading, [(*row, *[""] * (len(heading) - len(row))) for row in rows[1:]]
 
@@ -226,7 +226,7 @@ def _columns_of_parquet(path: Path) -> tuple[list[str], list[tuple[Any, ...]]]:
             raise ValueError(f"{rows:,} rows of {columns:,} columns are more than the members of any market")
         return _columns_of_table(file.read(use_threads=False))
     except (pa.ArrowException, ArithmeticError, ValueError) as error:
-        raise UsageError(f"the universe {str(path)!r} cannot be read ({str(error)[:200]}); {_EXAMPLE}") from error
+        raise UsageError(f"the universe {quoted(path)} cannot be read ({str(error)[:200]}); {_EXAMPLE}") from error
 
 
 def _columns_of_table(given: Any) -> tuple[list[str], list[tuple[Any, ...]]]:

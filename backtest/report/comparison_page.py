@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backtest import _arguments
-from backtest.errors import UsageError
+from backtest.errors import unsaved
 from backtest.metrics.drawdown import underwater
 from backtest.metrics.table import METRICS
 from backtest.report.charts.curves import Curve, Curves, Pane, look_of
@@ -47,7 +47,7 @@ def write_comparison(found: Comparison, folder: str | Path, *, force: bool = Fal
     try:
         replace_file(folder / "index.html", text.encode(), folders=True)
     except OSError as error:
-        raise UsageError(f"no comparison can be written into {str(folder)!r} ({error}); name another folder") from error
+        raise unsaved("comparison", folder, error) from error
     return folder / "index.html"
 
 

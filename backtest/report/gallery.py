@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from backtest import _arguments
-from backtest.errors import DamagedStore, UsageError
+from backtest.errors import DamagedStore, UsageError, unsaved
 from backtest.market.series import Series, few
 from backtest.metrics.account import growth_of_cash
 from backtest.metrics.listing import Listed, listed
@@ -170,7 +170,7 @@ def write_gallery(root: str | Path, folder: str | Path = "") -> Path:
     try:
         replace_file(page, gallery_page(root, rows, links).encode(), folders=True)
     except OSError as error:
-        raise UsageError(f"no list of runs can be written into {str(page)!r} ({error}); name another folder") from error
+        raise unsaved("list of runs", page, error) from error
     return page
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from backtest.errors import UsageError
+from backtest.errors import UsageError, unsaved
 from backtest.store.replacement import replace_file
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def write_page_beside(text: str, folder: Path, whose: str) -> Path:
     try:
         replace_file(page, text.encode(), folders=True)
     except OSError as error:
-        raise UsageError(f"no page can be written into {str(folder)!r} ({error}); name another folder") from error
+        raise unsaved("page", folder, error) from error
     return page
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backtest import _arguments
-from backtest.errors import UsageError
+from backtest.errors import UsageError, unsaved
 from backtest.market import arrays
 from backtest.market.series import Series, few
 from backtest.metrics.account import column, growth_of_cash, hold, hold_name, sample_hold, session_ends
@@ -115,7 +115,7 @@ def _put_page(files: Mapping[str, Content | None], folder: Path) -> Path:
     try:
         replace_files(folder, files)
     except OSError as error:
-        raise UsageError(f"no report can be written into {str(folder)!r} ({error}); name another folder") from error
+        raise unsaved("report", folder, error) from error
     return folder / "index.html"
 
 

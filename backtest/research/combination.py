@@ -25,7 +25,7 @@ from backtest.engine.account.commissions import MonthlyVolume, costs_of, is_own,
 from backtest.engine.account.contracts import Terms, trade_by
 from backtest.engine.account.schedules import costs_for
 from backtest.engine.execution import Slippage
-from backtest.errors import UsageError, reason
+from backtest.errors import UsageError, quoted, reason
 from backtest.market import arrays
 from backtest.market.series import Series
 from backtest.metrics.account import column, flows_of
@@ -175,7 +175,7 @@ def _weights(given: Any, labels: Sequence[str], names: Sequence[set[str]]) -> np
         if len(places) != 1:
             hint = did_you_mean(str(name), labels)
             raise UsageError(
-                f"there is no run {str(name)!r} to give a weight to; choose from {', '.join(labels)}{hint}"
+                f"there is no run {quoted(name)} to give a weight to; choose from {', '.join(labels)}{hint}"
             )
         weight = _arguments.number(value, f"the weight of {name}", "write 0.6 for 60 %")
         if not 0 <= weight <= 1:
@@ -196,14 +196,14 @@ def _read_weights(path: Path) -> dict[str, str]:
     try:
         rows = _arguments.rows_of(path)
     except (OSError, ValueError) as error:
-        raise UsageError(f"the weights {str(path)!r} cannot be read ({reason(error)}); {_WEIGHTS}") from error
+        raise UsageError(f"the weights {quoted(path)} cannot be read ({reason(error)}); {_WEIGHTS}") from error
     rows = rows[1:] if rows and [cell.lower() for cell in rows[0]] == ["run", "weight"] else rows
     for row in rows:
         if len(row) != 2:
-            raise UsageError(f"the weights {str(path)!r} have the line {','.join(row)!r}; write run,weight")
+            raise UsageError(f"the weights {quoted(path)} have the line {','.join(row)!r}; write run,weight")
     names = [row[0] for row in rows]
     if len(set(names)) < len(names):
-        raise UsageError(f"the weights {str(path)!r} name a run twice; give one weight for each run")
+        raise UsageError(f"the weights {quoted(path)} name a run twice; give one weight for each run")
     return {row[0]: row[1] for row in rows}
 
 

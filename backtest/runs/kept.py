@@ -17,7 +17,7 @@ from typing import Any
 from backtest._resources import own_source
 from backtest._suggest import did_you_mean
 from backtest._system import opened_safely, put_in_place, remove_file
-from backtest.errors import BacktestError, BadStore, DamagedStore, UsageError, reason
+from backtest.errors import BacktestError, BadStore, DamagedStore, UsageError, quoted, reason, unsaved
 from backtest.runs.parameters import read_params
 from backtest.runs.record import FILES, LABELS, SUMMARY, RunRecord, beside_in, files_of
 from backtest.runs.spec import RunSpec, json_text, kept_spec
@@ -90,8 +90,8 @@ def locate(root: str | Path, name: str) -> Path:
     if len(fitting) == 1:
         return names[fitting[0]]
     if fitting:
-        raise UsageError(f"{len(fitting)} runs begin with {name!r}: {', '.join(sorted(fitting)[:5])}; name one")
-    raise UsageError(f"no run {name!r} in {root}; see: backtest runs ls{did_you_mean(name, names, 3)}")
+        raise UsageError(f"{len(fitting)} runs begin with {quoted(name)}: {', '.join(sorted(fitting)[:5])}; name one")
+    raise UsageError(f"no run {quoted(name)} in {root}; see: backtest runs ls{did_you_mean(name, names, 3)}")
 
 
 def remove(folder: Path) -> None:
@@ -268,9 +268,7 @@ def _label(folder: Path, change: Callable[[Labels], Labels]) -> Labels:
     try:
         replace_files(folder, {LABELS: f"{text}\n".encode()})
     except OSError as error:
-        raise UsageError(
-            f"no label can be written into {str(folder)!r} ({error}); check who owns the folder"
-        ) from error
+        raise unsaved("label", folder, error, "check who owns the folder") from error
     return labels
 
 

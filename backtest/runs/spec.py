@@ -14,7 +14,7 @@ from typing import Any, TypedDict
 
 from backtest import _arguments
 from backtest._suggest import there_are
-from backtest.errors import UsageError, reason
+from backtest.errors import UsageError, quoted, reason
 from backtest.market.periods import Periods
 from backtest.market.series import CONTRACT_KINDS, FUTURE_KINDS, BarSize, Series
 from backtest.market.span import Sessions, Span
@@ -168,7 +168,7 @@ def splits_text(given: Any) -> str:
     try:
         return _text_of_splits(rows)
     except UsageError as error:
-        raise UsageError(f"{str(given)!r}: {error}") from error
+        raise UsageError(f"{quoted(given)}: {error}") from error
 
 
 _FILE_OF_SPLITS = "write the path of a CSV file with the columns date,ratio (and series)"
@@ -180,10 +180,10 @@ def _rows_of_file(path: str | Path) -> list[list[str]]:
     try:
         rows = _arguments.rows_of(Path(path))
     except (OSError, ValueError) as error:
-        raise UsageError(f"the splits {str(path)!r} cannot be read ({reason(error)}); {_FILE_OF_SPLITS}") from error
+        raise UsageError(f"the splits {quoted(path)} cannot be read ({reason(error)}); {_FILE_OF_SPLITS}") from error
     heading = rows and rows[0][0].lower() == "date"
     if heading and [cell.lower() for cell in rows[0]] not in (["date", "ratio"], ["date", "ratio", "series"]):
-        raise UsageError(f"the splits {str(path)!r} have the columns {', '.join(rows[0])}, not date,ratio or "
+        raise UsageError(f"the splits {quoted(path)} have the columns {', '.join(rows[0])}, not date,ratio or "
                          "date,ratio,series")  # fmt: skip
     return rows[1:] if heading else rows
 

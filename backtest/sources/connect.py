@@ -8,7 +8,7 @@ from pathlib import Path
 
 from backtest import _arguments
 from backtest._clock import Clock, utc_now
-from backtest.errors import NoBars, UsageError
+from backtest.errors import NoBars, UsageError, quoted
 from backtest.sources.base import Patience, Source
 
 DEFAULT = "ib://127.0.0.1:7497"
@@ -77,7 +77,7 @@ def connect(
     if "@" in address and not (scheme and scheme.names_folder):
         raise UsageError(f"the address of the source holds a login, which a gateway never asks for; write {DEFAULT}")
     if scheme is None or not (rest or name == "ib"):
-        raise UsageError(f"unknown source {name!r}; {example}")
+        raise UsageError(f"unknown source {quoted(name)}; {example}")
     return scheme.open(rest, _Asked(patience, place, scale, clock))
 
 

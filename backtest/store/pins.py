@@ -18,7 +18,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backtest.errors import BadStore, BrokenPin, DamagedStore, NoBars, UsageError
+from backtest.errors import BadStore, BrokenPin, DamagedStore, NoBars, UsageError, quoted
 from backtest.market.bars import rows_digest, schema
 from backtest.market.calendars import span_of_sessions
 from backtest.market.extra import united
@@ -237,7 +237,7 @@ def load_pins(path: str | Path) -> dict[Series, Pin]:
         _SHAPE(found, "")
         return {pin.series: pin for pin in (_pin_of(key, entry) for key, entry in found["series"].items())}
     except FileNotFoundError:
-        raise UsageError(f"no lock file {str(path)!r}; create it: backtest pin --lock {path}") from None
+        raise UsageError(f"no lock file {quoted(path)}; create it: backtest pin --lock {path}") from None
     except (Misfit, DamagedStore) as error:
         cure = f"restore it, or remove it and run: backtest pin --lock {path}"
         raise DamagedStore(f"{path} is not a lock file ({error}); {cure}") from error

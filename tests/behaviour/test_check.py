@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from places import ROOT
+from rights import HAVE_MAKE
 
 LOADER = SourceFileLoader("check", str(ROOT / ".ci" / "check"))
 check = module_from_spec(spec_from_loader("check", LOADER))
@@ -86,9 +87,12 @@ def test_the_tests_of_the_inner_loop_need_nothing_but_python():
 
     alike = [part.name for part in lint]
     assert [part.name for part in others] == [*alike, "mypy of win32", "mypy of darwin", "tests with ib_async"]
-    assert [part.command[0] for part in (tests, others[-1])] == ["main/bin/python", "second/bin/python"]
+    assert [part.command[0] for part in (tests, others[-1])] == [
+        f"{folder}/{check.PROGRAMS}/python" for folder in ("main", "second")
+    ]
 
 
+@HAVE_MAKE
 @pytest.mark.parametrize(("system", "folder"), [("Windows_NT", "Scripts"), ("", "bin")])
 def test_an_environment_has_its_programs_where_its_system_has_them(system, folder):
     command = ["make", "--dry-run", "--always-make", "quick", f"OS={system}", "VENV=made", f"PYTHON={sys.executable}"]

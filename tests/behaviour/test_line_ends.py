@@ -10,6 +10,7 @@ import sys
 import pytest
 from market import store_with
 from places import ROOT
+from rights import HAVE_GIT
 
 from backtest._resources import own_source
 from backtest.engine import provenance
@@ -80,6 +81,7 @@ def store(tmp_path):
     )
 
 
+@HAVE_GIT
 def test_a_store_comes_through_git_as_it_was(store, tmp_path):
     commit(store.root)
 
@@ -90,6 +92,7 @@ def test_a_store_comes_through_git_as_it_was(store, tmp_path):
     assert [one.findings for one in verify(there)] == [() for _ in range(3)]
 
 
+@HAVE_GIT
 def test_without_its_file_for_git_a_store_would_not(store, tmp_path):
     (store.root / ".gitattributes").unlink()
     commit(store.root)

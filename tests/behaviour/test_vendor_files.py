@@ -5,6 +5,7 @@ import json
 import re
 import shlex
 import shutil
+from pathlib import Path
 
 import pytest
 from places import SUPPORT
@@ -224,7 +225,7 @@ def test_a_document_has_what_was_understood_and_what_failed(call, folder, tmp_pa
 
     document = json.loads(out)
     assert document["series"]["MSFT-STK-SMART-USD/1day/TRADES/rth"]["mapping"]["Close"] == "close"
-    assert [key.rpartition("/")[2] for key in document["errors"]] == ["IBM.csv"]
+    assert [Path(key).name for key in document["errors"]] == ["IBM.csv"]
 
 
 def test_left_out_bars_are_all_listed(call, tmp_path):

@@ -1,10 +1,15 @@
-"""Take the rights to read away from files and folders, also from a root who may read whatever has none."""
+"""
+Take the rights to read away from files and folders, also from a root who may read whatever has none.
+
+And the marks of tests that need what a Windows lacks.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +19,8 @@ import pytest
 HAVE_RIGHTS = pytest.mark.skipif(sys.platform == "win32", reason="Windows takes no rights away by a mode")
 HAVE_LINKS = pytest.mark.skipif(sys.platform == "win32", reason="Windows lets administrators alone make links")
 HAVE_PIPES = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pipes in folders")
+HAVE_GIT = pytest.mark.skipif(sys.platform == "win32" and not shutil.which("git"), reason="this Windows has no git")
+HAVE_MAKE = pytest.mark.skipif(sys.platform == "win32" and not shutil.which("make"), reason="this Windows has no make")
 _BYPASSES = 1 << 1 | 1 << 2  # CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH of Linux
 
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from backtest import _arguments
 from backtest._suggest import there_are
-from backtest.errors import DataError, NoBars, UsageError, reason
+from backtest.errors import DataError, NoBars, UsageError, quoted, reason
 from backtest.market import arrays
 from backtest.market.calendars import sessions
 from backtest.market.series import BAR_SIZES, Instrument, Series
@@ -162,7 +162,7 @@ def dividends_of(given: Any, reader: Reader, series: Sequence[Series]) -> Divide
     if not stocks:
         names = ", ".join(one.short for one in series)
         raise UsageError(
-            f"the dividends in {str(given)!r} are of stocks, and none of {names} is one; leave out --dividends"
+            f"the dividends in {quoted(given)} are of stocks, and none of {names} is one; leave out --dividends"
         )
     return _read_file(Path(given), stocks)
 
@@ -554,12 +554,12 @@ def _read_file(path: Path, stocks: Sequence[Series]) -> DividendTable:
         rows = list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UsageError(
-            f"the dividends in {str(path)!r} cannot be read ({reason(error)}); write lines of date,amount,currency"
+            f"the dividends in {quoted(path)} cannot be read ({reason(error)}); write lines of date,amount,currency"
         ) from error
     if missing := [name for name in _COLUMNS if name not in names]:
         there = f"the columns {', '.join(names)}" if names else "no columns"
         raise UsageError(
-            f"the dividends in {str(path)!r} have {there}: no "
+            f"the dividends in {quoted(path)} have {there}: no "
             f"{', '.join(missing)}; begin with a line date,amount,currency, and write lines such as 2013-02-06,0.85,USD"
         )
     found: dict[str, dict[str, float]] = {one.key: {} for one in stocks}

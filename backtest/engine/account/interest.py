@@ -21,7 +21,7 @@ import numpy as np
 
 from backtest import _arguments
 from backtest.engine.account.fees import Dated
-from backtest.errors import UsageError, reason
+from backtest.errors import UsageError, quoted, reason
 from backtest.market.series import Series
 
 IB = "ib"  # the word for the table below
@@ -125,7 +125,7 @@ def check_interest(given: Any, cash_rate: float, series: Sequence[Series] = (), 
     if not given:
         return
     if cash_rate:
-        raise UsageError(f"interest {str(given)!r} and cash_rate {cash_rate} both pay interest on cash; leave out one")
+        raise UsageError(f"interest {quoted(given)} and cash_rate {cash_rate} both pay interest on cash; leave out one")
     if not isinstance(given, BenchmarkRates | str):
         raise UsageError(
             f"interest is {given!r:.80}; write ib, or the path of a CSV file with the columns date,percent"
@@ -217,7 +217,7 @@ def _read(path: Path) -> BenchmarkRates:
         rows = sorted((date.fromisoformat(row["date"]).isoformat(), float(row["percent"]) / 100) for row in lines)
     except (OSError, UnicodeDecodeError, csv.Error, KeyError, TypeError, ValueError) as error:
         raise UsageError(
-            f"cannot read benchmark rates from {str(path)!r} ({reason(error)}); write ib, or name a CSV file with the "
+            f"cannot read benchmark rates from {quoted(path)} ({reason(error)}); write ib, or name a CSV file with the "
             "columns date,percent and lines such as 2003-01-01,1.24"
         ) from error
     if twice := [day for (day, _), (following, _) in itertools.pairwise(rows) if day == following]:

@@ -24,7 +24,7 @@ from backtest._suggest import did_you_mean
 from backtest.engine.code.failures import CodeLine, code_of_others, place_of, said
 from backtest.engine.code.imports import ImportSpace, space_of
 from backtest.engine.code.reach import reach_of
-from backtest.errors import StrategyError, UsageError
+from backtest.errors import StrategyError, UsageError, quoted
 from backtest.runs.parameters import STRATEGY_MODULE, Named, as_kept, can_be_kept, found_by, names_in, resolved
 from backtest.runs.spec import check_has_strategy
 
@@ -204,7 +204,9 @@ def _file(text: str, below: Path) -> tuple[str, Path]:
     if (below / (posix := text.replace("\\", "/"))).is_file():
         return posix, below / posix
     hint = did_you_mean(path.stem, ours)
-    raise UsageError(f"no strategy {text!r}, and no such file; write file.py:Name, or one of {', '.join(ours)}{hint}")
+    raise UsageError(
+        f"no strategy {quoted(text)}, and no such file; write file.py:Name, or one of {', '.join(ours)}{hint}"
+    )
 
 
 def _module(path: Path, space: ImportSpace) -> ModuleType:

@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 
 from backtest import _arguments
-from backtest.errors import UsageError
+from backtest.errors import unsaved
 from backtest.store.replacement import replace_file
 
 _HEIGHT = 1010  # pixels in a notebook
@@ -37,7 +37,7 @@ class ChartView:
         try:
             replace_file(path, self.html.encode(), folders=True, named=True)
         except OSError as error:
-            raise UsageError(f"no chart can be written into {str(path)!r} ({error}); name another file") from error
+            raise unsaved("chart", path, error, "name another file") from error
         return path
 
     def __repr__(self) -> str:

@@ -24,7 +24,7 @@ from backtest.api import RunResult, takes_frames
 from backtest.engine.account.dividends import kept_dividends
 from backtest.engine.account.margin.tables import with_kept_account
 from backtest.engine.code.strategy import Strategy, load_strategy, names_of_texts, typed_values
-from backtest.errors import BadStore, DamagedStore, StrategyError, UsageError
+from backtest.errors import BadStore, DamagedStore, StrategyError, UsageError, unsaved
 from backtest.market import arrays
 from backtest.market.periods import Periods
 from backtest.market.series import Series
@@ -162,9 +162,7 @@ class WalkForward:
             text = json.dumps(document, indent=1, allow_nan=False)
             replace_file(self.folder / DOCUMENT, f"{text}\n".encode(), folders=True)
         except OSError as error:
-            raise UsageError(
-                f"no walk-forward can be saved in {str(self.folder)!r} ({error}); name another folder"
-            ) from error
+            raise unsaved("walk-forward", self.folder, error) from error
 
     @property
     def sessions(self) -> np.ndarray:

@@ -24,7 +24,7 @@ from backtest._resources import bundled
 from backtest._suggest import there_are
 from backtest.api import RunResult, takes_frames
 from backtest.engine.code.strategy import load_strategy, names_of_texts, typed_values
-from backtest.errors import BadStore, DamagedStore, StrategyError, UsageError
+from backtest.errors import BadStore, DamagedStore, StrategyError, UsageError, unsaved
 from backtest.market.series import Series
 from backtest.metrics.returns import Undefined
 from backtest.metrics.sharpe_tests import BLOCKS, deflated_sharpe, expected_maximum, overfitting_of
@@ -793,7 +793,7 @@ def _write(folder: Path, document: dict[str, Any]) -> None:
     try:
         replace_file(folder / DOCUMENT, _text(document).encode(), folders=True)
     except OSError as error:
-        raise UsageError(f"no sweep can be saved in {str(folder)!r} ({error}); name another folder") from error
+        raise unsaved("sweep", folder, error) from error
 
 
 def _best(done: Sequence[Trial], rank: str) -> Trial:

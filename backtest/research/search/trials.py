@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backtest._system import remove_file
-from backtest.errors import DamagedStore, UsageError
+from backtest.errors import DamagedStore, unsaved
 from backtest.market import arrays
 from backtest.metrics.sharpe_tests import Blocks
 from backtest.runs.kept_tables import read_parquet
@@ -104,7 +104,7 @@ class Trials:
             path = self.folder / f"{hashlib.sha256(data).hexdigest()[:24]}.parquet"
             replace_file(path, data)
         except OSError as error:
-            raise UsageError(f"no trial can be saved in {str(self.folder)!r} ({error}); name another folder") from error
+            raise unsaved("trial", self.folder, error) from error
         self._known[path.name] = [replace(trial, **WITHOUT_RETURNS) for trial in trials]
         made = {trial.key: trial.returns for trial in trials if not trial.error and not trial.window}
         self.blocks |= _blocks_of(made)

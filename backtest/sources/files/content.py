@@ -19,7 +19,7 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import IO, Any
 
-from backtest.errors import UsageError
+from backtest.errors import UsageError, quoted
 
 _MARKS = (
     (b"\xff\xfe\x00\x00", "utf-32"),  # begins as that of UTF-16 does
@@ -90,7 +90,7 @@ def content_of(path: Path, known_words: Callable[[str], int]) -> LinesOfFile | C
         UsageError: there is no such file, or it is empty or holds no table.
     """
     if not path.is_file():
-        raise UsageError(f"no file {str(path)!r}; name a CSV, Excel, JSON or Parquet file with one bar per row")
+        raise UsageError(f"no file {quoted(path)}; name a CSV, Excel, JSON or Parquet file with one bar per row")
     data = path.read_bytes()
     return _of_bytes(data, str(path), known_words, _Room(len(data) * _UNPACKED_FOR_A_BYTE + _LITTLE))
 

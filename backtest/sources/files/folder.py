@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from backtest._clock import Clock, utc_now
-from backtest.errors import NoData, UnknownContract, UsageError
+from backtest.errors import NoData, UnknownContract, UsageError, quoted
 from backtest.market.extra import extra_names
 from backtest.market.series import ContractDetails, Instrument, Series, did_you_mean_today, refuse_made
 from backtest.market.span import Span
@@ -51,7 +51,7 @@ class FileSource(Source):
         self._options = FileOptions(tz=tz or "", extra=extra_names(extra), stamped=stamped)
         self.requests = self.violations = 0
         if not self._folder.is_dir():
-            raise UsageError(f"no folder {str(folder)!r}; write csv:FOLDER, a folder with files such as AAPL_1day.csv")
+            raise UsageError(f"no folder {quoted(folder)}; write csv:FOLDER, a folder with files such as AAPL_1day.csv")
 
     def __enter__(self) -> Self:
         return self

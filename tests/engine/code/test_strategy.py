@@ -60,7 +60,7 @@ def test_what_windows_wrote_of_a_file_is_found_everywhere_and_kept_in_one_way(pr
 
 
 def test_a_file_that_is_not_there_is_refused_by_what_was_written():
-    with pytest.raises(UsageError, match=r"no strategy 'C:\\\\x\\\\s.py', and no such file"):
+    with pytest.raises(UsageError, match=r"no strategy 'C:\\x\\s.py', and no such file"):
         load_strategy(r"C:\x\s.py:Class")
 
 

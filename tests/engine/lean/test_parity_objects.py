@@ -138,7 +138,7 @@ def both(look, things=tuple(THINGS)):
 
 
 def without_addresses(text):
-    return re.sub(r"0x[0-9a-f]+", "0x", text)
+    return re.sub(r"0x[0-9a-fA-F]+", "0x", text)
 
 
 def text(thing):

@@ -38,5 +38,5 @@ def test_a_chart_is_saved_as_a_page(view, tmp_path):
 def test_a_place_that_cannot_be_written_is_said(view, tmp_path):
     (tmp_path / "file").write_text("")
 
-    with pytest.raises(UsageError, match="no chart can be written into"):
+    with pytest.raises(UsageError, match="no chart can be saved in"):
         view.save(tmp_path / "file" / "chart.html")

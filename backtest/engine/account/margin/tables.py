@@ -15,7 +15,7 @@ from backtest import _arguments
 from backtest._suggest import there_are
 from backtest.engine.account.commissions import Costs, is_own, per_contract
 from backtest.engine.account.margin.requirements import LEAST_EQUITY, REG_T_STOCK, Rates
-from backtest.errors import UsageError, reason
+from backtest.errors import UsageError, quoted, reason
 from backtest.market.hours import hours_of
 from backtest.market.series import CONTRACT_KINDS, FUTURE_KINDS, KINDS, Series
 from backtest.runs.currencies import BY_CURRENCY, base_currency, currency_of
@@ -103,7 +103,7 @@ def margin_table(given: Any) -> MarginTable | None:
     path = Path(given)
     if path.suffix not in (".csv", ".toml"):
         raise UsageError(
-            f"unknown account {given!r}; name a .csv or .toml file of rates ({_EXAMPLE}), or "
+            f"unknown account {quoted(given)}; name a .csv or .toml file of rates ({_EXAMPLE}), or "
             f"{there_are(given, ACCOUNTS)}"
         )
     return MarginTable(path.name if path.is_absolute() else path.as_posix(), tuple(_rows(path)))
@@ -185,7 +185,7 @@ def _rows(path: Path) -> Iterator[tuple[str, Rates]]:
         rows = tomllib.loads(text) if path.suffix == ".toml" else _of_csv(text)
         pairs = [(str(product), dict(cells)) for product, cells in rows.items()]
     except (OSError, UnicodeDecodeError, csv.Error, tomllib.TOMLDecodeError, TypeError, ValueError) as error:
-        raise UsageError(f"cannot read rates from {str(path)!r} ({reason(error)}); {_EXAMPLE}") from error
+        raise UsageError(f"cannot read rates from {quoted(path)} ({reason(error)}); {_EXAMPLE}") from error
     if not pairs:
         raise UsageError(f"{path} has no rates; {_EXAMPLE}")
     found = dict[str, str]()  # the spelling of each product
