@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from places import ROOT
+from rights import HAVE_GIT
 
 PACKAGE = ROOT / "backtest"
 TOP = {  # what the project's users look at, and what tools read at the root
@@ -269,6 +270,7 @@ def test_the_picture_on_the_map_shows_the_rooms():
     assert rooms - {"cli", "onboarding", "market"} == shown
 
 
+@HAVE_GIT
 def test_the_top_holds_what_belongs_there_and_nothing_that_was_left_by_trying():
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
 

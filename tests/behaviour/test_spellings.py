@@ -12,6 +12,7 @@ from places import SUPPORT
 from spellings.make_spellings import SERIES
 
 from backtest import download, run, sweep
+from backtest._system import one_word
 from backtest.api import RunResult
 from backtest.baselines.baseline import Baseline
 from backtest.emulator.server import Gateway
@@ -328,7 +329,7 @@ def test_people_read_the_symbol_and_commands_quote_it(call, tmp_path):
 
     assert code == 3
     assert "BRK A/1day is not in" in said
-    assert "backtest download 'BRK A/1day'" in " ".join(said.split())
+    assert f"backtest download {one_word('BRK A/1day')}" in " ".join(said.split())
     assert list(json.loads(out)["series"]) == ["BRK B-STK-SMART-USD/1day/TRADES/rth"]
 
 

@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -79,6 +80,7 @@ def test_no_baseline_is_written_outside_of_its_folder(call, name):
     assert {*Path().parent.resolve().parent.rglob("*")} == before
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such names")
 def test_names_are_told_as_they_are_and_move_no_cursor(call):
     kept(f"runs/[/bold]{CURSOR}", strategy=f"evil.py:[/red]{CURSOR}")
 

@@ -1,12 +1,12 @@
 """What numba makes of the same code is the same to the last bit."""
 
-import importlib
-
 import pytest
 from compiled_check import backends_differ, named, set_up_of
 from compiled_strategies_of_tests import Crosses, Draws, Limits, feeds
 from parity_markets import market, quick_rows
+from places import ROOT
 
+from backtest.engine.code.strategy import load_strategy
 from backtest.engine.compiled.refusals import TooMany
 from backtest.engine.compiled.trials import Parts, run_trials
 
@@ -22,7 +22,7 @@ def assert_same(cls, params, make, set_up):
 
 @pytest.mark.soak  # those of a sweep are tested with it
 def test_averages_that_cross():
-    cls = importlib.import_module("strategies.sma_cross").SmaCross
+    cls = load_strategy(str(ROOT / "strategies" / "sma_cross.py")).cls
     pairs = [{"fast": fast, "slow": slow} for fast in (2, 3, 5) for slow in (9, 20)]
     bars = market(3, 160, tick=0.01)
 

@@ -1,6 +1,5 @@
 """Trials of the compiled engine equal those of the event engine to the last bit."""
 
-import importlib
 from datetime import UTC, datetime, time
 
 import backtrader as bt
@@ -10,6 +9,7 @@ from compiled_check import COSTS, by_events, difference, differences, named, set
 from compiled_mutants import MUTANTS, stale
 from compiled_random import Chance, Linked, Rings, compared, feeds_of
 from parity_markets import market, quick_rows
+from places import ROOT
 
 from backtest.engine.code.strategy import load_strategy
 from backtest.engine.compiled.trials import run_trials
@@ -28,7 +28,7 @@ def two_feeds():
 
 
 def shipped(module, name):
-    return getattr(importlib.import_module(f"strategies.{module}"), name)
+    return load_strategy(f"{ROOT / 'strategies' / module}.py:{name}").cls
 
 
 @pytest.mark.slow
