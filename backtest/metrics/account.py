@@ -105,7 +105,7 @@ class Account:
 
     @property
     def held_since(self) -> date | None:
-        """The session in which the benchmark begins, if that is more than one of its bars after the run begins."""
+        """The session in which the benchmark begins, if it begins more than one of its own bars after the run."""
         if self.common is None or len(self.common) < 2 or self.common[0] <= np.median(np.diff(self.common)):
             return None
         begins: date = self.days[self.common[0] - 1].item()

@@ -134,8 +134,8 @@ def upside_potential(returns: np.ndarray, target: float = 0.0, periods: float = 
     """
     Return the mean of the returns above a target over the root mean square of the shortfalls below it.
 
-    Each is computed over the returns on its side of the target, an annual return. Undefined if no return is below the
-    target.
+    Each is computed over the returns on its side of the target. The target is an annual return. Undefined if no return
+    is below the target.
 
     Source: Sortino, van der Meer and Plantinga (1999), "The Dutch Triangle"; as in PerformanceAnalytics.
     """

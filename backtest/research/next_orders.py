@@ -72,7 +72,7 @@ class NextOrders:
 
     def is_late(self, now: datetime) -> bool:
         """
-        Return whether the open of the orders has passed at a moment, so that newer bars should be downloaded.
+        Return whether the open for which the orders are meant has passed, so that newer bars should be downloaded.
 
         Raises:
             UsageError: the argument is not a time with a zone.

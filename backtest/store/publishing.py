@@ -38,7 +38,7 @@ _PATIENCE = timedelta(seconds=60)
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """The files and bytes sent of a series, including the manifest; zero if everything was already there."""
+    """The numbers of files and bytes sent for a series, including the manifest; 0 if everything was already there."""
 
     series: Series
     files: int = 0

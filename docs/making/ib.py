@@ -140,7 +140,7 @@ def _again(kind: type[errors.SourceError]) -> str:
     patience, wait = retry.Persistence(), Patience()
     if kind is errors.UnknownContract:
         wait_for = f"{wait.belief:g} s"
-        return f"after {wait_for}: once if the contract was known before, and until {wait_for} after an outage"
+        return f"once, after {wait_for}, if the contract was known before; repeatedly until {wait_for} after an outage"
     if kind is errors.NoConnection:
         return f"for {wait.outage / 3600:g} hours, if there was a connection before"
     if not kind.retry:

@@ -1,13 +1,13 @@
 """
-Do strategies that strangers published do the same with our Cerebro as with Backtrader's?
+Compare strategies that others published under our Cerebro with the same under Backtrader's.
 
     python tests/soak/public_strategies.py FOLDER [--page docs/public-strategies.md] [--only TEXT] [--jobs 2]
 
-FOLDER holds checkouts of public repositories, each in a folder named `owner+name`. Each strategy class in each of their
-files (files with the same bytes once) runs alone, in a child process without network, over daily bars made by chance:
-of one series or, where that fails, of three. Equal means the same print, end, orders, fills, cash and equity, to the
-last bit, under Backtrader and under ours as `backtest.run` sets it up. Of a file only definitions and imports are
-executed. Writes the table to the page, if one is named. Exits with 1 if anything differs.
+FOLDER holds checkouts of public repositories, each in a folder named `owner+name`. Each strategy class in each file
+(identical files once) runs alone, in a child process without network, over random daily bars: of one series or, if that
+fails, of three. Equal means the same output, exit, orders, fills, cash and equity, to the last bit, under Backtrader
+and under our Cerebro as `backtest.run` sets it up. Only the definitions and imports of a file are executed. Writes the
+table to a page, if one is named. Exits with 1 if anything differs.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ CASH = 100_000.0
 COMMISSION = 0.001
 MANY = 3  # series, where one is not enough
 SHOWN = 90  # characters of an error
-KEPT = "where what is over is kept"  # a row of the table of differences in docs/design.md
+KEPT = "when finished objects are kept"  # a row of the table of differences in docs/design.md
 
 # What the random cases of tests/engine/lean have to draw from, and how it shows in a file.
 CONSTRUCTS = {
@@ -63,7 +63,7 @@ CONSTRUCTS = {
     "`oco`": r"\boco\s*=",
     "`cancel`": r"\.cancel\(",
     "`tradeid`": r"\btradeid\s*=",
-    "cash and value asked in `next`": r"broker\.(get_?value|get_?cash)",
+    "cash and value read in `next`": r"broker\.(get_?value|get_?cash)",
     "cash set or added": r"broker\.(add_cash|set_?cash)",
     "observers": r"addobserver|self\.observers|self\.stats|\.Observer\)",
     "analyzers": r"addanalyzer|\.Analyzer\)",
@@ -107,7 +107,7 @@ class Public:
 
 @dataclass(frozen=True)
 class Judged:
-    """What a strategy showed with both."""
+    """The outcome of a strategy under both."""
 
     of: Public
     both: Compared
@@ -123,7 +123,7 @@ class Judged:
 
 
 class Ours(Cerebro):
-    """Our Cerebro as `backtest.run` has it."""
+    """Our Cerebro as `backtest.run` sets it up."""
 
     forgets = True
 
@@ -152,7 +152,7 @@ def main(words: list[str] | None = None, ours: type[bt.Cerebro] = Ours) -> int:
 
 
 def files(folder: Path) -> list[Public]:
-    """Return the files of a folder of checkouts that may hold strategies, each content once."""
+    """Return the files in a folder of checkouts that may contain strategies, identical ones once."""
     known: dict[str, Public] = {}
     for file in sorted(folder.glob("*+*/**/*.py")):
         if not file.is_file() or file.is_symlink():
@@ -172,7 +172,7 @@ def _is_backtrader_itself(file: Path) -> bool:
 
 
 def judge(found: list[Public], ours: type[bt.Cerebro], workers: int, seconds: float) -> Iterator[Judged]:
-    """Yield the verdicts on the strategies of the files, in their order; workers are processes."""
+    """Yield the verdicts on the strategies of the files, in order; workers are processes."""
     one = partial(_judge_file, ours=ours, seconds=seconds)
     if workers == 1:
         yield from chain.from_iterable(map(one, found))
@@ -208,7 +208,7 @@ def _compare(public: Public, ours: type[bt.Cerebro], scratch: Path, seconds: flo
 
 
 def run_public(file: Path, name: str, series: int) -> None:
-    """Run a strategy class of a file over bars made by chance."""
+    """Run a strategy class of a file over random bars."""
     cls = getattr(definitions(file), name)
     cerebro = bt.Cerebro()
     for number in range(series):
@@ -220,7 +220,7 @@ def run_public(file: Path, name: str, series: int) -> None:
 
 
 def bars(number: int) -> pd.DataFrame:
-    """Return daily bars made by chance, the same for a number each time: prices in cents, some bars without a move."""
+    """Return random daily bars, the same each time for a number: prices in cents, some bars without a move."""
     chance = np.random.default_rng(number)
     close = np.round(100.0 * np.exp(np.cumsum(chance.normal(0.0003, 0.02, BARS))), 2)
     start = np.round(np.concatenate([[100.0], close[:-1]]) * (1 + chance.normal(0.0, 0.004, BARS)), 2)
@@ -247,7 +247,7 @@ def _is_reached(module: types.ModuleType, cls: type) -> bool:
 
 
 def definitions(file: Path) -> types.ModuleType:
-    """Execute the imports, classes, functions and constants of a file, one by one; what fails of it is left out."""
+    """Execute the imports, classes, functions and constants of a file one by one, and skip those that fail."""
     module = types.ModuleType(f"public_{file.stem}")
     module.__file__ = str(file)
     sys.modules[module.__name__] = module
@@ -275,9 +275,9 @@ def summary(judged: list[Judged]) -> str:
     orders, fills = (sum(getattr(one.both, name) for one in equal) for name in ("orders", "fills"))
     return (
         f"{len(judged)} strategies: {len(equal)} are equal ({sum(one.kept for one in equal)} of these only {KEPT}), "
-        f"{len(trading)} of these give orders "
-        f"({orders} orders, {fills} fills) and {sum(one.both.lean for one in equal)} take the lean loop; "
-        f"{failing} fail under both alike; {len(judged) - len(equal) - failing} differ."
+        f"{len(trading)} of these submit orders "
+        f"({orders} orders, {fills} fills) and {sum(one.both.lean for one in equal)} use the lean loop; "
+        f"{failing} fail under both in the same way; {len(judged) - len(equal) - failing} differ."
     )
 
 
@@ -325,7 +325,7 @@ def _row(one: Judged) -> str:
 
 
 def _plain(error: str) -> str:
-    """Return an error in one line of a table, without a machine's folders and addresses."""
+    """Return an error as one line of a table, without the machine's paths and addresses."""
     flat = re.sub(r"(?<!\w)/[^\s'\"]*/| at 0x[0-9a-f]+", "", " ".join(error.split()))
     return flat[:SHOWN].replace("`", "'")
 

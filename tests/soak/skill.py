@@ -1,13 +1,13 @@
 """
-Is luck taken for skill, or skill for luck? Simulated runs, of which it is known what they are.
+Check that verdicts separate skill from luck, and that intervals contain the true value, in simulated runs.
 
-    python tests/soak/skill.py [--paths 4000] [--flips 1000] [--jobs 2]
+    python tests/soak/skill.py [--paths 4000] [--flips 1000] [--jobs 2] [--only interval]
 
 Returns are independent, autocorrelated or of changing volatility, with normal and with fat tails, over 500 and 2,500
-sessions. Without skill at most 3 % may hold; intervals of the Sharpe ratio cover the true one in 93 to 97 %; where
-falls make volatility rise, which squares alone do not tell, in 90 % at the least; ten years with an annual appraisal
-ratio of 1 hold in 75 % at the least, of 2 in 95 %. Of 1,000 strategies that flip a coin on a stock that rises at most
-3 % hold, and buying and holding it never does.
+sessions. At most 3 % of the runs without skill may pass. Intervals of the Sharpe ratio have to contain the true one in
+93 to 97 % of the runs; in 90 to 97 % where losses raise volatility, which squared returns alone do not show. Over ten
+years, at least 75 % of the runs with an annual appraisal ratio of 1 have to pass, and 95 % of those with 2. Of 1,000
+strategies that flip a coin on a rising stock at most 3 % may pass, and buying and holding it never does.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ COVERED_AFTER_FALLS = (0.90, 0.97)  # a limit that docs/how-to/judge-a-result.md
 
 @dataclass(frozen=True)
 class Case:
-    """Simulated runs of a kind: how their returns come, how long they are, and what is asked of them."""
+    """Simulated runs of one kind: the process of their returns, their length, and the question about them."""
 
     asked: str  # "luck", "luck beside the market", "interval", "bootstrap" or "power"
     process: str
@@ -58,7 +58,7 @@ class Case:
 
     @property
     def within(self) -> tuple[float, float]:
-        """Between what the share of the paths is to be of which the answer is yes."""
+        """The allowed range of the fraction of paths for which the answer is yes."""
         if self.asked == "power":
             return POWER[self.sharpe], 1.0
         if self.asked in ("interval", "bootstrap"):
@@ -86,10 +86,10 @@ def main() -> None:
     words.add_argument("--paths", type=int, default=4000)
     words.add_argument("--flips", type=int, default=1000)
     words.add_argument("--jobs", type=int, default=2)
-    words.add_argument("--asked", default="", help="Only cases of which this is asked.")
+    words.add_argument("--only", default="", help="only cases of this kind, such as interval")
     asked = words.parse_args()
     failed = 0
-    chosen = [case for case in CASES if asked.asked in ("", case.asked)]
+    chosen = [case for case in CASES if asked.only in ("", case.asked)]
     with ProcessPoolExecutor(asked.jobs) as pool:
         counts = [asked.paths // (_SLOW if case.asked == "bootstrap" else 1) for case in chosen]
         for case, found in zip(chosen, pool.map(share, chosen, counts), strict=True):
@@ -109,7 +109,7 @@ _SLOW = 8  # times fewer paths of what takes a second
 
 
 def share(case: Case, paths: int, seed: int = 0) -> float:
-    """Return the share of the paths of which what is asked of a case is so."""
+    """Return the fraction of the paths for which the answer to a case's question is yes."""
     chance, answers = np.random.default_rng([seed, sum(map(ord, repr(case)))]), list[bool]()
     while len(answers) < paths:
         count = min(paths - len(answers), _AT_ONCE)
@@ -160,7 +160,7 @@ def _autoregressive(noise: np.ndarray, coefficient: float) -> np.ndarray:
 
 
 def _garch(noise: np.ndarray, alpha: float, beta: float, of_falls: float = 0.0) -> np.ndarray:
-    """Return GARCH(1,1); with `of_falls`, that a fall adds to alpha, as Glosten, Jagannathan and Runkle (1993)."""
+    """Return GARCH(1,1); `of_falls` is added to alpha after a loss, as in Glosten, Jagannathan and Runkle (1993)."""
     made, variance = np.empty_like(noise), np.ones(noise.shape[1])
     for n, row in enumerate(noise):
         made[n] = np.sqrt(variance) * row
@@ -170,7 +170,7 @@ def _garch(noise: np.ndarray, alpha: float, beta: float, of_falls: float = 0.0) 
 
 
 def _run_of(returns: np.ndarray, market: np.ndarray) -> RunResult:
-    """Return a run with these returns, on a series with those."""
+    """Return a run with these returns, on a series with the returns of the market."""
     blank = _blank(len(returns))
     record = blank.record
     for name, values in (("equity", returns), ("close.0", market)):
@@ -189,7 +189,7 @@ _FIRST = date(2000, 1, 3)
 
 
 class Flips(bt.Strategy):
-    """Hold or not, as a coin says each day; the seed makes another strategy."""
+    """Hold or not, by a coin flip each day; each seed is another strategy."""
 
     params = (("seed", 0),)
 
@@ -209,7 +209,7 @@ class Holds(bt.Strategy):
 
 
 def flips(folder: Path, count: int) -> tuple[int, bool]:
-    """Return how many of the strategies hold that flip a coin on a stock that rises, and whether buy and hold does."""
+    """Return how many strategies that flip a coin on a rising stock pass, and whether buy and hold does."""
     store = Store(Path(__file__).resolve().parents[2] / "data" / "sample")
     held = sum(_flip_holds(store, seed) for seed in range(count))
     hold = any(verdict(run(Holds, series, store=store)).good for series in ("AAPL/1day", "IBM/1day", "MSFT/1day"))

@@ -155,9 +155,9 @@ def cross_validate(
     """
     Choose parameters on all but some groups of sessions and test them on those: combinatorial purged cross-validation.
 
-    With one group tested it is purged k-fold. Every point runs in every group separately; the choice is made by the
-    rank of its returns in the in-sample sessions, which may come after the test: this shows how far a method of
-    choosing parameters can be trusted, while `walk_forward` shows what it would have earned.
+    With one group tested it is purged k-fold. Every point runs in every group separately; the point whose returns rank
+    highest in the in-sample sessions is chosen. Some of these sessions come after the test, so the result shows how far
+    a method of choosing parameters can be trusted, while `walk_forward` shows what it would have earned.
 
     Args:
         groups: N, of about equal length.
