@@ -1,9 +1,9 @@
 """
-Accounts: a run with dividends, interest and a margin account that borrows, against the same without any of them.
+Accounts: a run with dividends, interest and a margin account that borrows, against the same run without any of them.
 
 Run:  python tests/benchmarks/accounts.py [--bars 100000] [--repeats 5]
 
-Before timing, both are seen to have traded the same, and the former to have borrowed, in the lean loop.
+Before timing, the script checks that both trade the same in the lean loop, and that the former borrows.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def main() -> None:
 
 
 def rows(folder: Path, bars: int, repeats: int) -> list[timing.Row]:
-    """Return the row of a run over so many bars as an account at IB has it."""
+    """Return the row of a run over this many bars in an account with IB's rules."""
     store, minutes = Store(folder / "bars"), prices.minute_bars(bars)
     prices.fill(store, STOCK, minutes)
     highest, days = float(np.max(minutes["high"].to_numpy())), minutes["time"].to_numpy().astype("datetime64[D]")
@@ -54,12 +54,12 @@ def rows(folder: Path, bars: int, repeats: int) -> list[timing.Row]:
 
 
 def traded(store: Store, **asked: Any) -> RunResult:
-    """Return the run of two averages with a fixed number of shares."""
+    """Return the run of two moving averages with a fixed number of shares."""
     return run(running.SmaCross, STOCK, store=store, params={"size": SHARES}, costs="none", lines=False, **asked)
 
 
 def check(ours: RunResult, plain: RunResult) -> None:
-    """Raise AssertionError unless both have the same fills, and ours borrowed, was paid and charged."""
+    """Raise AssertionError unless both have the same fills, and ours borrowed, received dividends and paid interest."""
     assert ours.fills_table.equals(plain.fills_table), "the runs trade differently"
     assert float(np.min(ours.record["cash"].to_numpy())) < 0, "nothing was borrowed"
     assert ours.stats["dividends"] != 0, "no dividend was paid"

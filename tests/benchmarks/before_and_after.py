@@ -1,11 +1,11 @@
 """
-Two checkouts of this project beside each other: is a row of `make bench` slower than it was?
+Compare two checkouts of this project: is a row of `make bench` slower than it was?
 
 Run:  python tests/benchmarks/before_and_after.py --before ../old/checkout [--turns 9] [--only page,load]
 
-Each job runs in a process of its own, in the checkout's own environment (.venv) and from its own benchmarks, before and
-after in turns. What is compared is processor time of the job without its preparation, and for the newcomer's jobs and
-`backtest report` of the whole process. Both print what came of the job, which must be the same.
+Each job runs in a process of its own, in the checkout's own environment (.venv) and with its own benchmarks, before and
+after in alternation. The processor time of the job without its preparation is compared; for the newcomer's jobs and
+`backtest report`, that of the whole process. Both print the result of the job, which must be the same.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def main() -> None:
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     words.add_argument("--before", type=Path, required=True, help="a checkout with an environment in .venv")
     words.add_argument("--turns", type=int, default=9)
-    words.add_argument("--only", default="", help="words of which a job's name has one, commas between")
+    words.add_argument("--only", default="", help="only jobs whose name has one of these words, separated by commas")
     asked = words.parse_args()
     print("| job | before | after | after / before | |\n|---|---:|---:|---:|---|")
     for name, job in JOBS.items():
@@ -112,7 +112,7 @@ def main() -> None:
 
 
 def row(name: str, job: str, before: Path, turns: int) -> str:
-    """Return the row of a job, after both checkouts were seen to do the same."""
+    """Return the row of a job, after checking that both checkouts give the same result."""
     taken: list[tuple[float, float]] = []
     for _ in range(turns + 1):  # the first is not counted: it compiles
         (first, one), (second, other) = (measured(checkout, job) for checkout in (before, HERE))

@@ -1,9 +1,9 @@
 """
-All benchmarks of speed and memory, one after the other, and one table of them: what `make bench` runs.
+Run all benchmarks of speed and memory, one after the other, and write one table of them, as `make bench` does.
 
 Run:  python tests/benchmarks/bench.py --rivals .venv-rivals/bin/python [--out build/bench.md]
 
-Each job is checked before it is timed: no line is told of programs that do not do the same.
+Each job is checked before it is timed: programs with different results get no row.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ METHOD = (
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How large the jobs are, and how often they are repeated."""
+    """The sizes of the jobs, and how often they are repeated."""
 
     bars: int = 1_000_000  # of a load, and of a run whose memory is measured
     run_bars: int = 100_000
@@ -66,19 +66,19 @@ def main() -> None:
 
 
 def rows(folder: Path, rivals: Path | None, sizes: Sizes) -> list[timing.Row]:
-    """Return the rows of every benchmark, told as they come."""
+    """Return the rows of every benchmark, each printed as soon as it is known."""
     return [told(row) for row in _rows(folder, rivals, sizes)]
 
 
 def report(rows: list[timing.Row]) -> str:
-    """Return the table with what it was measured on, and how."""
+    """Return the table, with the versions, the machine and the method."""
     packages = ", ".join(f"{one.__name__} {one.__version__}" for one in (backtrader, numpy, pandas, pyarrow))
     machine = f"Python {platform.python_version()}, {packages}; {platform.system()}, {os.cpu_count()} cores."
     return f"{timing.table(rows)}\n\n{machine} {METHOD}\n"
 
 
 def told(row: timing.Row) -> timing.Row:
-    """Print a row as soon as it is known."""
+    """Print a row, and return it."""
     print(timing.line(row), flush=True)
     return row
 

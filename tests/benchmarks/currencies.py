@@ -1,9 +1,9 @@
 """
-Currencies: a run with prices in dollars and an account in euros, against the same with an account in dollars.
+Currencies: a run with prices in dollars and an account in euros, against the same run with an account in dollars.
 
 Run:  python tests/benchmarks/currencies.py [--bars 100000] [--repeats 5]
 
-Before timing, equity in euros over equity in dollars is compared with the rates that were stored.
+Before timing, the ratio of equity in euros to equity in dollars is compared with the stored rates.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def main() -> None:
 
 
 def rows(folder: Path, bars: int, repeats: int) -> list[timing.Row]:
-    """Return the row of a run over so many bars in two currencies."""
+    """Return the row of a run over this many bars in two currencies."""
     store = stored(folder, bars)
     check(in_currency(store, "EUR"), in_currency(store, "USD"))
     jobs = {"ours": lambda: in_currency(store, "EUR"), ONE: lambda: in_currency(store, "USD")}
@@ -44,7 +44,7 @@ def rows(folder: Path, bars: int, repeats: int) -> list[timing.Row]:
 
 
 def stored(folder: Path, bars: int) -> Store:
-    """Return a store with minutes of a stock, and hours of a pair from a week before them."""
+    """Return a store with minute bars of a stock, and hourly bars of a currency pair from a week before them."""
     store = Store(folder / "bars")
     minutes = prices.minute_bars(bars)
     prices.fill(store, STOCK, minutes)
@@ -57,12 +57,12 @@ def stored(folder: Path, bars: int) -> Store:
 
 
 def in_currency(store: Store, currency: str) -> RunResult:
-    """Return the run of two averages with an account in a currency; nothing is charged, so that both trade the same."""
+    """Return the run of two averages with an account in a currency, without costs, so that both trade the same."""
     return run(running.SmaCross, STOCK, store=store, cash=1_000_000, costs="none", currency=currency, lines=False)
 
 
 def check(euros: RunResult, dollars: RunResult) -> None:
-    """Fail unless both did the same, and every position is worth its dollars at the rate that was known."""
+    """Fail unless both trade the same, and every position is worth its dollars at the rate known then."""
     assert len(euros.fills), "nothing was traded"
     assert euros.fills["size"].tolist() == dollars.fills["size"].tolist(), "the runs traded differently"
     held = [(run.equity - run.record["cash"].to_numpy()).to_numpy() for run in (euros, dollars)]

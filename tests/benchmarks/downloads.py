@@ -1,12 +1,12 @@
 """
-Requests, pacing and throughput of downloads, measured at the far end: at an emulator that keeps IB's limits.
+Downloads: requests, pacing and throughput, measured at the other end, an emulator that enforces IB's limits.
 
 Run:  python tests/benchmarks/downloads.py [--series 500] [--years 20] [--minute-years 10]
 
-Prints, for one series of minutes and for many daily series: requests over their lower bound (the fewest requests of
+Prints, for one series of minute bars and for many daily series: requests over their lower bound (the fewest requests of
 the practical table in market/ib_limits.py, counted on the exchange's calendar), for a clean run, a run with holes to
-repair, a run with a broken connection, and a second run; violations of pacing; and the throughput of the daily job
-over that of a bare ib_insync loop that fetches the same bars and keeps nothing. Bars are compared before timing.
+repair, a run with a broken connection, and a second run; pacing violations; and the throughput of the daily job
+over that of a bare ib_insync loop that fetches the same bars and saves nothing. Bars are compared before timing.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def daily(folder: Path, count: int, years: int) -> list[tuple[str, str]]:
 
 
 def bare_loop(address: str, series: list[Series], years: int, expected: int) -> float:
-    """Return the seconds in which plain ib_insync fetches the same bars, one series after the other."""
+    """Return the seconds that plain ib_insync takes to fetch the same bars, one series after the other."""
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     from ib_insync import IB, Stock
@@ -166,7 +166,7 @@ def equal(store: Store, upstream: Store, series: list[Series]) -> None:
 
 
 def asked(log: Path) -> int:
-    """Return the bar requests that the emulator has seen."""
+    """Return the requests for bars that the emulator has received."""
     return sum(json.loads(line)["kind"] == "bars" for line in log.read_text().splitlines())
 
 
@@ -175,7 +175,7 @@ def violations(log: Path) -> int:
 
 
 def peak() -> int:
-    """Return the most memory that this process has had, in MB."""
+    """Return the peak memory of this process, in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
@@ -205,7 +205,7 @@ def made_up(stamps: np.ndarray) -> pa.Table:
 
 
 def without_days(bars: pa.Table) -> pa.Table:
-    """Return the bars without ten sessions in the midst of them."""
+    """Return the bars without ten sessions in the middle."""
     days = pc.floor_temporal(bars["time"], unit="day")
     every = pc.unique(days)
     step = math.floor(len(every) / 11)

@@ -1,9 +1,9 @@
 """
-Engines: a walk-forward, and a run over many bars, by the compiled engine against the event engine.
+Engines: a walk-forward, and a run over many bars, with the compiled engine against the event engine.
 
-Run:  python tests/benchmarks/engines.py [--bars 1000000] [--years 10] [--repeats 3]
+Run:  python tests/benchmarks/engines.py [--bars 1000000] [--years 9] [--repeats 3]
 
-Before timing, all trials that are kept, and all tables of the run, are compared to the last bit. The run needs numba.
+Before timing, all saved trials, and all tables of the run, are compared to the last bit. The run needs numba.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ GRID = {"fast": list(range(5, 15)), "slow": [20, 30, 40, 50, 60, 80]}
 
 
 class Turns(bt.Strategy):
-    """Give two orders in ten bars: with the trend of an average, and out again."""
+    """Submit two orders in ten bars: one with the trend of an average, and one to close the position."""
 
     params = (("period", 20),)
 
@@ -60,12 +60,12 @@ def main() -> None:
 
 
 def rows(folder: Path, bars: int, years: int, repeats: int) -> list[timing.Row]:
-    """Return the rows of a walk-forward over so many years, and of a run over so many bars."""
+    """Return the rows of a walk-forward over this many years, and of a run over this many bars."""
     return [*walked(folder / "walked", years, repeats), *single(folder / "bars", bars, repeats)]
 
 
 def walked(folder: Path, years: int, repeats: int) -> list[timing.Row]:
-    """Return the row of a walk-forward of 60 points, after both engines were seen to make the same trials."""
+    """Return the row of a walk-forward of 60 points, after checking that both engines give the same trials."""
     places = (folder / str(number) for number in count())
 
     def go(engine: str) -> Path:
@@ -82,7 +82,7 @@ def walked(folder: Path, years: int, repeats: int) -> list[timing.Row]:
 
 
 def single(folder: Path, bars: int, repeats: int) -> list[timing.Row]:
-    """Return the row of one run, after both engines were seen to leave the same; none without numba."""
+    """Return the row of one run, after checking that both engines give the same result; no row without numba."""
     if find_spec("numba") is None:
         return []
     store, series = Store(folder), Series.parse("MADE/1min")

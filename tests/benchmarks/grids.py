@@ -1,11 +1,12 @@
 """
-Grids: many pairs of two averages simulated at once, against vectorbt, and a sweep of them by both of our engines.
+Grids: many pairs of two moving averages simulated at once, against vectorbt, and a sweep of them with both our engines.
 
 Run:  python tests/benchmarks/grids.py [--rivals .venv-rivals/bin/python] [--bars 2500] [--trials 1000] [--repeats 3]
 
-What is compared is processor time. A program of jobs/ simulates all pairs twice in a process of its own: the second
-time, when all is compiled, and the whole process up to the end of the first. vectorbt takes its faster engine. Before
-timing, return, drawdown, Sharpe ratio and closed trades of each pair are compared, and all trials that a sweep keeps.
+Processor time is compared. A program in jobs/ simulates all pairs twice in a process of its own. Two times count: that
+of the second simulation, when everything is compiled, and that of the whole process up to the end of the first.
+vectorbt uses its faster engine. Before timing, return, drawdown, Sharpe ratio and closed trades of each pair are
+compared, and all trials that a sweep saves.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def main() -> None:
     words.add_argument("--bars", type=int, default=2500)
     words.add_argument("--trials", type=int, default=1000)
     words.add_argument("--repeats", type=int, default=3)
-    words.add_argument("--peak", action="store_true", help="only sweep once, and print the peak of memory (Linux)")
+    words.add_argument("--peak", action="store_true", help="only sweep once, and print the peak memory (Linux)")
     asked = words.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         if asked.peak:
@@ -56,26 +57,26 @@ def main() -> None:
 
 
 def rows(folder: Path, rivals: Path | None, bars: int, trials: int, repeats: int) -> list[timing.Row]:
-    """Return the rows: against vectorbt where there are rivals, and of a sweep by both engines."""
+    """Return the rows: against vectorbt if it is installed, and of a sweep with both engines."""
     pairs = pairs_of(trials)
     against = simulated(folder / "simulated", rivals, bars, pairs, repeats) if rivals else []
     return [*against, *swept(folder / "swept", bars, pairs, repeats)]
 
 
 def minute_rows(folder: Path, rivals: Path | None, bars: int, trials: int, repeats: int) -> list[timing.Row]:
-    """Return the rows of so many minute bars against vectorbt, where there are rivals."""
+    """Return the rows of this many minute bars against vectorbt, if it is installed."""
     folder.mkdir(parents=True)
     return simulated(folder / "simulated", rivals, bars, pairs_of(trials), repeats) if rivals else []
 
 
 def pairs_of(trials: int) -> Pairs:
-    """Return so many pairs, forty slow averages to each fast one, or fifty where forty do not give so many."""
+    """Return this many pairs: forty slow averages for each fast one, or fifty if forty do not divide the number."""
     slow = 50 if trials % 40 else 40
     return f"2:{2 + trials // slow}", f"30:{30 + slow}"
 
 
 def simulated(folder: Path, rivals: Path, bars: int, pairs: Pairs, repeats: int) -> list[timing.Row]:
-    """Return the rows against vectorbt, after all programs were seen to find the same."""
+    """Return the rows against vectorbt, after checking that all programs give the same results."""
     folder.mkdir(parents=True)
     daily = bars < 10_000
     made = prices.daily_bars(bars, 3, prices.DYADIC) if daily else prices.minute_bars(bars, steps=prices.DYADIC)
@@ -108,7 +109,7 @@ def simulated(folder: Path, rivals: Path, bars: int, pairs: Pairs, repeats: int)
 def measured(
     script: str, python: str | Path, path: Path, engine: str, pairs: Pairs
 ) -> tuple[np.ndarray, tuple[float, float]]:
-    """Return what a program finds, and seconds: of its second time, and of the process to the end of the first."""
+    """Return a program's results, and the seconds of its second simulation and of the process until the first ends."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     command = [str(python), str(JOBS / script), str(path), engine, *pairs]
     done = subprocess.run(command, capture_output=True, check=False, env=environment)
@@ -118,7 +119,7 @@ def measured(
 
 
 def peak(folder: Path, bars: int, trials: int) -> float:
-    """Return the most memory that this process has taken, in MB, after a sweep by the compiled engine."""
+    """Return the peak memory of this process, in MB, after a sweep with the compiled engine."""
     from resource import RUSAGE_SELF, getrusage  # not on Windows
 
     series, store = Series.parse("MADE/1day" if bars < 10_000 else "MADE/1min"), Store(folder / "store")
@@ -130,7 +131,7 @@ def peak(folder: Path, bars: int, trials: int) -> float:
 
 
 def swept(folder: Path, bars: int, pairs: Pairs, repeats: int) -> list[timing.Row]:
-    """Return the row of a whole sweep, after both engines were seen to keep the same trials."""
+    """Return the row of a whole sweep, after checking that both engines save the same trials."""
     series = Series.parse("MADE/1day" if bars < 10_000 else "MADE/1min")
     store, places = Store(folder / "store"), (folder / str(number) for number in count())
     prices.fill(store, series, prices.daily_bars(bars, 3) if bars < 10_000 else prices.minute_bars(bars))

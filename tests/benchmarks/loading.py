@@ -3,9 +3,9 @@ Loading: stored bars into the lines of a Backtrader feed, as Cerebro has them be
 
 Run:  python tests/benchmarks/loading.py [--bars 1000000] [--repeats 3]
 
-Ours reads a store of months in files of their own, each checked against its hash. Against it: `pandas.read_parquet` and
-`bt.feeds.PandasData`, and a bare `pyarrow.parquet.read_table`, which makes no feed at all; each of the same bars in one
-file. Before timing, the lines of both feeds are compared bit by bit.
+Ours reads a store with one file per month, each checked against its hash. The others are `pandas.read_parquet` with
+`bt.feeds.PandasData`, and a bare `pyarrow.parquet.read_table`, which makes no feed at all; both read the same bars from
+one file. Before timing, the lines of both feeds are compared bit by bit.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ LINES = ("datetime", "open", "high", "low", "close", "volume")
 
 
 class NeverRuns(bt.Strategy):
-    """Stop Cerebro where the data is loaded and the first bar would come."""
+    """Stop Cerebro when the data is loaded and the first bar would come."""
 
     def __init__(self) -> None:
         raise bt.errors.StrategySkipError
@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def rows(folder: Path, bars: int, repeats: int) -> list[timing.Row]:
-    """Return the rows of loading so many bars."""
+    """Return the rows of loading this many bars."""
     made = prices.minute_bars(bars)
     store = Store(folder / "store")
     prices.fill(store, MINUTES, made)
@@ -62,7 +62,7 @@ def rows(folder: Path, bars: int, repeats: int) -> list[timing.Row]:
 
 
 def from_store(store: Store) -> Any:
-    """Return a feed of ours, loaded."""
+    """Return our feed, loaded."""
     return loaded(replay(store.read(MINUTES), MINUTES))
 
 
@@ -72,7 +72,7 @@ def from_pandas(path: Path) -> Any:
 
 
 def loaded(feed: Any) -> Any:
-    """Return the feed as it is when the first strategy is made."""
+    """Return the feed as it is when the first strategy is created."""
     cerebro = bt.Cerebro(stdstats=False)
     cerebro.adddata(feed)
     cerebro.addstrategy(NeverRuns)

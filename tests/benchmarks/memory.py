@@ -1,14 +1,13 @@
 """
-Memory: the most that one long run takes, ours against stock Backtrader, and whether ten times the bars take ten times.
+Memory: the peak of one long run, ours against stock Backtrader, and whether ten times the bars take ten times as much.
 
 Run:  python tests/benchmarks/memory.py [--bars 1000000]      (Linux: it reads /proc)
 
-Each run is a process of its own: read one-minute bars, run an SMA cross, keep what is kept; another makes the page of
-ours. Ours: the store, our engine with its recorder; theirs: `pandas.read_parquet`, `bt.feeds.PandasData`, stock Cerebro
-without observers or recorder.
-Both end with the same cash, or nothing is told. Of time and memory that are to grow with the bars, what
-a run over a hundred bars takes, mostly imports, is left out of the ratio; time is the processor's, since these runs
-are minutes apart, in which a machine can become busy.
+Each run is a process of its own: read one-minute bars, run an SMA cross, save the result; another process writes the
+page of ours. Ours: the store, our engine with its recorder; theirs: `pandas.read_parquet`, `bt.feeds.PandasData`, stock
+Cerebro without observers or recorder. Both must end with the same cash; otherwise no row is printed. Time and memory
+that should grow with the bars exclude what a run over a hundred bars takes, mostly imports. Time is processor time,
+since these runs are minutes apart, and the machine may become busy in between.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ MOST = 140.0  # bytes that a page takes for each of 10,000,000 bars: 60 the line
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a run took, and the cash it ended with."""
+    """The time and memory of a run, and its final cash."""
 
     seconds: float
     megabytes: float
@@ -51,7 +50,7 @@ class Cost:
 def main() -> None:
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     words.add_argument("--bars", type=int, default=1_000_000)
-    words.add_argument("--alone", nargs=2, metavar=("KIND", "PATH"), help="run one, and print what it took")
+    words.add_argument("--alone", nargs=2, metavar=("KIND", "PATH"), help="run one, and print its cost")
     asked = words.parse_args()
     if asked.alone:
         print(json.dumps(alone(*asked.alone)))
@@ -61,7 +60,7 @@ def main() -> None:
 
 
 def rows(folder: Path, bars: int) -> list[timing.Row]:
-    """Return the rows of a run over so many bars against Backtrader's, and of one over ten times as many."""
+    """Return the rows of a run over this many bars against Backtrader's, and of one over ten times as many."""
     none, some, many = (made(folder / str(count), count) for count in (FEW, bars, bars * 10))
     base, ours, ten_times = (cost("ours", place / "store") for place in (none, some, many))
     theirs = cost("stock", some / "bars.parquet")
@@ -75,7 +74,7 @@ def rows(folder: Path, bars: int) -> list[timing.Row]:
 
 
 def of_page(base: float, whole: float, bars: int) -> timing.Row:
-    """Return the row of the page of a run over so many bars, against the most that a bar may take."""
+    """Return the row of the page of a run over this many bars, against the most that a bar may take."""
     taken = (whole - base) * 2**20 / bars
     job = f"memory of a run's page, {bars:,} bars"
     return timing.Row(job, "the most", f"{taken:,.0f} bytes a bar", f"{MOST:,.0f} bytes a bar", MOST / taken, 1.0)
@@ -86,14 +85,14 @@ def against_stock(job: str, ours: float, theirs: float) -> timing.Row:
 
 
 def ten_times_as_many(what: str, bars: int, one: float, ten: float, unit: str, base: float) -> timing.Row:
-    """Return the row of ten times as many bars; `base` is what hardly any take."""
+    """Return the row of ten times as many bars; `base` is the cost of hardly any."""
     job = f"{what} of a run, {bars * 10:,} bars"
     ratio = 10 * (one - base) / (ten - base)
     return timing.Row(job, f"10 × {bars:,} bars", f"{ten:,.1f} {unit}", f"{one:,.1f} {unit}", ratio, LINEAR)
 
 
 def made(folder: Path, count: int) -> Path:
-    """Make so many bars, in a store and in a file for pandas, and return their folder."""
+    """Make this many bars, in a store and in a file for pandas, and return their folder."""
     bars = prices.minute_bars(count, a_day=1440)
     store = Store(folder / "store")
     prices.fill(store, MINUTES, bars)
@@ -102,7 +101,7 @@ def made(folder: Path, count: int) -> Path:
 
 
 def cost(kind: str, path: Path) -> Cost:
-    """Return what a run takes in a process of its own."""
+    """Return the cost of a run in a process of its own."""
     command = [sys.executable, __file__, "--alone", kind, str(path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"the run of {kind} failed:\n{done.stderr}"
@@ -110,7 +109,7 @@ def cost(kind: str, path: Path) -> Cost:
 
 
 def alone(kind: str, path: str) -> dict[str, float]:
-    """Run in this process, and return what it took."""
+    """Run in this process, and return the cost."""
     started = time.process_time()
     cash = {"ours": run_ours, "stock": run_stock, "page": make_page}[kind](path)
     return {"seconds": time.process_time() - started, "megabytes": peak(), "cash": cash}
@@ -136,7 +135,7 @@ def make_page(store: str) -> float:
 
 
 def run_beside(store: str) -> Path:
-    """Return the folder of the run over the bars of a store."""
+    """Return the folder of the run on the bars of a store."""
     return Path(store).with_name("run")
 
 
@@ -153,7 +152,7 @@ def run_stock(path: str) -> float:
 
 
 def peak() -> float:
-    """Return the most memory that this process has had, in MB."""
+    """Return the peak memory of this process, in MB."""
     # Not getrusage: a child begins there with the peak of the process that made it.
     (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
     return int(line.split()[1]) / 1024

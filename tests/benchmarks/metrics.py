@@ -1,14 +1,14 @@
 """
-Metrics of a million equity points, beside quantstats and empyrical on the same returns, in one process.
+Metrics of a million equity points, against quantstats and empyrical on the same returns, in one process.
 
 Run:  python tests/benchmarks/metrics.py [--points 1000000] [--repeats 5]
 
-It needs quantstats and empyrical-reloaded beside what `backtest` needs; a library that is not installed is left out:
+It needs quantstats and empyrical-reloaded besides what `backtest` needs; a library that is not installed is left out:
 pip install quantstats empyrical-reloaded
 
-First every number that two libraries define alike is compared (relative error at most 1e-9); then each library and
-we reckon the shared ones by turns, so that load hits both alike; the best of the repeats counts. The last row is
-`measure_returns`: all the numbers that returns have, with their definitions and reasons.
+First every metric that two libraries define alike is compared (relative error at most 1e-9). Then each library and our
+functions compute the shared metrics in alternation, so that load affects both alike; the best of the repeats counts.
+The last row is `measure_returns`: all metrics of returns, with their definitions and reasons.
 """
 
 from __future__ import annotations
@@ -54,28 +54,28 @@ def main() -> None:
 
 
 def row(name: str, theirs: Numbers, values: np.ndarray, repeats: int) -> str:
-    """Return a library's line of the table, after its numbers were found to be ours."""
+    """Return a library's row of the table, after checking that its numbers equal ours."""
     mine = ours(values)
-    for number, reckon in theirs.items():
-        own, other = mine[number](), float(reckon())
+    for number, compute in theirs.items():
+        own, other = mine[number](), float(compute())
         if not math.isclose(own, other, rel_tol=1e-9):
             raise SystemExit(f"{name} has {number} {other!r}, but here it is {own!r}: nothing was timed")
     print(f"{name}: the same {', '.join(theirs)}", file=sys.stderr)
     slow, fast = math.inf, math.inf
     for _ in range(repeats):
-        slow = min(slow, best(lambda: [reckon() for reckon in theirs.values()], 1))
-        fast = min(fast, best(lambda: reckon_ours(values, theirs), 1))
+        slow = min(slow, best(lambda: [compute() for compute in theirs.values()], 1))
+        fast = min(fast, best(lambda: compute_ours(values, theirs), 1))
     return f"| {name} | {len(theirs)} | {slow:.3f} | {fast:.3f} | {slow / fast:.1f} |"
 
 
-def reckon_ours(values: np.ndarray, names: Iterable[str]) -> list[float]:
-    """Return our numbers from bare returns: the equity that most of them are of is made here too."""
+def compute_ours(values: np.ndarray, names: Iterable[str]) -> list[float]:
+    """Return our numbers from bare returns, including the equity that most of them need."""
     mine = ours(values)
     return [mine[name]() for name in names]
 
 
 def best(job: Callable[[], object], repeats: int) -> float:
-    """Return the seconds of the quickest of some goes."""
+    """Return the seconds of the fastest of several repeats."""
     goes = []
     for _ in range(repeats):
         begun = time.perf_counter()

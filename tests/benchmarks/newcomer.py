@@ -1,17 +1,17 @@
 """
-A newcomer's whole job, from the start of a process to printed numbers, in this package and in others.
+A newcomer's whole job, from the start of a process to printed numbers, with this package and with others.
 
 Run:  python tests/benchmarks/newcomer.py [--rivals .venv-rivals/bin/python] [--bars 2520] [--repeats 5]
 
 The job: read one series, or fifty, of ten years of daily bars; buy 100 shares when the average of 10 closes crosses
-above that of 30 and sell when it crosses below, at the next open, for 1 USD an order; print Sharpe ratio, deepest
-drawdown and return of each series. The programs are in jobs/, each as users of that library would write it, fifty runs
+above that of 30 and sell when it crosses below, at the next open, for 1 USD per order; print Sharpe ratio, maximum
+drawdown and return of each series. The programs are in jobs/, each as users of that library would write it: fifty runs
 in one process for fifty series; vectorbt takes them all in one call. The others read a Parquet file for each series.
 
-Before timing, the numbers are compared with ours, to TOLERANCE. Where a library cannot give them:
-    backtesting.py  its Sharpe ratio takes the compounded mean of returns, which is another number
-    bt              knows one price a day; given the opens, it trades where the others do, but its equity is marked at
-                    opens: so are Sharpe ratio and drawdown, and a position that is open at the end
+Before timing, the numbers are compared with ours, to TOLERANCE. These libraries define some of them differently:
+    backtesting.py  its Sharpe ratio uses the compounded mean of returns
+    bt              has one price per day; given the opens, it trades as the others do, but values equity at the opens,
+                    and so also Sharpe ratio, drawdown and a position that is open at the end
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ NUMBERS = ("sharpe", "drawdown", "return")
 
 @dataclass(frozen=True, slots=True)
 class Contestant:
-    """A program in jobs/, its Python, the folder of its bars, and which of its numbers are to be ours."""
+    """A program in jobs/, its Python, the folder of its bars, and which of its numbers must equal ours."""
 
     script: Path
     python: Path
@@ -71,14 +71,14 @@ def main() -> None:
 
 
 def rows(folder: Path, rivals: Path | None, bars: int, counts: tuple[int, ...], repeats: int) -> list[timing.Row]:
-    """Return the rows of the job for so many series; without rivals, against stock Backtrader alone."""
+    """Return the rows of the job for this many series; without other libraries, against stock Backtrader alone."""
     made = {name: prices.daily_bars(bars, seed, prices.DYADIC) for seed, name in enumerate(prices.symbols(max(counts)))}
     field = contestants(folder, made, rivals)
     return [row for count in counts for row in contest(field, dict(list(made.items())[:count]), repeats)]
 
 
 def contest(field: dict[str, Contestant], made: dict[str, pa.Table], repeats: int) -> list[timing.Row]:
-    """Return a row for each other contestant, after all were seen to give the same numbers."""
+    """Return a row for each other contestant, after checking that all give the same numbers."""
     ours, *others = (contestant.run(list(made)) for contestant in field.values())
     for (name, contestant), theirs in zip(list(field.items())[1:], others, strict=True):
         check(ours, theirs, contestant.same, name, made)
@@ -117,7 +117,7 @@ def check(
     name: str,
     made: dict[str, pa.Table],
 ) -> None:
-    """Fail unless the numbers that are to be the same are."""
+    """Fail unless the numbers that must be equal are."""
     assert list(ours) == list(theirs) == list(made), f"{name} left series out"
     for symbol, bars in made.items():
         for what in same:

@@ -1,13 +1,13 @@
 """
-A night of many series: one new bar each, from an emulator that keeps IB's limits.
+A nightly update of many series: one new bar each, from an emulator that enforces IB's limits.
 
 Run:  python tests/benchmarks/nightly.py [--counts 50 200 500 1000 2000] [--years 10]
 
-Told are the requests, the processor seconds of the client and of the emulator, which is a process of its own, and how
-long the night takes, with the exponent of growth as in universes.py. The store was filled by a download on the evening
-before. Bars of more than 30 seconds wait for answers and for the limit of messages alone. How long a night of smaller
-ones takes under IB's pacing is computed by the client's budget with a clock of its own; that is checked against an
-emulator whose limits pass faster than the clock.
+It prints the requests, the processor seconds of the client and of the emulator, which is a process of its own, and the
+elapsed time, with the exponent of growth as in universes.py. A download on the evening before filled the store. Bars of
+more than 30 seconds wait only for answers and for the limit of messages. The time that a night of smaller ones takes
+under IB's pacing is computed with the client's budget and a clock of its own; it is checked against an emulator whose
+limits elapse faster than real time.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ Costs = Callable[[], tuple[int, int, float]]  # requests, violations, processor 
 
 @dataclass(frozen=True, slots=True)
 class Night:
-    """What a night cost: requests as the emulator saw them, processor seconds, and seconds on the clock."""
+    """The cost of a night: requests as the emulator saw them, processor seconds, and elapsed seconds."""
 
     requests: int
     violations: int
@@ -82,7 +82,7 @@ def main() -> None:
 
 
 def night(folder: Path, count: int, years: int) -> Night:
-    """Store all sessions but the last on the evening after them, and measure the evening after the last."""
+    """Store all sessions but the last on the evening after them, then measure the update after the last."""
     bars, series = daily_bars(date(UNTIL.year - years + 1, 1, 2)), several(count, "1day")
     first, before, last = (bars["time"][row].as_py() for row in (0, -2, -1))
     upstream, store = Store(folder / "upstream"), Store(folder / "bars")
@@ -101,7 +101,7 @@ def night(folder: Path, count: int, years: int) -> Night:
 
 
 def paced_seconds(count: int, scale: float = 1.0) -> float:
-    """Return how long so many paced requests, each of a series of its own, wait for the budget."""
+    """Return how long this many paced requests, each of a different series, wait for the budget."""
     budget, now = Budget(MARGIN * scale), 0.0
     for number in range(count):
         ask = Ask(f"{number}", f"{number}")
@@ -111,7 +111,7 @@ def paced_seconds(count: int, scale: float = 1.0) -> float:
 
 
 def seconds_of_small_bars(folder: Path, count: int, scale: float) -> float:
-    """Return how long it takes to download one session of small bars of so many series."""
+    """Return how long it takes to download one session of small bars of this many series."""
     series = several(count, SMALL)
     (session,) = sessions(hours_of(series[0].instrument), UNTIL, UNTIL)
     seconds = np.arange(int(session.open.timestamp()), int(session.close.timestamp()), series[0].size.seconds)
@@ -131,13 +131,13 @@ def seconds_of_small_bars(folder: Path, count: int, scale: float) -> float:
 
 
 def several(count: int, size: str) -> list[Series]:
-    """Return so many made-up series of a bar size."""
+    """Return this many made-up series of a bar size."""
     return [Series.parse(f"U{number:04}/{size}") for number in range(count)]
 
 
 @contextmanager
 def serving(folder: Path, now: datetime, scale: float = 1.0) -> Iterator[tuple[str, Costs]]:
-    """Run the emulator in a process of its own; yield its address, and what tells its requests and its costs."""
+    """Run the emulator in a process of its own; yield its address, and a function that returns its costs."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=serve, args=(folder, now, scale, theirs))
@@ -156,7 +156,7 @@ def serving(folder: Path, now: datetime, scale: float = 1.0) -> Iterator[tuple[s
 
 
 def serve(folder: Path, now: datetime, scale: float, pipe: Connection) -> None:
-    """Serve a store as of a moment until nothing more is asked."""
+    """Serve a store as of a moment until the pipe says to stop."""
     with Gateway(Store(folder), clock=lambda: now, time_scale=scale) as gateway:
         pipe.send(gateway.address)
         began = time.process_time()

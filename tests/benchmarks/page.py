@@ -1,12 +1,12 @@
 """
-The page of a long run: all of it, beside what Matplotlib alone takes to draw the same figures.
+The page of a long run: all of it, against the time that Matplotlib alone takes to draw the same figures.
 
 Run:  python tests/benchmarks/page.py [--bars 100000] [--repeats 5]
 
-Ours: from a saved run in memory to the whole text of the page: metrics, verdict, a thousand bootstraps, each figure in
-two widths, every table. Theirs: the same six figures from arrays that are ready, in one width, each saved as an SVG in
-memory; once with every point of a line, as one would write it, and once with those points that our page keeps, which
-is the harder thing to be set against. Both draw with the same colours and sizes, and no more decoration than axes.
+Ours: from a saved run in memory to the whole text of the page: metrics, verdict, a thousand bootstrap samples, each
+figure in two widths, every table. Theirs: the same six figures from arrays that are ready, in one width, each saved as
+an SVG in memory; once with every point of a line, as a user would write it, and once with only the points that our page
+keeps, which is the harder comparison. Both draw with the same colours and sizes, and no more decoration than axes.
 """
 
 from __future__ import annotations
@@ -51,11 +51,11 @@ def main() -> None:
 
 
 def rows(folder: Path, bars: int, repeats: int) -> list[timing.Row]:
-    """Return the rows of a page, after it was seen to have the figures that are drawn beside it."""
+    """Return the rows of a page, after checking that it has the figures that Matplotlib draws."""
     result = long_run(folder, bars)
     names = "Matplotlib, the same points", "Matplotlib, every point"
     jobs: dict[str, Callable[[], object]] = {
-        "ours": lambda: page(replace(result)),  # nothing reckoned before
+        "ours": lambda: page(replace(result)),  # nothing computed before
         names[0]: lambda: drawn(result, lambda x, y: thinned(x, y, STEPS)),
         names[1]: lambda: drawn(result, lambda x, y: (x, y)),
     }
@@ -64,14 +64,14 @@ def rows(folder: Path, bars: int, repeats: int) -> list[timing.Row]:
 
 
 def long_run(folder: Path, bars: int) -> RunResult:
-    """Return a run over so many minutes."""
+    """Return a run over this many minutes."""
     store = Store(folder / "store")
     prices.fill(store, MINUTES, prices.minute_bars(bars, 1440))
     return run(STRATEGY, MINUTES, store=store, costs="none")
 
 
 def check(text: str, pictures: list[str]) -> None:
-    """Fail unless the page has as many figures as were drawn beside it, each in two widths, and all of them."""
+    """Fail unless the page has as many figures as Matplotlib draws, each in two widths."""
     assert len(pictures) == len(FIGURES) == text.count("<figure"), "other figures"
     assert text.count('<svg width="100%"') == 2 * len(pictures), "not two widths of each"
 

@@ -1,12 +1,12 @@
 """
-The chart of a page in a browser: how soon it is there, what a step of the wheel takes, and what its page takes.
+The chart of a page in a browser: the time to its first paint, the cost of a wheel step, and that of writing the page.
 
 Run:  python tests/benchmarks/painting.py [--bars 3270,100000,1000000] [--repeats 5]      (Linux, with a Chromium)
 
 First paint is the time from the navigation until two frames after the chart has drawn itself. A step is the processor
-time of the page's main thread for one turn of the wheel with every bar in view, and in two frames after it, less what
-it takes in as many frames without; of twelve steps the median counts. The page of the longest run is written by a
-process of its own, of which time and memory are told. Ours stands beside the goal, so a ratio of 1 or more meets it.
+time of the page's main thread for one turn of the wheel with every bar in view, and in two frames after it, less the
+time that as many frames take without it; the median of twelve steps counts. A process of its own writes the page of the
+longest run; its time and memory are reported. Ours is compared with the goal, so a ratio of 1 or more meets it.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def rows(folder: Path, sizes: tuple[int, ...], repeats: int) -> Iterator[timing.Row]:
-    """Yield the rows of pages of so many bars, of days where they are few; none where no browser is installed."""
+    """Yield the rows of pages of this many bars, daily if they are few; none if no browser is installed."""
     if not browser.installed():
         return
     for bars in sizes:
@@ -78,7 +78,7 @@ def rows(folder: Path, sizes: tuple[int, ...], repeats: int) -> Iterator[timing.
 
 
 def made(folder: Path, bars: int) -> tuple[RunResult, Store]:
-    """Return a run on so many bars, and the store that has them."""
+    """Return a run on this many bars, and the store that has them."""
     store = Store(folder / "store")
     series, table = (
         (DAYS, prices.daily_bars(bars, 1)) if bars < 10_000 else (page.MINUTES, prices.minute_bars(bars, 1440))
@@ -88,7 +88,7 @@ def made(folder: Path, bars: int) -> tuple[RunResult, Store]:
 
 
 def costs(job: str, kept: Path, store: Store) -> list[timing.Row]:
-    """Return the rows of what `backtest report` takes for a kept run: time and memory."""
+    """Return the rows of the time and memory that `backtest report` takes for a saved run."""
     command = [str(Path(sys.executable).with_name("backtest")), "report", str(kept), "--store", str(store.root)]
     began = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)

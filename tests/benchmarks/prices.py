@@ -1,4 +1,4 @@
-"""Made-up bars for benchmarks, seeded, and the places where each contestant finds them."""
+"""Made-up bars for benchmarks, seeded, and the files in which each contestant finds them."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def fill(store: Store, series: Series, bars: pa.Table) -> None:
 
 
 def write_frame(path: Path, bars: pa.Table, series: Series) -> Path:
-    """Write bars as users of pandas keep them: a Parquet file with an index of stamps, those that our feed shows."""
+    """Write bars as pandas users store them: a Parquet file with an index of timestamps, equal to those of our feed."""
     stamps = (close_stamps(bars, series.size) - _EPOCH) * _DAY * 1_000_000
     index = np.round(stamps).astype("datetime64[us]") if not series.size.daily else bars["time"].to_numpy()
     frame = bars.select(["open", "high", "low", "close", "volume"]).to_pandas()

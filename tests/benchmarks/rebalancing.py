@@ -3,11 +3,11 @@ Rebalancing: equal weights over many series, each month, ours against stock Back
 
 Run:  python tests/benchmarks/rebalancing.py [--series 500] [--bars 2520] [--rivals .venv-rivals/bin/python]
 
-Against stock Backtrader the series are those of `universes.py`, of which two in three end early or begin late; before
-the times are told, equity and cash after each bar, and what became of each order and of each part of it, are compared
-to the last bit. It takes minutes: stock Backtrader tries the orders of ended series at each bar. Against the other two
-the series are whole, and all trade at the close that decides, in whole shares, without costs; their final values agree
-within 1 %. Told is processor time, the least of the repeats; of stock Backtrader it is one run.
+Against stock Backtrader the series are those of `universes.py`, two thirds of which end early or begin late. Before
+timing, equity and cash after each bar, and the outcome of each order and of each of its partial fills, are compared to
+the last bit. It takes minutes: stock Backtrader tries the orders of ended series at each bar. Against the other two the
+series are complete, and all trade at the close of the decision, in whole shares, without costs; their final values
+agree within 1 %. The results are processor times, the least of the repeats; for stock Backtrader, of one run.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def against_stock(count: int, bars: int, repeats: int) -> timing.Row:
-    """Return the row against stock Backtrader, after both were seen to do the same."""
+    """Return the row against stock Backtrader, after checking that both do the same."""
     feeds = {Series.parse(name): universes.bars_of(number, bars) for number, name in enumerate(universes.names(count))}
 
     def go(kind: Any, witness: Any) -> Any:
@@ -86,7 +86,7 @@ def against_stock(count: int, bars: int, repeats: int) -> timing.Row:
 
 
 def parts(ran: Any) -> list[tuple[Any, ...]]:
-    """Return each part of each order that was filled, in the order of creation."""
+    """Return each partial fill of each order, in the order of creation."""
     kept = sorted([*ran.broker.orders, *ran.broker.pending], key=lambda order: order.ref)
     return [
         (order.data._name, bit.dt, bit.size, bit.price, bit.closed, bit.opened, bit.closedcomm, bit.openedcomm, bit.pnl)
@@ -96,7 +96,7 @@ def parts(ran: Any) -> list[tuple[Any, ...]]:
 
 
 def against_rivals(folder: Path, rivals: Path, count: int, bars: int, repeats: int) -> list[timing.Row]:
-    """Return the rows against bt and vectorbt, after all were seen to end with the same value, within 1 %."""
+    """Return the rows against bt and vectorbt, after checking that all end with the same value, within 1 %."""
     store, names = Store(folder / "bars"), universes.names(count)
     for number, name in enumerate(names):
         prices.fill(store, Series.parse(name), prices.daily_bars(bars, number))

@@ -1,15 +1,15 @@
 """
-What a reader wants to know, on the pages of others: how many actions it takes, or why it is not possible.
+A reader's questions on the pages of other libraries: how many actions each takes, or why it cannot be answered.
 
 Run:  python tests/benchmarks/rival_pages.py --rivals .venv-rivals/bin/python      (with a Chromium)
 
-It needs quantstats beside what .venv-rivals has: pip install quantstats. The pages are those that backtesting.py's
-`plot` and `plot_heatmaps`, vectorbt's `plot`, and quantstats' `reports.html` write of 3,270 daily bars and a cross of
-two averages, each as the library's user would make it; ours are those of `tests/soak/page_tasks.py`. A hand with a
+It needs quantstats besides what .venv-rivals has: pip install quantstats. The pages are those that backtesting.py's
+`plot` and `plot_heatmaps`, vectorbt's `plot`, and quantstats' `reports.html` write for 3,270 daily bars and a cross of
+two averages, each as the library's user would make it; ours are those of `tests/soak/page_tasks.py`. A script with a
 mouse does in a browser what can be done, and what it reads is compared with the library's own numbers. An action is a
-click, a place that is pointed at, or turns of the wheel at one place; to scroll is none. Where a task cannot be done on
-the page, this says what is missing; of heat maps the cells around the best one are counted. Bokeh's scripts are put
-into its pages here, which else ask a server for them.
+click, a place to point at, or turns of the wheel at one place; scrolling does not count. If a task cannot be done on
+the page, the output says what is missing; in heat maps the cells around the best one are counted. Bokeh's scripts,
+which its pages otherwise load from a server, are put into the pages here.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ HOVER = "document.querySelector('.hoverlayer').textContent"
 def main() -> None:
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     words.add_argument("--rivals", type=Path, default=Path(".venv-rivals/bin/python"))
-    words.add_argument("--pages", type=Path, help="a folder of pages that are there already")
+    words.add_argument("--pages", type=Path, help="a folder of existing pages")
     asked = words.parse_args()
     with tempfile.TemporaryDirectory() as made:
         folder = asked.pages or Path(made)
@@ -101,7 +101,7 @@ def write(folder: Path, rivals: Path) -> None:
 
 
 def counted(tab: browser.Tab, folder: Path) -> dict[str, Iterator[tuple[int, str]]]:
-    """Return for each library what each task took, by the task's place."""
+    """Return, for each library, the actions of each task, by the task's number."""
     told = json.loads((folder / "told.json").read_text())
     hands: dict[str, Callable[..., Iterator[tuple[int, str]]]] = {
         "backtesting.py": of_backtesting, "vectorbt": of_vectorbt, "quantstats": of_quantstats,
@@ -173,7 +173,7 @@ def of_backtesting(hand: tasks.Hand, folder: Path, told: dict[str, Any]) -> Iter
 
 
 def cells_of_a_heat_map(ratios: list[float]) -> str:
-    """Return what it takes to read the neighbours of the best of a grid of 3 by 2: a place to point at each."""
+    """Return the actions that reading the neighbours of the best cell of a 3 by 2 grid takes: one per cell."""
     best = ratios.index(max(ratios))
     near = [one for one in range(len(ratios)) if one != best and abs(one // 2 - best // 2) <= 1]
     return f"neighbours: {len(near)}, one each, by their colours none; equity: not possible"

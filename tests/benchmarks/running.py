@@ -1,10 +1,10 @@
 """
-Running: the event loop over bars that are loaded already, ours with its recorder against stock Backtrader without.
+Running: the event loop over loaded bars, ours with its recorder against stock Backtrader without one.
 
 Run:  python tests/benchmarks/running.py [--bars 100000] [--repeats 5]
 
-Both get the same feed and the same strategy, and what is timed is `cerebro.run()`. Before timing, equity and cash after
-each bar, and each order, are compared bit by bit. The last row is what keeping the lines for charts costs.
+Both get the same feed and the same strategy, and `cerebro.run()` is timed. Before timing, equity and cash after each
+bar, and each order, are compared bit by bit. The last row is the cost of saving the lines for charts.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class SmaCross(bt.Strategy):
 
 
 class Looks(bt.Strategy):
-    """Buy the rare bar that closes well below the average, sell above it, and look at every bar for that."""
+    """Buy on the rare bar that closes well below the average and sell above it; both are checked at every bar."""
 
     params = (("period", 30), ("below", 0.995))
 
@@ -66,14 +66,14 @@ class Looks(bt.Strategy):
 
 
 class DoesNothing(bt.Strategy):
-    """See every bar and do nothing."""
+    """Process every bar and do nothing."""
 
     def next(self) -> None:
         pass
 
 
 class TwoAverages(bt.Strategy):
-    """See every bar and two averages of it."""
+    """Process every bar and two averages of it."""
 
     def __init__(self) -> None:
         self.averages = [bt.ind.SMA(period=period) for period in (10, 30)]
@@ -83,7 +83,7 @@ class TwoAverages(bt.Strategy):
 
 
 class ByTimer(bt.Strategy):
-    """Look at a timer's time alone, twice a day, and otherwise see every bar."""
+    """Decide only when a timer is due, twice a day, and otherwise just process every bar."""
 
     def __init__(self) -> None:
         self.average = bt.ind.SMA(period=30)
@@ -104,7 +104,7 @@ class ByTimer(bt.Strategy):
 
 
 class CrossSignal(bt.SignalStrategy):
-    """Leave all to a signal: the crossing of two averages."""
+    """Leave everything to a signal: the crossing of two averages."""
 
     def __init__(self) -> None:
         self.signal_add(bt.SIGNAL_LONG, bt.ind.CrossOver(bt.ind.SMA(period=10), bt.ind.SMA(period=30)))
@@ -126,7 +126,7 @@ class Candles(bt.Strategy):
 
 
 class AllOfThem(bt.SignalStrategy):
-    """Follow a signal of Heikin-Ashi candles, filled at the close that gives it, and sell by a timer too."""
+    """Follow a signal of Heikin-Ashi candles, filled at the signal bar's close, and sell by a timer too."""
 
     def __init__(self) -> None:
         candles = bt.ind.HeikinAshi()
@@ -143,7 +143,7 @@ class AllOfThem(bt.SignalStrategy):
 
 
 class ByNext(bt.Strategy):
-    """See every bar and indicators that Backtrader computes bar by bar."""
+    """Process every bar and indicators that Backtrader computes bar by bar."""
 
     def __init__(self) -> None:
         self.made = [bt.ind.ErrorCorrecting(), bt.ind.DV2(), bt.ind.ParabolicSAR(), bt.ind.LaguerreRSI()]
@@ -153,7 +153,7 @@ class ByNext(bt.Strategy):
 
 
 class AveragesOfChanges(bt.Strategy):
-    """See every bar and five averages of values near zero."""
+    """Process every bar and five averages of values near zero."""
 
     def __init__(self) -> None:
         change = self.data.close - self.data.open
@@ -164,14 +164,14 @@ class AveragesOfChanges(bt.Strategy):
 
 
 class AtItsClose(SmaCross):
-    """Trade at the close that decides."""
+    """Trade at the close of the decision."""
 
     def start(self) -> None:
         self.broker.set_coc(True)
 
 
 class Witness(bt.Analyzer):
-    """What the recorder should have seen, asked of a stock broker after each bar."""
+    """What the recorder should have recorded, read from a stock broker after each bar."""
 
     def start(self) -> None:
         self.equity: list[float] = []
@@ -194,7 +194,7 @@ def main() -> None:
 
 
 def rows(bars: int, repeats: int) -> list[timing.Row]:
-    """Return the rows of running strategies over so many bars, and over ten series with a fourth of them in all."""
+    """Return the rows of running strategies over this many bars, and over ten series with a quarter in total."""
     one = {Series.parse("MADE/1min"): prices.minute_bars(bars)}
     ten_names = enumerate(prices.symbols(10))
     ten = {Series.parse(f"{name}/1day"): prices.daily_bars(bars // 40, seed) for seed, name in ten_names}
@@ -217,7 +217,7 @@ def rows(bars: int, repeats: int) -> list[timing.Row]:
 
 
 def contest(job: str, strategy: type[bt.Strategy], bars: Bars, repeats: int, goal: float) -> list[timing.Row]:
-    """Return the row of one strategy, after it was seen to do the same in both engines."""
+    """Return the row of one strategy, after checking that it does the same in both engines."""
     mine = ours(strategy, bars)
     assert mine.cerebro.lean, f"Backtrader's own loop ran: {mine.cerebro.why_not}"
     check(mine, stock(strategy, bars, witness=True))
@@ -226,7 +226,7 @@ def contest(job: str, strategy: type[bt.Strategy], bars: Bars, repeats: int, goa
 
 
 def keeping_lines(job: str, bars: Bars, repeats: int, goal: float) -> list[timing.Row]:
-    """Return the row of a run whose lines are kept and written, against the same without; its strategy only looks."""
+    """Return the row of a run whose lines are saved, against the same without; its strategy does nothing."""
     with tempfile.TemporaryDirectory() as folder:
 
         def with_lines() -> pa.Table:
@@ -240,14 +240,14 @@ def keeping_lines(job: str, bars: Bars, repeats: int, goal: float) -> list[timin
 
 
 def ours(strategy: type[bt.Strategy], bars: Bars) -> Any:
-    """Return the strategy as it ended in our engine, with our recorder."""
+    """Return the strategy at the end of a run in our engine, with our recorder."""
     cerebro = ready(Cerebro(stdstats=False), strategy, bars)
     cerebro.addanalyzer(Recorder, _name="seen")
     return cerebro.run()[0]
 
 
 def stock(strategy: type[bt.Strategy], bars: Bars, witness: bool = False) -> Any:
-    """Return the strategy as it ended in Backtrader's engine, with nobody looking on unless there is a witness."""
+    """Return the strategy at the end of a run in Backtrader's engine, without a recorder; a witness is optional."""
     cerebro = ready(bt.Cerebro(stdstats=False), strategy, bars)
     if witness:
         cerebro.addanalyzer(Witness, _name="seen")
@@ -265,7 +265,7 @@ def ready(cerebro: Any, strategy: type[bt.Strategy], bars: Bars) -> Any:
 
 
 def check(ours: Any, theirs: Any) -> None:
-    """Fail unless both runs saw the same equity and cash after each bar, and made the same of each order."""
+    """Fail unless both runs had the same equity and cash after each bar, and the same outcome of each order."""
     mine, other = ours.analyzers.seen, theirs.analyzers.seen
     assert len(other.equity), "nothing was run"
     assert list(mine.equity) == other.equity, "equity differs"
@@ -274,7 +274,7 @@ def check(ours: Any, theirs: Any) -> None:
 
 
 def orders(ran: Any) -> list[tuple[Any, ...]]:
-    """Return what became of each order, in the order of creation."""
+    """Return the outcome of each order, in the order of creation."""
     kept = sorted([*ran.broker.orders, *ran.broker.pending], key=lambda order: order.ref)
     return [(order.data._name, order.status, order.size, _money(order)) for order in kept]
 

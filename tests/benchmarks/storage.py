@@ -1,11 +1,11 @@
 """
-What the store costs: appending a day, reading a month, reading everything, against plain Parquet of the same rows.
+Storage: the cost of appending a day, reading a month and reading everything, against plain Parquet of the same rows.
 
 Run:  python tests/benchmarks/storage.py [--years 10] [--daily 100] [--minutes 100] [--repeats 21]
 
-Prints a table of medians. Each pair is timed in turns, so that a busy machine slows both; what is compared is first
-shown to be equal. "Plain" is one file per series, written and read by pyarrow.parquet with its defaults; the store
-checks every hash. The bars are made up: a random walk in cents, on real minutes of regular hours.
+Prints a table of medians. Each pair is timed in alternation, so that a busy machine slows both, after checking that
+both give the same bars. "Plain" is one file per series, written and read by pyarrow.parquet with its defaults; the
+store checks every hash. The bars are made up: a random walk in cents, on real minutes of regular hours.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def run(folder: Path, years: int, daily: int, minutes: int, repeats: int) -> Iterator[tuple[str, str]]:
-    """Yield what was measured, and its result."""
+    """Yield each measurement and its result."""
     bars = minute_bars(years)
     yield from appending(folder / "append", bars, years)
     yield from reading(folder / "read", bars, years, repeats)
@@ -62,7 +62,7 @@ def run(folder: Path, years: int, daily: int, minutes: int, repeats: int) -> Ite
 
 
 def appending(folder: Path, bars: pa.Table, years: int) -> Iterator[tuple[str, str]]:
-    """Yield what it costs to append a month, day by day, to one year and to all of them, in turns."""
+    """Yield the cost of appending a month, day by day, to one year and to all of them, in alternation."""
     days = by_session(bars)
     before, appended = days[:-APPENDED], days[-APPENDED:]
     short, long = Store(folder / "short"), Store(folder / "long")
@@ -84,7 +84,7 @@ def appending(folder: Path, bars: pa.Table, years: int) -> Iterator[tuple[str, s
 
 
 def sizes(store: Store) -> dict[tuple[Path, int], int]:
-    """Return the size of each file of the store, by its path and when it was written."""
+    """Return the size of each file of the store, by its path and modification time."""
     files = (path for path in store.root.rglob("*") if path.is_file())
     return {(path, path.stat().st_mtime_ns): path.stat().st_size for path in files}
 
@@ -93,7 +93,7 @@ def sizes(store: Store) -> dict[tuple[Path, int], int]:
 
 
 def reading(folder: Path, bars: pa.Table, years: int, repeats: int) -> Iterator[tuple[str, str]]:
-    """Yield what it costs to read a month and all years of minutes."""
+    """Yield the cost of reading a month and all years of minutes."""
     store, plain = Store(folder / "store"), folder / "plain.parquet"
     fill(store, MINUTES, bars)
     pq.write_table(bars, plain)
@@ -106,7 +106,7 @@ def reading(folder: Path, bars: pa.Table, years: int, repeats: int) -> Iterator[
 
 
 def reading_daily(folder: Path, count: int, years: int, repeats: int) -> Iterator[tuple[str, str]]:
-    """Yield what it costs to read many daily series, against a file for each and one file for all."""
+    """Yield the cost of reading many daily series, against a file for each and one file for all."""
     store, files = Store(folder / "store"), folder / "plain"
     files.mkdir(parents=True)
     every = [Series.parse(f"S{number}/1day") for number in range(count)]
@@ -130,7 +130,7 @@ def reading_daily(folder: Path, count: int, years: int, repeats: int) -> Iterato
 
 
 def reading_each(folder: Path, count: int, bars: pa.Table, years: int) -> Iterator[tuple[str, str]]:
-    """Yield what it costs to read each of many series of minutes, against a file for each."""
+    """Yield the cost of reading each of many series of minutes, against a file for each."""
     store, files = Store(folder / "store"), folder / "plain"
     files.mkdir(parents=True)
     pairs = []
@@ -150,7 +150,7 @@ def reading_each(folder: Path, count: int, bars: pa.Table, years: int) -> Iterat
 def compared(
     what: str, ours: Callable[[], pa.Table], theirs: Callable[[], pa.Table], repeats: int
 ) -> Iterator[tuple[str, str]]:
-    """Yield the medians of two ways to the same bars, timed in turns, and the median of their ratios."""
+    """Yield the medians of two ways to get the same bars, timed in alternation, and the median of their ratios."""
     assert ours().equals(theirs().cast(schema())), what
     pairs = [(timed(ours), timed(theirs)) for _ in range(repeats)]
     mine, other = zip(*pairs, strict=True)
@@ -159,7 +159,7 @@ def compared(
 
 
 def month_of(path: Path, month: Span) -> pa.Table:
-    """Return a month out of a plain file, the way that does least."""
+    """Return a month from a plain file, in the cheapest way."""
     return pq.read_table(path, filters=(pc.field("time") >= month.start) & (pc.field("time") < month.end))
 
 

@@ -1,10 +1,10 @@
 """
-Sweeping: two workers against two sweeps of one worker each, side by side, which is all that two cores can give.
+Sweeping: two workers against two sweeps of one worker each, side by side, the most that two cores can do.
 
 Run:  python tests/benchmarks/sweeping.py [--trials 1000] [--years 10] [--repeats 3]
 
-Each job is the command line from its start to its end, with every trial kept on disk; between them they make the same
-trials, which is checked.
+Each job is the command line from start to end, with every trial saved to disk; both ways make the same trials in total,
+which is checked.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def main() -> None:
 
 
 def rows(trials: int, years: int, repeats: int) -> list[timing.Row]:
-    """Return the row of two workers, after both ways were seen to make the same trials."""
+    """Return the row of two workers, after checking that both ways give the same trials."""
     with tempfile.TemporaryDirectory() as folder:
         places = (Path(folder) / str(number) for number in count())
         check(together(trials, years, next(places)), apart(trials, years, next(places)))
@@ -52,7 +52,7 @@ def together(trials: int, years: int, place: Path) -> list[Path]:
 
 
 def apart(trials: int, years: int, place: Path) -> list[Path]:
-    """Return the folders of two sweeps at once, with a half of the trials each."""
+    """Return the folders of two sweeps at once, each with half of the trials."""
     half = trials // 20
     parts = [(30, half, place / "a"), (30 + half, trials // 10 - half, place / "b")]
     finish([begin(first, number, years, part) for first, number, part in parts])
@@ -72,7 +72,7 @@ def finish(sweeps: list[subprocess.Popen[str]]) -> None:
 
 
 def check(*folders: list[Path]) -> None:
-    """Fail unless the ways made the same trials."""
+    """Fail unless both ways gave the same trials."""
     made = [{key: repr(one) for part in parts for key, one in Trials(part).read().items()} for parts in folders]
     assert made[0], "nothing was tried"
     assert made[0] == made[1], "the trials differ"

@@ -1,4 +1,4 @@
-"""Paired timings: jobs take turns, A B A B ..., and what is told is medians and the ratio of each turn."""
+"""Paired timings: jobs alternate, A B A B ..., and a table shows medians and the median ratio of each pair."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HEADER = "| job | against | ours | theirs | ratio | goal | met |\n|---|---|---:|
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A line of the table: what a job costs us and somebody else; the ratio is theirs over ours."""
+    """A row of the table: what a job costs us and another program; the ratio is theirs over ours."""
 
     job: str
     against: str
@@ -26,12 +26,12 @@ class Row:
 
     @property
     def met(self) -> str:
-        """Whether the goal is reached, in a word; nothing where there is no goal."""
+        """Whether the goal is reached, in a word; "" if there is no goal."""
         return "" if self.goal is None else "yes" if self.ratio >= self.goal else "NO"
 
 
 def race(job: str, jobs: Mapping[str, Callable[[], object]], repeats: int, goals: Mapping[str, float]) -> list[Row]:
-    """Return a row for each job but the first, which is ours, after `repeats` turns of them all."""
+    """Return a row for each job but the first, which is ours, after `repeats` turns of all of them."""
     seconds = take_turns(jobs, repeats)
     (_, ours), *others = seconds.items()
     return [
@@ -40,7 +40,7 @@ def race(job: str, jobs: Mapping[str, Callable[[], object]], repeats: int, goals
 
 
 def take_turns(jobs: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
-    """Return the seconds of each job in each turn; that they do the same was checked, and warmed them up, before."""
+    """Return the seconds of each job in each turn; the caller has warmed them up by checking that they do the same."""
     seconds: dict[str, list[float]] = {name: [] for name in jobs}
     for _ in range(repeats):
         for name, job in jobs.items():
@@ -49,7 +49,7 @@ def take_turns(jobs: Mapping[str, Callable[[], object]], repeats: int) -> dict[s
 
 
 def seconds_of(job: Callable[[], object]) -> float:
-    """Return how long a job takes, what it leaves behind included in none."""
+    """Return how long a job takes, without the time that it takes to free its result."""
     gc.collect()
     started = time.perf_counter()
     left = job()
@@ -59,18 +59,18 @@ def seconds_of(job: Callable[[], object]) -> float:
 
 
 def pair_ratio(theirs: list[float], ours: list[float]) -> float:
-    """Return the median of their time over ours in the same turn: what slows the machine down slows both."""
+    """Return the median ratio of their time to ours in the same turn: what slows the machine slows both."""
     return median(one / other for one, other in zip(theirs, ours, strict=True))
 
 
 def span(seconds: list[float]) -> str:
-    """Return a median as text, in a unit that suits it."""
+    """Return a median as text, in a suitable unit."""
     middle = median(seconds)
     return f"{middle:,.2f} s" if middle >= 1 else f"{middle * 1000:,.1f} ms"
 
 
 def exponent(seconds: Mapping[int, float]) -> float:
-    """Return the slope of the line through the logarithms of times and counts, by least squares."""
+    """Return the slope of the least-squares line through the logarithms of times and counts."""
     slope, _ = np.polyfit(np.log(list(seconds)), np.log(list(seconds.values())), 1)
     return float(slope)
 

@@ -1,11 +1,11 @@
 """
-Universes: how the cost of a job grows with the number of its series, from 50 to 2,000 of ten years of days.
+Universes: how the cost of a job grows with the number of its series, from 50 to 2,000 with ten years of daily bars.
 
 Run:  python tests/benchmarks/universes.py [--counts 50 200 500 1000 2000] [--bars 2520] [--repeats 3]
 
-Told is processor time, the least of the repeats, and the exponent: the slope of the line through the logarithms of
-times and counts, by least squares; 1 is a job that takes twice as long for twice as many series. A third of the series
-end early and a third begin late, as names do that come and go; the strategies order what has ended all the same.
+The results are processor time, the least of the repeats, and the exponent: the slope of the least-squares line through
+the logarithms of times and counts; 1 is a job that takes twice as long for twice as many series. A third of the series
+end early and a third begin late, like real listings; the strategies submit orders for ended series too.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ LIMITS = {"statistics": 1.5, "report": 8.0}  # processor seconds of 2,000 series
 
 
 class Monthly(bt.Strategy):
-    """Act on the first bar of each month, whichever series have begun."""
+    """Act on the first bar of each month, even if some series have not begun."""
 
     month = 0
 
@@ -52,7 +52,7 @@ class Monthly(bt.Strategy):
 
 
 class EqualWeights(Monthly):
-    """Hold all series in equal parts, put right with each month."""
+    """Hold all series at equal weights, rebalanced each month."""
 
     def act(self) -> None:
         there = [data for data in self.datas if len(data)]
@@ -61,7 +61,7 @@ class EqualWeights(Monthly):
 
 
 class Momentum(Monthly):
-    """Hold the tenth of the series that rose most in half a year in equal parts, chosen with each month."""
+    """Hold the tenth of the series that rose most in half a year at equal weights, chosen each month."""
 
     def act(self) -> None:
         there = [data for data in self.datas if len(data) > 126]
@@ -110,7 +110,7 @@ def main() -> None:
 
 
 def measured(folder: Path, counts: list[int], bars: int, repeats: int) -> dict[str, dict[int, float]]:
-    """Return the processor seconds of each job by the number of series, told as they come."""
+    """Return the processor seconds of each job by the number of series, printed as they come."""
     seconds: dict[str, dict[int, float]] = {}
     for count in counts:
         store = Store(folder / f"bars-{count}")
@@ -122,7 +122,7 @@ def measured(folder: Path, counts: list[int], bars: int, repeats: int) -> dict[s
 
 
 def seconds_of_jobs(store: Store, count: int, folder: Path, repeats: int) -> list[tuple[str, float]]:
-    """Return the least processor seconds of each job on a store of so many series."""
+    """Return the least processor seconds of each job on a store of this many series."""
     series, found = names(count), list[tuple[str, float]]()
     for name, strategy in STRATEGIES.items():
         asked = {"store": store, "cash": 10_000.0 * count}
@@ -167,12 +167,12 @@ def table(seconds: dict[str, dict[int, float]]) -> str:
 
 
 def names(count: int) -> list[str]:
-    """Return the spellings of so many made-up series."""
+    """Return the spellings of this many made-up series."""
     return [f"U{number:04}/1day" for number in range(count)]
 
 
 def fill(store: Store, count: int, bars: int) -> None:
-    """Write so many series into a store: of three in turn one ends early and one begins late."""
+    """Write this many series into a store: of every three, one ends early and one begins late."""
     for number, name in enumerate(names(count)):
         prices.fill(store, Series.parse(name), bars_of(number, bars))
 

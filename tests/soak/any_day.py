@@ -1,8 +1,8 @@
 """
-Are the tests, pages, notebooks and downloads green on any day, in any zone and language?
+Run the tests, pages, notebooks and downloads on other dates, in other time zones and in other languages.
 
-`python tests/soak/any_day.py [NAME]...` runs them under faketime for each day below, or for those that are named;
-what follows `--` is handed to pytest in place of the selection by markers. What each said is kept in build/any-day.
+`python tests/soak/any_day.py [NAME]...` runs them under faketime in each case below, or in the named ones; arguments
+after `--` are passed to pytest instead of the selection by markers. The output of a case is saved to build/any-day.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ time.sleep = sleep
 
 @dataclass(frozen=True)
 class Case:
-    """A day on which everything begins, by the clock of a zone, and in which language; "" is today."""
+    """The date and time at which everything starts, by the clock of a zone, and the language; "" is now."""
 
     day: str
     zone: str
@@ -69,7 +69,7 @@ class Case:
 
     @property
     def later(self) -> float:
-        """By how many seconds the day is later than now."""
+        """The seconds from now to the date."""
         if not self.day:
             return 0.0
         day = datetime.fromisoformat(self.day).replace(tzinfo=ZoneInfo(self.zone))
@@ -88,7 +88,7 @@ CASES = {
 
 
 def run(name: str, case: Case, pytest: Sequence[str]) -> list[str]:
-    """Run everything in a case, tell of it, and return what failed."""
+    """Run everything in a case, print the outcome, and return the failures."""
     log = KEPT / f"{name}.txt"
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
@@ -102,7 +102,7 @@ def run(name: str, case: Case, pytest: Sequence[str]) -> list[str]:
 
 
 def _failures(case: Case, folder: Path, pytest: Sequence[str], log: Path) -> Iterator[str]:
-    """Yield the tests and the commands that failed; all that was said goes to the log."""
+    """Yield the tests and the commands that failed; all output goes to the log."""
     prefix, environment = _under(case, folder)
     python = [*prefix, sys.executable, "-m"]
     work = folder / "work"
@@ -122,7 +122,7 @@ def _failures(case: Case, folder: Path, pytest: Sequence[str], log: Path) -> Ite
 
 
 def _under(case: Case, folder: Path) -> tuple[list[str], dict[str, str]]:
-    """Return how a command begins that runs in a case, and its environment."""
+    """Return the prefix of a command that runs in a case, and its environment."""
     shim = folder / "shim"
     shim.mkdir()
     (shim / "sitecustomize.py").write_text(SLEEP, "utf-8")
@@ -142,7 +142,7 @@ def _under(case: Case, folder: Path) -> tuple[list[str], dict[str, str]]:
 
 
 def main(words: list[str]) -> int:
-    """Run the cases that are named, or all; return 1 if anything failed in any of them."""
+    """Run the named cases, or all; return 1 if anything failed in one of them."""
     at = words.index("--") if "--" in words else len(words)
     ours, pytest = words[:at], words[at + 1 :]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -1,13 +1,13 @@
 """
-Do Backtrader's own tests pass, and do its samples print, with our Cerebro what they do with Backtrader's?
+Compare Backtrader's own tests and samples under our Cerebro with the same under Backtrader's.
 
     python tests/soak/backtrader_suite.py PATH [--only TEXT] [--jobs 2] [--seconds 120]
 
 PATH is a folder with Backtrader's sources, such as a checkout of its repository, with `tests`, `samples` and `datas`.
-Each test runs alone, quietly and telling its values; each sample without options, and with each value of each of its
-options, one at a time. All of it runs in child processes, first with Backtrader's Cerebro and then with ours in its
-place. Equal means the same print, end, written files, orders, fills, cash and equity. No window is opened: `plot` does
-nothing. What fails under Backtrader itself, for want of a network or of a package, is listed with its error. Exits with
+Each test runs alone, once quietly and once printing its values; each sample runs without options, and with each value
+of each option, one at a time. Each runs in a child process, first with Backtrader's Cerebro, then with ours in its
+place. Equal means the same output, exit, written files, orders, fills, cash and equity. No window opens: `plot` does
+nothing. What fails under Backtrader itself, for lack of a network or of a package, is listed with its error. Exits with
 1 if anything differs.
 """
 
@@ -57,7 +57,7 @@ SHIFTED = {"from": ("2006-03-01", "2005-07-01"), "to": ("2006-09-01", "2006-06-0
 
 @dataclass(frozen=True)
 class Job:
-    """A test or a sample with its words, to be run in its folder."""
+    """A test or a sample with its arguments, to be run in its folder."""
 
     kind: str
     folder: Path
@@ -71,14 +71,14 @@ class Job:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What both did with a job."""
+    """The outcomes of a job under both."""
 
     job: Job
     both: Compared
 
     @property
     def told(self) -> str:
-        """What differs, or why it fails under both; "" for what is well."""
+        """The difference, or the error under both; "" if all is well."""
         if self.both.difference:
             return f"DIFFERS: {self.job}: {self.both.difference}"
         return f"fails under both: {self.job}: {self.both.ended[:200]}" if self.both.ended else ""
@@ -102,7 +102,7 @@ def main(words: list[str] | None = None, ours: type[bt.Cerebro] = Cerebro) -> in
 def _asked(words: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("path", type=Path, help="a folder with Backtrader's sources")
-    parser.add_argument("--only", default="", help="only tests and samples with this text in what is listed of them")
+    parser.add_argument("--only", default="", help="only tests and samples whose line in the list contains this text")
     parser.add_argument("--jobs", type=int, default=1, help="how many run at once")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="after which a test or sample is stopped")
     asked = parser.parse_args(words)
@@ -115,7 +115,7 @@ def _asked(words: list[str] | None) -> argparse.Namespace:
 
 
 def tests(folder: Path) -> Iterator[Job]:
-    """Yield each test function of Backtrader's suite twice: quiet, and telling its values."""
+    """Yield each test function of Backtrader's suite twice: quiet, and printing its values."""
     for file in sorted(folder.glob("tests/test_*.py")):
         for node in ast.parse(file.read_text("utf-8")).body:
             if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
@@ -143,11 +143,11 @@ def samples(folder: Path) -> Iterator[Job]:
 
 
 class _Enough(BaseException):
-    """The parser of a sample is known."""
+    """Ends a sample once its parser is known."""
 
 
 def _options(file: Path) -> list[dict[str, Any]]:
-    """Return the options of a sample, by running it until it parses its words."""
+    """Return the options of a sample, by running it until it parses its arguments."""
     found: list[dict[str, Any]] = []
 
     def look(parser: argparse.ArgumentParser, *_: Any, **__: Any) -> Any:
@@ -180,7 +180,7 @@ def _parameters(things: Iterable[Any]) -> dict[str, Any]:
 
 
 def _described(action: argparse.Action, parameters: dict[str, Any], exclusive: Any) -> dict[str, Any]:
-    """Return an option in plain words; `group` names it, or those of which one is needed, if it is needed."""
+    """Return an option as plain values; if it is required, or one of several of which one is, `group` says which."""
     one_of = f"one of {id(exclusive)}" if exclusive is not None and exclusive.required else ""
     return {
         "flag": action.option_strings[-1] if action.option_strings else "",
@@ -197,7 +197,7 @@ def _described(action: argparse.Action, parameters: dict[str, Any], exclusive: A
 
 
 def _values(option: dict[str, Any], file: Path) -> Iterator[tuple[str, ...]]:
-    """Yield the words of an option with each value that is tried, other than its default."""
+    """Yield the arguments of an option for each value to try, other than its default."""
     flag, default = option["flag"], option["default"]
     if option["bare"] and flag:
         yield (flag,)
@@ -243,7 +243,7 @@ def _other(value: float) -> Any:
 
 
 def judge(jobs: list[Job], ours: type[bt.Cerebro], workers: int = 1, seconds: float = SECONDS) -> Iterator[Verdict]:
-    """Yield the verdict on each job, in their order; more than one worker run them in processes."""
+    """Yield the verdict on each job, in order; several workers run the jobs in processes."""
     one = partial(judge_one, ours=ours, seconds=seconds)
     if workers == 1:
         yield from map(one, jobs)

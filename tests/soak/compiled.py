@@ -1,16 +1,16 @@
 """
-Do trials of the compiled engine equal those of the event engine, to the last bit, in any number of random cases?
+Compare trials of the compiled engine with those of the event engine, to the last bit, in random cases.
 
     python tests/soak/compiled.py [--cases 200] [--trials 6] [--seed 1]
     python tests/soak/compiled.py --fast [--cases 200]
     python tests/soak/compiled.py --mutants [--only TEXT]
 
-Each case is one number: one to four feeds on one of four kinds of clocks, costs and cash, and a strategy that gives
-orders by a generator which each notification moves. Sixteen of 32 also have dated costs, slippage or a volume cap. A
-case that differs is run again alone with its number as the seed.
+A case is a seed, which determines one to four feeds on one of four kinds of clocks, costs and cash, and a strategy that
+submits orders by a random generator, which each notification advances. Of every 32 cases, 16 also have dated costs,
+slippage or a volume cap. To repeat a case that differs, pass its number as the seed.
 
-With --fast trials by numba are compared with those by numpy; each number of feeds takes half a minute to compile.
-With --mutants each engine with one thing wrong runs cases and strategies of the tests until one tells it.
+With --fast, trials by numba are compared with those by numpy; compiling takes half a minute for each number of feeds.
+With --mutants, each deliberately wrong engine runs cases and strategies of the tests until one detects it.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def main(words: list[str] | None = None) -> int:
 
 
 def untold(only: str = "") -> list[int]:
-    """Return the wrong engines that nothing tells; say what tells each."""
+    """Return the mutants that nothing detects; print what detects each of the others."""
     missed = []
     for number, row in enumerate(MUTANTS):
         if only not in " ".join(row):
@@ -76,12 +76,12 @@ def untold(only: str = "") -> list[int]:
             told = apart(partial(telling, number), Path(scratch), SECONDS).told
         print(f"{told or 'MISSED':24} {row[0]}: {row[1].strip().splitlines()[0]}", flush=True)
         missed += [number] * (not told)
-    print(f"{len(missed)} of {len(MUTANTS)} mutants are told by nothing")
+    print(f"{len(missed)} of {len(MUTANTS)} mutants are not detected")
     return missed
 
 
 def telling(number: int) -> str:
-    """Return what tells a wrong engine."""
+    """Return what detects a mutant; "" if nothing does."""
     with mutated(number):
         for name, cls, count, params in STRATEGIES:
             try:

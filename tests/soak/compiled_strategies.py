@@ -1,12 +1,13 @@
 """
-Which public strategies does the compiled engine do, and does it do the same?
+Compare public strategies under the compiled engine with the same under the event engine.
 
     python tests/soak/compiled_strategies.py FOLDER [--rest] [--jobs 2] [--only TEXT] [--most 20]
 
 FOLDER holds checkouts as for `public_strategies.py`. The strategies are those of tests/support/compiled_public.csv,
-frozen before there was a translator; with --rest all others of docs/public-strategies.md that trade. Each runs in a
-child process over the bars of `public_strategies.py`, once by the event engine and once compiled; equal are orders,
-fills, cash, equity and positions after each bar. Prints a line for each, and ends with 1 if one differs.
+chosen before the compiler existed; with --rest, all others in docs/public-strategies.md that trade. Each runs in a
+child process over the bars of `public_strategies.py`, once by the event engine and once compiled. Equal means the same
+orders and fills, and the same cash, equity and positions after each bar. Prints a line for each, and exits with 1 if
+one differs.
 """
 
 from __future__ import annotations
@@ -39,10 +40,10 @@ EQUAL, DIFFERS, REFUSED, LEFT, FAILS = "equal", "DIFFERS", "refused", "left", "f
 def main(words: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--rest", action="store_true", help="those that are not frozen")
+    parser.add_argument("--rest", action="store_true", help="those that are not in the frozen list")
     parser.add_argument("--only", default="")
     parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--most", type=int, help="only so many of them")
+    parser.add_argument("--most", type=int, help="at most this many of them")
     asked = parser.parse_args(words)
     kept = {tuple(row[:4]) for row in frozen()}
     rows = [row for row in trading() if (row in kept) != asked.rest and asked.only in "/".join(row)][: asked.most]
@@ -55,7 +56,7 @@ def main(words: list[str] | None = None) -> int:
 
 
 def judged(folder: Path, rows: list[Any], jobs: int) -> Iterator[tuple[Any, tuple[str, str]]]:
-    """Yield each row with its verdict and what there is to say."""
+    """Yield each row with its verdict and the details."""
     with ProcessPoolExecutor(jobs, get_context("fork")) as pool:
         yield from zip(rows, pool.map(partial(_judge, folder), rows), strict=True)
 
@@ -70,7 +71,7 @@ def _judge(folder: Path, row: Any) -> tuple[str, str]:
 
 
 def judge_here(file: Path, name: str) -> tuple[str, str]:
-    """Return the verdict on a class of a file, and what there is to say."""
+    """Return the verdict on a class of a file, and the details."""
     cls = getattr(definitions(file), name)
     for count in (1, MANY):
         event = by_events(cls, {}, _feeds(count), _set_up)

@@ -1,10 +1,10 @@
 """
-Let the harness judge writers that are careless on purpose: each carelessness is found, or the harness is worth nothing.
+Check the harness itself: it has to detect each of several writers that are careless on purpose.
 
 Run:  python tests/soak/controls.py
 
-The writer is the store's own, and the system under it does less than it says: it syncs nothing, syncs no folders, or
-moves a file by copying it. And the tracer does what it says: it kills, fails and shortens calls, of threads too.
+The writer is the store's own, but the system under it does less than it claims: it syncs nothing, syncs no folders, or
+moves a file by copying it. The script also checks that the tracer kills, fails and shortens calls, in threads too.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def careless(folder: Path) -> dict[str, tuple[str, str]]:
-    """Return, for each careless system, what the harness finds and what it is to find."""
+    """Return, for each careless system, what the harness finds and what it has to find."""
     nothing_synced = _on(APPEND, "fsync", lambda descriptor: None)
     no_folder_synced = _on(APPEND, "fsync", _sync_file)
     copied = _on(_on(APPEND, "replace", _copy), "rename", _copy)
@@ -57,7 +57,7 @@ def careless(folder: Path) -> dict[str, tuple[str, str]]:
 
 
 def tracer(folder: Path) -> dict[str, tuple[str, str]]:
-    """Return, for each thing that the tracer can do, what came of it and what was to come."""
+    """Return, for each capability of the tracer, the outcome and the expected outcome."""
     root = _made(folder)
     return {
         "lets pass": (_told(_traced(root, lambda call: None), root), "ended with 0, file of 7 bytes"),
@@ -102,7 +102,7 @@ def _told(ended: Ended, root: Path) -> str:
 
 
 def _on(operation: Operation, name: str, careless: Callable[..., Any]) -> Operation:
-    """Return the operation on a system whose function of that name is another."""
+    """Return the operation on a system in which another function replaces the one of that name."""
 
     def act(root: Path) -> None:
         with _instead(name, careless):

@@ -1,11 +1,11 @@
 """
-Let writers and readers have the same store at once: the end is the exact union, and no reader sees less than whole.
+Let writers and readers use a store at once: it ends as the exact union of all writes, and no reader sees a part of one.
 
 Run:  python tests/soak/crowd.py [--writers 8] [--sessions 40] [--seed 7]
 
-All write to one series at once, then each to its own, in an order of its own; some are killed on the way, in the middle
-of whatever they do, and started again. Readers read all the time: each answer must be true, and hold all that the
-answer before it held. Nobody may wait 30 seconds for anything, which is what a lock that outlived its owner would cost.
+First all write to one series, then each to its own, each in a random order; some are killed at random moments and
+started again. Readers read all the time: each result must be correct, and contain everything that the result before it
+contained. No process may wait for 30 seconds, as it would for a lock that outlived its owner.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def run(root: Path, writers: int, series: int, count: int, seed: int) -> tuple[int, int]:
-    """Write so many sessions with so many writers to so many series; return reads and kills, or raise."""
+    """Let writers write sessions to series; return the numbers of reads and kills, or raise."""
     chance, days, wanted = Random(seed), _days(count), [Series.parse(f"S{n}/30mins") for n in range(series)]
     for one in wanted:
         for day in days:
@@ -77,7 +77,7 @@ def run(root: Path, writers: int, series: int, count: int, seed: int) -> tuple[i
 
 
 def _writer(root: Path, wanted: list[Series], days: list[str], place: int, writers: int) -> Callable[[], None]:
-    """Return what a writer does: its share of the sessions of the one series, or all sessions of its own."""
+    """Return the work of a writer: its share of the sessions of the one series, or all sessions of its own."""
     own = wanted[place % len(wanted)]
     share = (
         days
@@ -109,7 +109,7 @@ def _read(root: Path, wanted: list[Series], days: list[str], ends: int, telling:
 
 
 def _checked(root: Path, series: Series, true: object) -> int:
-    """Read a series, check that it is of whole sessions of true bars, and return how many bars there are."""
+    """Read a series, check that it consists of whole sessions of correct bars, and return the number of bars."""
     import pyarrow.compute as pc
 
     try:
@@ -144,7 +144,7 @@ def _forked(act: Callable[[], None]) -> int:
 
 
 def _waited(pending: dict[int, int], seconds: float) -> tuple[int | None, int]:
-    """Wait so long for one of the writers to end."""
+    """Wait up to this many seconds for one of the writers to end."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         for child in pending:

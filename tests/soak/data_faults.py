@@ -1,11 +1,11 @@
 """
-Put seeded faults into clean bars: what must be refused is refused, what looks wrong is found, and clean bars pass.
+Plant seeded faults in clean bars: invalid bars must be refused, suspicious ones reported, and clean ones accepted.
 
 Run:  python tests/soak/data_faults.py [--trials 1000] [--seed 7]
 
-Each trial draws a fresh market of one-minute bars (a random walk with quiet noons, fat tails and overnight gaps, on
-the sessions of the exchange, half-days and both changes of the clock among them), checks that it is clean, and puts
-each fault into a copy of it.
+Each trial draws new random one-minute bars (a random walk with quiet noons, fat tails and overnight gaps, on the
+sessions of the exchange, including half-days and both changes of the clock), checks that they are clean, and plants
+each fault in a copy of them.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def run(trials: int, seed: int) -> tuple[dict[str, tuple[int, int]], int]:
-    """Return of each fault how often it was caught and tried, and the findings in clean bars."""
+    """Return, for each fault, how often it was caught and tried, and the number of findings in clean bars."""
     caught: Counter[str] = Counter()
     alarms = 0
     for trial in range(trials):
@@ -68,7 +68,7 @@ def run(trials: int, seed: int) -> tuple[dict[str, tuple[int, int]], int]:
 
 
 def refused(bars: pa.Table) -> bool:
-    """Return whether the door refuses the bars."""
+    """Return whether the check of an answer refuses the bars."""
     try:
         check_answer(bars, MINUTES, HOURS)
     except BadBars:
@@ -77,14 +77,14 @@ def refused(bars: pa.Table) -> bool:
 
 
 def found(columns: Columns, day: date, checks: tuple[str, ...]) -> bool:
-    """Return whether one of the checks finds something on the day of the fault; the door must let the bars pass."""
+    """Return whether one of the checks reports the day of the fault; the check of an answer must accept the bars."""
     bars = table(columns)
     check_answer(bars, MINUTES, HOURS)
     return any(one.check in checks and one.at and one.at.date() == day for one in inspect_bars(bars, MINUTES, HOURS))
 
 
 def speed() -> float:
-    """Return how many bars a second pass the door and are inspected, on ten years of minutes."""
+    """Return how many bars per second are checked and inspected, on ten years of minute bars."""
     chance = np.random.default_rng(7)
     bars = table(walk(MINUTES, sessions(HOURS, date(2014, 1, 2), date(2023, 12, 29)), chance))
     inspect_bars(bars.slice(0, 1000), MINUTES, HOURS)  # lays out the calendar
@@ -97,13 +97,13 @@ def speed() -> float:
 
 
 def days(chance: np.random.Generator) -> list[Session]:
-    """Return some sessions in a row, somewhere in ten years."""
+    """Return consecutive sessions from a random place in ten years."""
     start = date(2014, 1, 2) + timedelta(days=int(chance.integers(3600)))
     return sessions(HOURS, start, start + timedelta(days=3 * SESSIONS))[:SESSIONS]
 
 
 def walk(series: Series, wanted: list[Session], chance: np.random.Generator) -> Columns:
-    """Return the columns of a random walk on the sessions, prices to a cent."""
+    """Return the columns of a random walk on the sessions, with prices in cents."""
     size = series.size.seconds
     opens, closes = (np.array([int(getattr(one, name).timestamp()) for one in wanted]) for name in ("open", "close"))
     counts = (closes - opens) // size
@@ -239,13 +239,13 @@ def volume_not_a_number(columns: Columns, chance: np.random.Generator) -> None:
 
 
 def weekend(columns: Columns, chance: np.random.Generator) -> None:
-    """Move all of it so that its first session falls on a Saturday."""
+    """Move all bars so that the first session falls on a Saturday."""
     first = datetime.fromtimestamp(columns["time"][0] / 1e6, UTC)
     columns["time"] += (5 - first.weekday()) * 86_400_000_000
 
 
 def after_half_day(columns: Columns, chance: np.random.Generator) -> None:
-    """Let trading go on after the early close of a half-day."""
+    """Continue trading after the early close of a half-day."""
     halves = [date(year, 11, 23) + timedelta(days=(3 - date(year, 11, 23).weekday()) % 7) for year in range(2014, 2024)]
     day = halves[chance.integers(len(halves))]  # the Friday after Thanksgiving
     early = sessions(HOURS, day - timedelta(days=1), day + timedelta(days=1))[-1]
@@ -255,7 +255,7 @@ def after_half_day(columns: Columns, chance: np.random.Generator) -> None:
 
 def shifted(hours: int) -> Fault:
     def fault(columns: Columns, chance: np.random.Generator) -> None:
-        """Shift one session, as where daylight saving was left out."""
+        """Shift one session, as if daylight saving had been ignored."""
         rows = _rows_of_session(columns, chance)
         columns["time"][rows] += hours * 3_600_000_000
 

@@ -1,13 +1,13 @@
 """
-Put what is no file in the place of each file that a command opens: it ends in a sentence, soon, and is never believed.
+Replace each file that a command opens by something that is not a file: the command ends soon, with an error.
 
 Run:  python tests/soak/doors.py [--commands "runs ls,report"] [--every 1]
 
-The files are those that the commands open, as the tracer sees them, and not those that somebody thought of. In the
-place of each come a pipe, a link to /dev/zero, a folder, and a file without rights; the command then has to end within
-20 seconds and 2 GB, with an error of one line and an exit code from 1 to 5, or do without the file where it may; a list
-of runs that does without a summary must say what it says with it. A command that ends well may also have made the file
-again, with the bytes that it has when nothing is in its place.
+The tracer records which files each command opens, so no list of them can be incomplete. A pipe, a link to /dev/zero, a
+folder and an unreadable file replace each in turn. The command must then end within 20 seconds and 2 GB of memory, with
+a one-line error and an exit code from 1 to 5. It may do without a file that is optional: a list of runs without a
+summary must print what it prints with it. A command may also write the file again, if it ends with the same bytes as
+when nothing is replaced.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ _OPTIONAL = (".lock", "__pycache__", "metrics.json", "index.html", "heatmap.png"
 def main() -> None:
     words = argparse.ArgumentParser(description=__doc__)
     words.add_argument("--commands", default=",".join(COMMANDS))
-    words.add_argument("--every", type=int, default=1, help="try one file of so many, of each command")
+    words.add_argument("--every", type=int, default=1, help="try every n-th file of each command")
     asked = words.parse_args()
     with environment(), tempfile.TemporaryDirectory(dir=quick_folder()) as folder:
         tried, failures = run(Path(folder), asked.commands.split(","), asked.every)
@@ -70,7 +70,7 @@ def main() -> None:
 
 
 def run(folder: Path, names: list[str], every: int) -> tuple[int, list[str]]:
-    """Try each kind in the place of one of so many files; return how many were tried, and a line for each failure."""
+    """Replace every n-th file by each kind; return how many were replaced, and a line for each failure."""
     operations = {name: Operation(name, project_with_all, _doing(COMMANDS[name])) for name in names}
     before = prepared(next(iter(operations.values())), folder / "before")
     tried, failures = 0, []
@@ -91,7 +91,7 @@ def run(folder: Path, names: list[str], every: int) -> tuple[int, list[str]]:
 
 
 def opened(operation: Operation, root: Path) -> tuple[list[Path], str]:
-    """Return the files below a folder that were there before and that an operation opens, and what it says."""
+    """Return the files below a folder that an operation opens and that existed before, and its output."""
     there = {str(path) for path in root.rglob("*") if path.is_file()}
     seen: list[str] = []
 
@@ -124,7 +124,7 @@ def _tried(operation: Operation, root: Path, place: Path, kind: str, undisturbed
 
 
 def _made_again(path: Path, put: os.stat_result, made: bytes | None) -> bool:
-    """Return whether in the place of what was put there is another file, with the bytes that it is to have."""
+    """Return whether another file, with the expected bytes, has taken the place of the replacement."""
     if path.is_symlink() or not path.is_file() or os.path.samestat(path.lstat(), put):
         return False
     return path.read_bytes() == made

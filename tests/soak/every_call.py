@@ -2,13 +2,13 @@
 Kill a writer, or fail its call, at each file system call that it makes: the store is as before or as after.
 
 Run:  python tests/soak/every_call.py [--faults kill,EIO,ENOSPC,EINTR,EMFILE,EROFS,EACCES] [--operations revise]
-      (--every 10: one call of ten)
-      python tests/soak/every_call.py --outside    (the writers of what is no store: runs, sweeps, pins, pages, ...)
-      python tests/soak/every_call.py --copies     (what kills would leave, copied from one run that nothing disturbs)
+      (--every 10: every tenth call)
+      python tests/soak/every_call.py --outside    (writers outside a store: runs, sweeps, pins, pages, ...)
+      python tests/soak/every_call.py --copies     (copies of what kills would leave, from one undisturbed run)
 
-After each fault everything must read, be what it was or what was to come (what was acknowledged: to come), and the
-same operation done again must end as if nothing had happened, without a repair and without litter. An error is one
-line and an exit code, never a traceback.
+After each fault everything must be readable, and as before or as after the operation (as after, if the operation was
+acknowledged). Repeated, the operation must end as if nothing had happened, without a repair and without leftover files.
+An error is one line and an exit code, never a traceback.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ _ONLY_CHANGES = (KILL, "ENOSPC", "EROFS")
 
 @dataclass(frozen=True)
 class Share:
-    """What one process does: every so many-th place of an operation under a fault."""
+    """The part of one process: every n-th place of an operation, under one fault."""
 
     operation: str
     fault: str
@@ -75,9 +75,9 @@ def main() -> None:
     words = argparse.ArgumentParser(description=__doc__)
     words.add_argument("--faults", default=",".join(FITTING))
     words.add_argument("--operations", default="")
-    words.add_argument("--outside", action="store_true", help="those of `writers`, in place of those on a store")
-    words.add_argument("--every", type=int, default=1, help="strike one call of so many, of each operation")
-    words.add_argument("--copies", action="store_true", help="copy what a kill would leave, in place of killing")
+    words.add_argument("--outside", action="store_true", help="operations of `writers` instead of those on a store")
+    words.add_argument("--every", type=int, default=1, help="kill or fail every n-th call of each operation")
+    words.add_argument("--copies", action="store_true", help="copy what a kill would leave, instead of killing")
     words.add_argument("--jobs", type=int, default=2)
     asked = words.parse_args()
     with tempfile.TemporaryDirectory(dir=quick_folder()) as folder:
@@ -96,7 +96,7 @@ def main() -> None:
 def run(
     folder: Path, operations: Sequence[str], faults: Sequence[str], jobs: int = 2, every: int = 1
 ) -> tuple[int, list[str]]:
-    """Return how many calls were struck, and a line for each failure."""
+    """Return how many calls were killed or failed, and a line for each failure."""
     shares = [
         Share(name, fault, first * every, jobs * every)
         for name in operations for fault in faults for first in range(jobs)
@@ -108,7 +108,7 @@ def run(
 
 
 def run_copies(folder: Path, operations: Sequence[str], jobs: int = 2, every: int = 1) -> tuple[int, list[str]]:
-    """Return how many calls were looked at, and a line for each failure of what a kill there would leave."""
+    """Return how many calls were examined, and a line for each failure in what a kill there would leave."""
     with environment():
         count = len(operations)
         done = by_processes(jobs, _copy_share, [folder] * count, operations, [every] * count)
@@ -117,9 +117,9 @@ def run_copies(folder: Path, operations: Sequence[str], jobs: int = 2, every: in
 
 def copy(folder: Path, operation: Operation, every: int) -> tuple[int, list[str]]:
     """
-    Copy what is there before one call of so many, and judge it; return how many there are, and a line for each failure.
+    Copy the files before every n-th call, and judge the copies; return how many, and a line for each failure.
 
-    A kill leaves what the calls before it made, and nothing is lost that was written: that is what is copied.
+    A kill leaves what the calls before it wrote, and loses nothing that was written: the copies hold the same.
     """
     whole = Path(tempfile.mkdtemp(dir=folder))
     before = prepared(operation, whole / "before")
@@ -151,12 +151,12 @@ def copy(folder: Path, operation: Operation, every: int) -> tuple[int, list[str]
 
 
 def warm_child(folder: Path, operations: Sequence[str] = ()) -> None:
-    """Make a process ready to fork children that have nothing to import."""
+    """Prepare a process to fork children that have nothing to import."""
     warm(Path(tempfile.mkdtemp(dir=folder)), [KNOWN[name] for name in operations])
 
 
 def strike(folder: Path, operation: Operation, share: Share) -> tuple[int, list[str]]:
-    """Strike the calls of a share; return how many, and a line for each failure."""
+    """Kill or fail each call of a share; return how many, and a line for each failure."""
     whole = Path(tempfile.mkdtemp(dir=folder))
     before = prepared(operation, whole / "before")
     copy = _copied(before, whole / "after")
@@ -177,7 +177,7 @@ def strike(folder: Path, operation: Operation, share: Share) -> tuple[int, list[
 
 
 def told_wrongly(fault: str, ended: Ended, said: str) -> list[str]:
-    """Return what is wrong about how a command ended, and about what it said."""
+    """Return what is wrong with how a command ended, and with what it printed."""
     if ended.hung:
         return ["it hung"]
     if fault.startswith(KILL):
@@ -226,7 +226,7 @@ def _fits(call: Call, fault: str) -> bool:
 def _struck(
     operation: Operation, root: Path, share: Share, place: int, known: tuple[State, State], judged: Judged
 ) -> list[str]:
-    """Strike one call; return what is wrong after it."""
+    """Kill or fail one call; return what is wrong afterwards."""
     seen: list[Call] = []
     look = _looking(share.fault, seen)
 
@@ -251,7 +251,7 @@ def _struck(
 
 
 def _judged(operation: Operation, root: Path, ended: Ended, known: tuple[State, State], judged: Judged) -> list[str]:
-    """Return what is wrong about what is left; equal bytes are judged once, and most faults leave those of before."""
+    """Return what is wrong with the remaining files; equal bytes are judged once, since most faults change nothing."""
     key = _bytes_digest(root), bool(ended.acknowledged)
     if key not in judged:
         judged[key] = _left(operation, root, ended, known)

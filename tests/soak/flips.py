@@ -1,10 +1,10 @@
 """
-Damage each file of a small store in every way: each damage is noticed, and the file is named.
+Damage each file of a small store in every way: each damage is detected, and the error names the file.
 
-Run:  python tests/soak/flips.py [--every 1] [--seed 7]     (--every 5: each fifth byte)
+Run:  python tests/soak/flips.py [--every 1] [--seed 7]     (--every 5: every fifth byte)
 
-A flipped bit of each byte, a file cut short, emptied, lost, doubled, or swapped with another of the store. Whoever
-reads what the file holds must be told; nothing damaged is ever served, and nothing is taken for an empty market.
+One bit of each byte is flipped; each file is truncated, emptied, deleted, doubled, or swapped with another one of the
+store. A read of the damaged file must raise an error: damaged bytes are never returned, nor taken for "no bars".
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def run(folder: Path, every: int, seed: int) -> tuple[int, list[str]]:
-    """Do each damage to a store in the folder, flips at one in so many bytes; return how many, and those missed."""
+    """Apply each damage to a store in the folder, flips at every n-th byte; return how many, and those not detected."""
     root, chance, done, missed = folder / "store", Random(seed), 0, []
     two_months(root)
     quarantine(root)
@@ -63,7 +63,7 @@ def run(folder: Path, every: int, seed: int) -> tuple[int, list[str]]:
 
 
 def complaints(root: Path) -> str:
-    """Return what a careful reader of the whole store is told; nothing where all is well."""
+    """Return the errors that a careful reader of the whole store gets; nothing if all is well."""
     said = judge.complaints(root)
     for series in (MINUTES, DAILY):
         try:
@@ -74,7 +74,7 @@ def complaints(root: Path) -> str:
 
 
 def files_of(root: Path) -> list[Path]:
-    """Return the files of a store, without locks, which are empty."""
+    """Return the files of a store except locks, which are empty."""
     return [path for path in sorted(root.rglob("*")) if path.is_file() and path.name != ".lock"]
 
 

@@ -1,10 +1,11 @@
 """
-Let the disk fill up in the middle of an operation: an error in a line, everything readable, and on it goes with room.
+Fill the disk in the middle of an operation: a one-line error, everything readable, and the operation resumes with room.
 
-Run:  python tests/soak/full_disk.py [--sizes 20] [--outside]    (runs, sweeps, pins, pages, ... in place of stores)
+Run:  python tests/soak/full_disk.py [--sizes 20] [--outside]    (runs, sweeps, pins, pages, ... instead of stores)
 
-The disk has room for so many bytes, from none to what the operation writes; the write that does not fit is cut short,
-and after it nothing can be written or made, as on a real one. The operation is tried again while the disk is full.
+The disk has room for a number of bytes, from none up to what the operation writes. A write that does not fit is cut
+short, and after it nothing can be written or created, as on a real disk. The operation is repeated on the full disk,
+and then with room.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ _WRITES = ("write", "writev", "pwrite64")
 
 
 class Disk:
-    """A disk with room for so many bytes."""
+    """A disk with room for a number of bytes."""
 
     def __init__(self, room: int) -> None:
         self.room, self.used, self.refused = room, 0, 0
@@ -56,7 +57,7 @@ class Disk:
 def main() -> None:
     words = argparse.ArgumentParser(description=__doc__)
     words.add_argument("--sizes", type=int, default=20)
-    words.add_argument("--outside", action="store_true", help="those of `writers`, in place of those on a store")
+    words.add_argument("--outside", action="store_true", help="operations of `writers` instead of those on a store")
     asked = words.parse_args()
     operations = WRITERS if asked.outside else OPERATIONS
     with environment(), tempfile.TemporaryDirectory(dir=quick_folder()) as folder:
@@ -68,7 +69,7 @@ def main() -> None:
 
 
 def run(folder: Path, operations: Sequence[Operation], sizes: int) -> tuple[int, list[str]]:
-    """Do each operation on disks of so many sizes; return how many filled up, and a line for each failure."""
+    """Run each operation on disks of several sizes; return how many filled up, and a line for each failure."""
     full, failures = 0, []
     for operation in operations:
         before = prepared(operation, Path(tempfile.mkdtemp(dir=folder)) / "store")

@@ -1,13 +1,13 @@
 """
-Throw what nobody wrote on purpose at every door: a line and an exit code come back, never a traceback, hang or signal.
+Give malformed input to every interface: it answers with one line and an exit code, never a traceback, hang or signal.
 
 Run:  python tests/soak/fuzz.py [--inputs 100000] [--seed 7] [--kinds words,csv] [--only words:17]
 
-A kind is a door: words of every command; bytes of CSV, Parquet, manifests and segments, scripts of faults and lists of
-series; files of strategies, of odd pieces and with other bytes; what is kept of runs, sweeps, baselines and pins, with
-other bytes, values, types and kinds of file; bytes that a gateway sends to the client, and that a client sends to the
-emulator. What is said has no character that hides, turns or controls others. Each input is made of its number and the
-seed alone, so that `--only KIND:NUMBER` does it again.
+A kind is an interface: the arguments of every command; changed bytes of CSV, Parquet, manifests and segments, fault
+scripts and lists of series; strategy files made of odd pieces, or with changed bytes; saved runs, sweeps, baselines and
+pins with changed bytes, values, types and kinds of file; bytes that a gateway sends to the client, and that a client
+sends to the emulator. No output has a character that hides, reverses or controls others. Each input depends on its
+number and the seed alone, so `--only KIND:NUMBER` repeats it.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def main() -> None:
 
 
 def run(inputs: int, seed: int, kinds: Sequence[str], jobs: int = 2, seconds: int = LONGEST) -> list[str]:
-    """Throw so many inputs at the doors in turn; return a line for each failure."""
+    """Try inputs on the interfaces in turn; return a line for each failure."""
     turns = [kind for kind in kinds for _ in range(_TURNS.get(kind, 1))]
     numbers = [(turns[number % len(turns)], number) for number in range(inputs)]
     with environment():
@@ -104,7 +104,7 @@ def _throw(seed: int, numbers: list[tuple[str, int]], seconds: int) -> list[str]
 
 
 def _batch(seed: int, numbers: list[tuple[str, int]], folder: Path, seconds: int) -> tuple[int, list[str]]:
-    """Throw a batch from a child; return how many were thrown, and a line for each failure."""
+    """Try a batch in a child process; return how many were tried, and a line for each failure."""
     reading, writing = os.pipe()
     child = os.fork()
     if not child:
@@ -143,7 +143,7 @@ def _throw_each(seed: int, numbers: list[tuple[str, int]], folder: Path, writing
 
 @contextlib.contextmanager
 def _laid_out() -> Iterator[Path]:
-    """Yield a folder, which is the working folder too, with one of each thing that a door may be given."""
+    """Yield a folder, also the working folder, with one of each thing that a command may read."""
     with tempfile.TemporaryDirectory(dir=quick_folder()) as name:
         folder, before = Path(name), Path.cwd()
         two_months(folder / "bars")
@@ -202,7 +202,7 @@ def _words(chance: Random, folder: Path) -> str:
 
 
 def _bytes_of(name: str, *words: str) -> Callable[[Random, Path], str]:
-    """Return a door for a file: the good one, changed, is given to a command as {}."""
+    """Return the interface of a file: a changed copy of the valid one replaces {} in the arguments of a command."""
 
     def throw(chance: Random, folder: Path) -> str:
         good = folder / name
@@ -217,7 +217,7 @@ def _bytes_of(name: str, *words: str) -> Callable[[Random, Path], str]:
 
 
 def _stored(chance: Random, folder: Path) -> str:
-    """Change a file of a store, often so that its hash is right again: it may come from a stranger."""
+    """Change a file of a store, often with a matching hash, as in a store from a stranger."""
     root = folder / f"hostile-{os.getpid()}"
     shutil.copytree(folder / "bars", root)
     path = chance.choice([path for path in sorted(root.rglob("*")) if path.is_file() and path.name != ".lock"])
@@ -233,7 +233,7 @@ def _stored(chance: Random, folder: Path) -> str:
 
 
 def _kept(chance: Random, folder: Path) -> str:
-    """Change a file of what is kept: a run, a sweep, a baseline, a file of pins; or put in its place what is none."""
+    """Change a file of a saved run, sweep or baseline, or a file of pins; or replace it by something else."""
     root = folder / f"kept-{os.getpid()}"
     shutil.copytree(folder / "project", root)
     (root / "bars").symlink_to(folder / "bars")
@@ -269,7 +269,7 @@ _KEPT: tuple[tuple[str, tuple[str, ...]], ...] = (
 
 
 def _destroyed(path: Path, chance: Random) -> bool:
-    """Change a file; return whether there is no file any more, so that nobody may believe it."""
+    """Change a file; return whether it is no longer a regular file, so that no command may accept it."""
     if chance.random() < 0.15:
         path.unlink()
         chance.choice((os.mkfifo, lambda path: path.symlink_to("/dev/zero"), Path.mkdir))(path)
@@ -285,7 +285,7 @@ def _destroyed(path: Path, chance: Random) -> bool:
 
 
 def _change_table(path: Path, chance: Random) -> None:
-    """Write a table again with a column of it lost, renamed, of another type or with other values, or other rows."""
+    """Write a table again with a column removed, renamed, of another type or with other values, or with other rows."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -319,7 +319,7 @@ _CELLS: tuple[Any, ...] = (
 
 
 def _with_another(column: Any, chance: Random) -> Any:
-    """Return a column in which one value is another of its type, as far as the type has it."""
+    """Return a column in which another value of its type replaces one value, as far as the type has one."""
     import pyarrow as pa
 
     kind = column.type
@@ -333,7 +333,7 @@ def _with_another(column: Any, chance: Random) -> Any:
 
 
 def _not_one_document(*words: str) -> str:
-    """Return what is wrong about the document that --json asks for, which is one whatever is wrong."""
+    """Return what is wrong with the output of --json, which is one document whatever happens."""
     if "--json" not in words:
         return ""
     out = io.TextIOWrapper(io.BytesIO(), "utf-8")
@@ -356,7 +356,7 @@ def _believed(path: Path, words: list[str]) -> str:
 
 
 def _strategy_file(chance: Random, folder: Path) -> str:
-    """Write a file of a strategy that is odd in some places, and have it run, swept, checked or asked for orders."""
+    """Write a strategy file that is odd in some places; run, sweep or check it, or request its next orders."""
     text = _STRATEGY
     for place, pieces in _ODD.items():
         every = pieces.split("\n")
@@ -520,7 +520,7 @@ def _script(chance: Random, folder: Path) -> str:
 
 
 def _to_client(chance: Random, folder: Path) -> str:
-    """Answer the client with noise, now and then after a true beginning."""
+    """Answer the client with noise, sometimes after a valid start."""
     answers = [_frames(chance) for _ in range(4)]
     if chance.random() < 0.8:
         answers[0] = framed(b"176\x0020240101 12:00:00 EST\0") + (_ACCEPTED if chance.random() < 0.8 else answers[0])
@@ -541,7 +541,7 @@ def _to_client(chance: Random, folder: Path) -> str:
 
 
 def _to_emulator(chance: Random, folder: Path) -> str:
-    """Send the emulator noise, then ask it as a client does."""
+    """Send noise to the emulator, then a request as a client does."""
     with Gateway(Store(folder / "bars")) as gateway:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", gateway.port), timeout=1) as noisy:
             if chance.random() < 0.7:
@@ -582,14 +582,14 @@ _TURNS = {
 
 
 def bars_span() -> Any:
-    """Return the span that the client asks for."""
+    """Return the span that the client requests."""
     from operations import span_of
 
     return span_of(DAILY, "2024-01-02", "2024-01-12")
 
 
 def _called_wrongly(*words: str) -> str:
-    """Call a command in this process; return what is wrong about its end, with the words."""
+    """Call a command in this process; return what is wrong with the outcome, with the arguments."""
     code, said = _call(*words)
     if "Traceback" in said or code not in range(10):
         return f"{code!r} of {words}: {said[-300:]}"
@@ -783,7 +783,7 @@ _PIECES = (
 
 
 def _hostile(manifest: bytes, chance: Random) -> bytes:
-    """Return a manifest with something else in it, whose own hash is right."""
+    """Return a manifest with other content, whose own hash is right."""
     body, mark, _ = manifest.rpartition(b"#sha256 ")
     if chance.random() < 0.25 or not mark:
         return _mutated(manifest, chance)
@@ -795,7 +795,7 @@ def _hostile(manifest: bytes, chance: Random) -> bytes:
 
 
 def _changed(value: Any, chance: Random) -> Any:
-    """Return a JSON value in which one value, somewhere, is another."""
+    """Return a JSON value with one value changed, at a random place."""
     inner = list(value) if isinstance(value, dict) else list(range(len(value))) if isinstance(value, list) else []
     if not inner or chance.random() < 0.15:
         return chance.choice(_VALUES_OF_JSON)
@@ -817,7 +817,7 @@ _ACCEPTED = framed(b"15\x001\x00DU1\0") + framed(b"9\x001\x001\0")
 
 
 def _frames(chance: Random) -> bytes:
-    """Return frames of the protocol that are true, nearly true, or noise."""
+    """Return frames of the protocol that are valid, nearly valid, or noise."""
     return b"".join(_frame(chance) for _ in range(chance.randint(1, 4)))
 
 

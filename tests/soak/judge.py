@@ -1,4 +1,4 @@
-"""What `verify` says of the files of a store, for the tests that harm them."""
+"""The findings of `verify` in the files of a store, for the tests that damage them."""
 
 from __future__ import annotations
 

@@ -1,11 +1,12 @@
 """
-Kill downloads at random moments with SIGKILL: nothing stored is lost or doubled, and the end is always the same.
+Kill downloads at random moments with SIGKILL: no bar is lost or doubled, and the content ends the same every time.
 
 Run:  python tests/soak/killed_downloads.py [--kills 200] [--seed 7]
 
-A download of minutes and days from an emulator is started again and again on the same store and killed while it
-runs. After each kill every stored series must read, hold what it held before, and agree with the vendor's bars; when a
-download gets through, its content must be that of an undisturbed one, and the next round begins with an empty store.
+A download of minute and daily bars from an emulator is started again and again on the same store, and killed while it
+runs. After each kill every stored series must be readable, hold what it held before, and agree with the vendor's bars.
+When a download completes, its content must be that of an undisturbed one, and the next round begins with an empty
+store.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def main() -> None:
 
 
 def run(folder: Path, kills: int, seed: int) -> tuple[int, int, int]:
-    """Kill so many downloads; return kills, downloads finished, and kills that left a part; raise on any failure."""
+    """Kill downloads; return kills, completed downloads, and kills that left a partial one; raise on any failure."""
     upstream = store_with(folder / "upstream", dict.fromkeys(WANTED, (SINCE, UNTIL)))
     chance, killed, finished, parts = random.Random(seed), 0, 0, 0
     store, seen = folder / "bars", dict.fromkeys(WANTED, 0)
@@ -79,7 +80,7 @@ def kill(process: subprocess.Popen[bytes], chance: random.Random) -> bool:
 
 
 def check(root: Path, upstream: Store, seen: dict[str, int]) -> dict[str, int]:
-    """Return the rows of each series; whatever is stored must be the vendor's, and no less than before."""
+    """Return the rows of each series; all stored bars must be the vendor's, and none may be lost."""
     store, rows = Store(root), {}
     for text in WANTED:
         series = Series.parse(text)

@@ -1,10 +1,10 @@
 """
-Kill a publication before and after each request to a bucket: a reader sees the old state or the new, the next goes on.
+Kill a publication before and after each request to a bucket: readers see one state or the other; the next resumes.
 
 Run:  python tests/soak/killed_publications.py [--every 1]
 
-The bucket has a state of two series; a process publishes the next one, with a revision, and is killed by the server:
-before a request is served, or when it was and its answer is not sent yet.
+The bucket has a state of two series; a process publishes the next one, with a revision. The server kills the process
+before it serves a request, or after it has served the request but before it answers.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ State = dict[Series, str]
 
 def main() -> None:
     words = argparse.ArgumentParser(description=__doc__)
-    words.add_argument("--every", type=int, default=1, help="kill at one request of so many")
+    words.add_argument("--every", type=int, default=1, help="kill at every n-th request")
     asked = words.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         kills, requests = run(Path(folder), asked.every)
@@ -65,7 +65,7 @@ def run(folder: Path, every: int = 1) -> tuple[int, int]:
 
 
 def _move_on(store: Store) -> None:
-    """Write a week more of each series, and revise its last days."""
+    """Add a week to each series, and revise its last days."""
     for series in SERIES:
         for first, last, seed in ((date(2024, 3, 1), date(2024, 3, 8), 7), (date(2024, 2, 28), date(2024, 2, 29), 8)):
             bars = minute_bars(series, first, last, seed)
@@ -107,7 +107,7 @@ def _check(
     before: dict[str, bytes],
     after: dict[str, bytes],
 ) -> None:
-    """Raise if a reader sees what is neither state, or if the next publication does not bring the new one."""
+    """Raise if a reader sees neither state, or if the next publication does not bring the new one."""
     held = _held(bucket)
     assert all(held[series] in (old[series], new[series]) for series in SERIES), f"{what}: neither old nor new"
     publish(store, bucket.url())

@@ -3,8 +3,8 @@ Kill a repair before each call that changes the disk: the next repair ends as an
 
 Run:  python tests/soak/killed_repairs.py
 
-The store has a lost manifest with an older segment beside the newer, a damaged and a lost segment, a damaged archive,
-leftovers, and no mark. A child is forked for each call and kills itself before it.
+The store lacks STORE.json and a manifest, whose folder has an older segment beside the newer; it has a damaged and a
+missing segment, a damaged archive, and leftovers. A child process is forked for each call, and kills itself before it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def main() -> None:
 
 
 def run(folder: Path) -> int:
-    """Kill repairs of the same store at each call; return how many there are; raise on any failure."""
+    """Kill repairs of the same store at each call; return how many calls there are; raise on any failure."""
     damage(folder / "damaged")
     shutil.copytree(folder / "damaged", folder / "undisturbed")
     mend(folder / "undisturbed")
@@ -86,7 +86,7 @@ def mend(root: Path) -> None:
 
 
 def kill(root: Path, calls: int) -> bool:
-    """Repair in a child that kills itself before the n-th call that changes the disk; return whether it did."""
+    """Repair in a child process that kills itself before the n-th call that changes the disk; return whether it did."""
     child = os.fork()
     if not child:
         sys.addaudithook(_Watch(calls))
@@ -107,7 +107,7 @@ class _Watch:
 
 
 def state(root: Path) -> tuple[object, ...]:
-    """Return what is stored, what is asked for again, and what is found; generations may differ."""
+    """Return the stored bars, the spans to request again, and the findings; generations may differ."""
     store = Store(root)
     manifests = [store.manifest_or_empty(series) for series in (MINUTES, DAILY)]
     stored = [store.read(series)["time"].to_pylist() for series in (MINUTES, DAILY)]

@@ -3,9 +3,9 @@ Kill writers at random moments with SIGKILL: no acknowledged bar is lost, none i
 
 Run:  python tests/soak/kills.py [--kills 10000] [--seed 7] [--writers 2] [--jobs 2]
 
-Writers work on one series at once, each on days of its own: it appends, goes back, revises, and says on a pipe what is
-done. All are killed at a random moment; the store must then hold of each writer what it acknowledged, or that and the
-write that was under way, and the next writers go on from there.
+Writers work on one series at once, each on its own days: it appends, goes back, revises, and acknowledges each step on
+a pipe. All are killed at a random moment. The store must then contain the steps that each writer acknowledged, and at
+most the one in progress besides; the next writers continue from there.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def run(kills: int, seed: int, writers: int = 2, jobs: int = 2) -> tuple[int, int, int]:
-    """Kill so many writers in all; return kills, writes that were not acknowledged but are there, rounds; or raise."""
+    """Kill writers; return kills, steps that are stored though not acknowledged, and rounds; or raise."""
     shares, seeds = [-(-kills // jobs)] * jobs, range(seed, seed + jobs)
     with environment():
         results = by_processes(jobs, _kill, shares, seeds, [writers] * jobs)
@@ -87,7 +87,7 @@ def _kill(kills: int, seed: int, writers: int) -> tuple[int, int, int]:
 
 
 def _write_until_killed(root: Path, done: list[int], seconds: float) -> list[int]:
-    """Let writers go on from what each has done, kill all, and return how many steps each has acknowledged."""
+    """Let writers continue from their progress, kill all, and return how many steps each has acknowledged."""
     pipes, children = [], []
     for writer, first in enumerate(done):
         reading, writing = os.pipe()
@@ -121,21 +121,21 @@ def _go_on(root: Path, writer: int, first: int, writing: int) -> None:
 
 
 def _write(root: Path, writer: int, step: int) -> None:
-    """Do a step of a writer; a step that was done already changes nothing."""
+    """Do a step of a writer; a step that was done before changes nothing."""
     ((day, close),) = _written(writer, step).items()
     row = (datetime(day.year, day.month, day.day, tzinfo=UTC), close, close + 1, close - 1, close, 1.0, None, None)
     Store(root).write(SERIES, Span.of_dates(day, day), table_of([row]), revise=step % 2 == 1)
 
 
 def _written(writer: int, step: int) -> Bars:
-    """Return the bar of a step: of two of them one is a new day, at the end or the start, and one revises a day."""
+    """Return the bar of a step: alternately one on a new day, at the end or the start, and a revision of a day."""
     place = step // 2 if step % 2 == 0 else (step * 7919) % (step // 2 + 1)
     middle, outwards = 500 + 2 * DAYS * writer + DAYS, (place + 1) // 2
     return {_DAYS[middle + (outwards if place % 2 else -outwards)]: 100.0 + step}
 
 
 def _progress(held: Bars, writer: int, acknowledged: int) -> int:
-    """Return how many steps of a writer the store holds: what was acknowledged, or one more."""
+    """Return how many steps of a writer the store contains: those acknowledged, or one more."""
     days = {day for step in range(2 * DAYS) for day in _written(writer, step)}
     own = {day: close for day, close in held.items() if day in days}
     for steps in (acknowledged, acknowledged + 1):

@@ -1,9 +1,9 @@
 """
-Run the tests while busy loops keep the machine busy: what waits for an event is green, what waits for seconds is not.
+Run the tests while busy loops load the machine: tests that wait for an event pass, tests that wait for seconds do not.
 
 Run:  python tests/soak/load.py [--loops 4] [--times 5]
 
-All of pytest once, then those with sockets, processes and time so many times.
+All of pytest runs once, then the tests of sockets, processes and time run several times.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def main() -> int:
 
 @contextlib.contextmanager
 def busy(loops: int) -> Iterator[None]:
-    """Keep so many processes busy."""
+    """Keep this many processes busy."""
     processes = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(loops)]
     try:
         yield

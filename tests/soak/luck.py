@@ -1,11 +1,12 @@
 """
-Does the machine learning strategy find something where there is nothing to find?
+Check that the machine learning strategy finds nothing where there is nothing to find.
 
     python tests/soak/luck.py [--seeds 100] [--series AAPL/1day]
 
-Each seed shuffles the labels that the models learn from, so that whatever they find is chance. All seeds are the trials
-of one search: the deflated Sharpe ratio of each is to say "luck" (below 0.95), of 95 in 100 at the least. It is that of
-the returns beyond the market's: what a share earns by itself, a strategy gets by being there, whatever it has learnt.
+Each seed shuffles the labels that the models are trained on, so that anything they find is chance. All seeds are the
+trials of one search: the deflated Sharpe ratio must be below 0.95 for at least 95 of 100 seeds. It is that of the
+returns less beta times the market's: a strategy earns the market's return merely by being invested, whatever it has
+learnt.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def main() -> None:
 
 
 def probabilities(store: Store, series: str, seeds: Iterable[int]) -> list[float]:
-    """Return the deflated Sharpe ratio of each seed's run, all of them being the trials."""
+    """Return the deflated Sharpe ratio of each seed's run, with all runs as the trials."""
     params = {"model": "descent", "refit": 126}
     runs = [run("machine_learning", series, store=store, params={**params, "shuffled": seed}) for seed in seeds]
     known = [moments(_beyond_the_market(one)) for one in runs]
@@ -53,7 +54,7 @@ def probabilities(store: Store, series: str, seeds: Iterable[int]) -> list[float
 
 
 def _beyond_the_market(result: RunResult) -> np.ndarray:
-    """Return the daily returns, less the market's times how far they go along with it."""
+    """Return the daily returns less beta times the market's."""
     returns = result.returns.to_numpy()
     closes = result.closes.iloc[:, 0].to_numpy()
     market = np.concatenate([[0.0], closes[1:] / closes[:-1] - 1])
@@ -62,7 +63,7 @@ def _beyond_the_market(result: RunResult) -> np.ndarray:
 
 
 def wandering(folder: Path, bars: int, seed: int) -> Store:
-    """Return a store with a walk at random as AAPL/1day: no bar says anything about the next."""
+    """Return a store with a random walk as AAPL/1day: no bar predicts the next."""
     chance, series = np.random.default_rng(seed), Series.parse("AAPL/1day")
     until = (_DAY + timedelta(days=math.ceil(bars * 1.5))).date()
     first = sessions(hours_of(series.instrument), _DAY.date(), until)[:bars]

@@ -1,11 +1,11 @@
 """
-Thousands of random orders in accounts with rules: none ends with more leverage than its account allows.
+Submit thousands of random orders in cash and margin accounts: none has more leverage than its rules allow.
 
 Run:  python tests/soak/margin.py [--orders 10000] [--seed 0]
 
-Each random run is made in the lean loop and in both of Backtrader's, and what they leave is compared to the last bit;
-so is one of bars by days and by hours, of which some are missing; both with orders at this close too.
-It ends with 1 if an account was overdrawn, or if the loops differ.
+Each random run is repeated in the lean loop and in both of Backtrader's, and the results are compared to the last bit.
+So is a run on daily and hourly bars of which some are missing. Both are also run with orders that fill at the signal
+bar's close. Exits with 1 if an account exceeded its rules, or if the loops differ.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """
-Random runs in several currencies, with multipliers and margins: is each account that of a ledger kept in plain pandas?
+Compare random runs in several currencies, with multipliers and margins, with a ledger kept in plain pandas.
 
 Run:  python tests/soak/money.py [--runs 1000] [--first 0]
 
-So are as many runs in margin accounts, with dividends, fees of borrowed shares and margin calls, filled at the next bar
-or at this close; and a fifth as many on small bars.
+As many runs in margin accounts, with dividends, borrow fees and margin calls, filled at the next bar or at the signal
+bar's close, are compared with a ledger too, and a fifth as many that fill on smaller bars.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """
-Change one thing at random of all that a run rests on, and let its baseline say what it was.
+Change one random input of a run, and check that its baseline names the change.
 
 Run:  python tests/soak/mutations.py [--count 200] [--seed 1]
 
-A bar's close by a tick, a bar gone, a line of the strategy, a parameter, the cash, or the rates of commissions. Each
-must be seen, and named as the one cause; of a bar the right one, and no date before it. Where the result stays as it
-was, the change must be noted.
+The change is a bar's close by one tick, a bar removed, a line of the strategy, a parameter, the cash, or the commission
+rates. The baseline check must detect it and name it as the only cause; for a bar it must name the right one, and no
+earlier date. If the result does not change, the check must still note the change.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def run(folder: Path, count: int, seed: int) -> Counter[str]:
-    """Return how often which change was told rightly, and each that was not, in words."""
+    """Return how often each kind of change was named correctly, and a description of each that was not."""
     chance, outcomes = Random(seed), Counter[str]()
     for number in range(count):
         repository = make_repository(folder / f"{number}")
@@ -65,7 +65,7 @@ def run(folder: Path, count: int, seed: int) -> Counter[str]:
 
 
 def mutated(kind: str, chance: Random, scene: Scene, repository: Path) -> tuple[str, Judgement]:
-    """Return the day of the bar that was changed, if one was, and what the baseline of before says."""
+    """Return the day of the changed bar, if a bar was changed, and what the earlier baseline reports."""
     old = baseline(scene)
     day = chance.choice(scene.store.read(AAPL)["time"].to_pylist()).date().isoformat() if WHAT[kind] == "data" else ""
     if kind == "code":

@@ -1,4 +1,4 @@
-"""What is done to a store while it is killed, refused and cut off, and what of a store must be the same afterwards."""
+"""The operations on a store that are killed, failed and interrupted, and the state that has to survive."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ Result = TypeVar("Result")
 @dataclass(frozen=True)
 class Operation:
     """
-    Something that is done to a store of which `before` was done already; done twice it is the same as once.
+    An operation on a store in which `before` was done; repeating it changes nothing.
 
-    `sweeps` says that it removes what others left behind. A publication does not: it may be of one under way elsewhere.
-    `state` returns what it is about, if not a store, and `left` what nobody needs; `between` says whether a state may
-    be left, given those before and after, if not one of them alone.
+    `sweeps` says whether it removes what others left behind. A publication does not: another one may still need it.
+    `state` returns the state that it concerns, if that is not a store, and `left` the leftovers. `between` says whether
+    it may leave a state other than those before and after.
     """
 
     name: str
@@ -59,16 +59,16 @@ class Operation:
     between: Callable[[State, State, State], bool] | None = None
 
     def holds(self, root: Path) -> State:
-        """Return all that it is about, read with all checks; raise on anything that is not whole."""
+        """Return the whole state that it concerns, read with all checks; raise if anything is not intact."""
         return (self.state or state)(root) if any(root.iterdir()) else {}
 
     def is_either(self, found: State, before: State, after: State) -> bool:
-        """Return whether a state is one that may be left."""
+        """Return whether the operation may leave this state."""
         return found in (before, after) or (self.between is not None and self.between(found, before, after))
 
 
 def state(root: Path) -> State:
-    """Return all that a store holds, read with all its checks; raise on anything that is not whole."""
+    """Return the whole content of a store, read with all checks; raise if anything is not intact."""
     store, held = Store(root), {}
     for series in store.series():
         manifest, folder = store.manifest_or_empty(series), store.folder(series)
@@ -84,7 +84,7 @@ def state(root: Path) -> State:
 
 
 def litter(root: Path) -> list[str]:
-    """Return the files that no reader will ever want: unfinished ones, and segments that no manifest names."""
+    """Return the files that no reader needs: unfinished ones, and segments that no manifest names."""
     known = {*root.rglob(".lock"), *root.rglob(".gitattributes"), *root.rglob("manifest.json")}
     for mark in root.rglob("STORE.json"):
         store = Store(mark.parent)
@@ -103,7 +103,7 @@ def left_behind(operation: Operation, root: Path) -> list[str]:
 
 
 def told(act: Callable[[], object], said: Path) -> int:
-    """Do it as the command line does: a known error is a line in `said`, and an exit code; then acknowledge."""
+    """Act as the command line does: a known error gives a line in `said` and an exit code; success is acknowledged."""
     with said.open("w") as lines:
         os.dup2(lines.fileno(), 1)
         os.dup2(lines.fileno(), 2)
@@ -118,14 +118,14 @@ def told(act: Callable[[], object], said: Path) -> int:
 
 
 def prepared(operation: Operation, root: Path) -> Path:
-    """Do, in this process and unseen, what is done before it, and return the folder."""
+    """Do, silently and in this process, what precedes an operation, and return the folder."""
     with _unseen():
         operation.before(root)
     return root
 
 
 def done_again(operation: Operation, root: Path) -> State:
-    """Do it in this process, unseen, and return what it is about then."""
+    """Repeat an operation, silently and in this process, and return its state afterwards."""
     with _unseen():
         operation.act(root)
     return operation.holds(root)
@@ -139,7 +139,7 @@ def _unseen() -> Iterator[None]:
 
 
 def warm(folder: Path, operations: Sequence[Operation] = ()) -> None:
-    """Do every operation once, so that the children that are forked from here have nothing to import."""
+    """Do every operation once, so that children forked from here have nothing to import."""
     for place, operation in enumerate(operations or OPERATIONS):
         done_again(operation, prepared(operation, folder / f"warm-{place}"))
     gc.freeze()  # a child that collects garbage would copy all that it shares with its parent
@@ -148,7 +148,7 @@ def warm(folder: Path, operations: Sequence[Operation] = ()) -> None:
 def by_processes(
     jobs: int, work: Callable[..., Result], *columns: Iterable[Any], ready: Callable[[], object] | None = None
 ) -> list[Result]:
-    """Return what `work` returns for each row of the columns: by so many processes, or one job by this one itself."""
+    """Return the result of `work` for each row of the columns, from a pool of `jobs` processes, or from this one."""
     if jobs == 1:
         if ready is not None:
             ready()
@@ -158,13 +158,13 @@ def by_processes(
 
 
 def quick_folder() -> str | None:
-    """Return a folder in memory where there is one: kills and errors are the same there, and syncs cost nothing."""
+    """Return a folder in memory if there is one: kills and errors are the same there, and syncs cost nothing."""
     return next((folder for folder in ("/dev/shm",) if os.access(folder, os.W_OK)), None)
 
 
 @contextlib.contextmanager
 def environment() -> Iterator[None]:
-    """Let numpy start no threads, which a fork would lose, in all that is started within."""
+    """Keep numpy from starting threads, which a fork would lose, in every process started inside the block."""
     before = os.environ.get("OPENBLAS_NUM_THREADS")
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
     yield
@@ -174,7 +174,7 @@ def environment() -> Iterator[None]:
 
 
 def write(root: Path, series: Series, first: str, last: str, seed: int = 7, **words: Any) -> None:
-    """Answer, in the store, for the sessions from the first date to the last with made-up bars."""
+    """Write made-up bars into the store as the answer for the sessions from the first date to the last."""
     Store(root).write(
         series, span_of(series, first, last), bars_of(series, first, last, seed), source="market", **words
     )
@@ -235,7 +235,7 @@ def _read_anew(root: Path) -> None:
 
 
 def _import(root: Path) -> None:
-    """Import a file that lies beside the store, through the command line."""
+    """Import a file beside the store, through the command line."""
     file = root.parent / f"{root.name}.csv"
     if not file.exists():
         write_bars(bars_of(MINUTES, "2024-02-01", "2024-02-02"), str(file), MINUTES)
@@ -254,7 +254,7 @@ def _once_published(root: Path) -> None:
 
 
 def _publish(root: Path) -> None:
-    """Publish a store that lies beside into the folder: what was published before, and a week more."""
+    """Publish a store beside the folder into it: what was published before, and a week more."""
     publish(_mine(root), root.as_uri())
 
 
@@ -266,7 +266,7 @@ def _mine(root: Path) -> Store:
 
 
 def command(*words: str) -> None:
-    """Run a command; end the process as it does unless it went well."""
+    """Run a command; end the process as the command does, unless it succeeded."""
     try:
         command_line(list(words))
     except SystemExit as ended:
@@ -279,7 +279,7 @@ def _prune(root: Path) -> None:
 
 
 def _download(root: Path) -> None:
-    """Download from a folder of files that lies beside the store, through the command line."""
+    """Download from a folder of files beside the store, through the command line."""
     folder = root.parent / f"{root.name}-files"
     if not folder.exists():
         folder.mkdir()
@@ -304,7 +304,7 @@ def _repair(root: Path) -> None:
 
 
 def _found(root: Path) -> State:
-    """Return what is damaged or missing in a store, by series and kind, and the bars of each series that are whole."""
+    """Return what is damaged or missing in a store, by series and kind, and the bars of each intact series."""
     every = [(verdict.series, one) for verdict in verify(root) for one in verdict.findings if one.level != "note"]
     found = {f"{series} {one.check}" for series, one in every}  # what a kill left is a note
     bars = {}
@@ -317,7 +317,7 @@ def _found(root: Path) -> State:
 
 
 def _in_part(left: State, before: State, after: State) -> bool:
-    """Return whether what was found is in part repaired."""
+    """Return whether a state is that of a partial repair."""
     known = {*before["found"], *after["found"]}
     bars = all(rows in (before["bars"][one], after["bars"][one]) for one, rows in left["bars"].items())
     return bars and known >= {*left["found"]}

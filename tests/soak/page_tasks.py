@@ -1,11 +1,11 @@
 """
-What a reader wants to know, in at most three actions on each page: of runs, sweeps, walk-forwards, and folders.
+Answer a reader's questions on each page, of runs, sweeps, walk-forwards and folders, in at most three actions.
 
     python tests/soak/page_tasks.py
 
-A real browser does it with a mouse and keys; what it reads is compared with the tables of the run. An action is a
-click, a word that is typed, or a place that is pointed at; to scroll is none. Runs are on 1, 4 and 50 series of 3,270
-days and on 100,000 minutes.
+A script does it in a real browser with mouse and keys; what it reads is compared with the tables of the run. An action
+is a click, a typed word, or a place to point at; scrolling does not count. Runs are on 1, 4 and 50 series of 3,270 days
+and on 100,000 minutes.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ GRID = {"fast": [5, 10, 15], "slow": [20, 30]}
 
 
 class LongAndShort(bt.Strategy):
-    """Long where the fast average is above the slow one, else short, in each of its series."""
+    """Long where the fast average is above the slow one, otherwise short, in each series."""
 
     params = (("fast", 10), ("slow", 40))
 
@@ -61,7 +61,7 @@ class LongAndShort(bt.Strategy):
 
 @dataclass(frozen=True)
 class Done:
-    """A task that was done on a page."""
+    """The outcome of a task on a page."""
 
     page: str
     task: str
@@ -70,12 +70,12 @@ class Done:
 
     @property
     def fits(self) -> bool:
-        """Whether it was done, and in as few actions as it should."""
+        """Whether it succeeded, within the allowed number of actions."""
         return not self.fault and self.actions <= MOST
 
 
 def main() -> int:
-    """Do all tasks; return 1 if one was not done."""
+    """Do all tasks; return 1 if one failed."""
     if not browser.installed():
         print(browser.MISSING)
         return 1
@@ -111,7 +111,7 @@ def done(hand: tasks.Hand, folder: Path) -> Iterator[Done]:
 
 
 def of_others(hand: tasks.Hand, kept: Path, store: Store, day: str) -> Iterator[Done]:
-    """Yield the tasks of the pages of more than one run."""
+    """Yield the tasks of the pages that show more than one run."""
     code = str(ROOT / "strategies" / "sma_cross.py")
     for name, series in (("days", day), ("minutes", MINUTES)):
         trials = sweep(code, series, GRID, store=store, folder=kept / f"grid-{name}")
@@ -146,7 +146,7 @@ def task(
     check: Callable[[Any, Any], None],
     told: Any,
 ) -> Done:
-    """Do a task, and say in how many actions, and what was false."""
+    """Do a task; return how many actions it took, and what was wrong."""
     hand.actions = 0
     try:
         check(told, do(hand))
@@ -156,7 +156,7 @@ def task(
 
 
 def filled(folder: Path) -> Store:
-    """Return a store of fifty series of days and one of minutes."""
+    """Return a store of fifty daily series and one of minutes."""
     store = Store(folder)
     for seed, name in enumerate(prices.symbols(50), 1):
         prices.fill(store, Series.parse(f"{name}/1day"), prices.daily_bars(DAYS, seed))
@@ -178,18 +178,18 @@ def check_best(trials: Any, seen: dict[str, Any]) -> None:
 
 
 def check_walk(walk: Any, told: str) -> None:
-    """Fail unless a day of the tests is told with its equity."""
+    """Fail unless the page shows a day of the tests with its equity."""
     (day,) = [one for one in walk.equity.index if f"{one:%Y-%m-%d}" in told]
     assert f"{walk.equity[day]:,.2f}" in told
 
 
 def check_both(names: list[str], told: str) -> None:
-    """Fail unless both runs are told of."""
+    """Fail unless the page shows both runs."""
     assert all(name in told for name in names), (names, told)
 
 
 def check_sorted(count: int, rows: list[list[str]]) -> None:
-    """Fail unless all runs of the strategy are there, the highest ratio first."""
+    """Fail unless all runs of the strategy are listed, the highest ratio first."""
     ratios = [float(text.replace("−", "-")) for _, text in rows]
     assert [name for name, _ in rows] == ["LongAndShort"] * count
     assert ratios == sorted(ratios, reverse=True)

@@ -1,14 +1,14 @@
 """
-Does our Cerebro do what Backtrader's does, to the last bit, in any number of random cases?
+Compare our Cerebro with Backtrader's, to the last bit, in any number of random cases.
 
     python tests/soak/parity.py [--cases 50000] [--seed 1]
     python tests/soak/parity.py --mutants [--cases 1000]
 
-Each case is one number: bars, broker, indicators and a strategy made by chance of it. A case that differs is run again
-alone with its number as the seed: python tests/soak/parity.py --cases 1 --seed NUMBER
+A case is a seed, which determines bars, broker, indicators and strategy. To run a case that differs alone, pass its
+number as the seed: python tests/soak/parity.py --cases 1 --seed NUMBER
 
-With --mutants each lean loop with one thing wrong runs the cases until one tells it; for those that no random case
-tells there has to be one that is aimed at it.
+With --mutants, each deliberately wrong lean loop runs the cases until one detects it; a mutant that no random case
+detects must have a case of its own that does.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def main() -> None:
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     words.add_argument("--cases", type=int, default=50_000)
     words.add_argument("--seed", type=int, default=1)
-    words.add_argument("--mutants", action="store_true", help="which case tells each wrong lean loop?")
+    words.add_argument("--mutants", action="store_true", help="show which case detects each wrong lean loop")
     asked = words.parse_args()
     if asked.mutants:
         sys.exit(bool(untold(range(asked.seed, asked.seed + asked.cases))))
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def differences(seeds: Sequence[int]) -> dict[int, str]:
-    """Return the seeds of the cases that differ, each with its first difference; say now and then how far it is."""
+    """Return the seeds of the cases that differ, each with its first difference; print the progress now and then."""
     found = {}
     for done, seed in enumerate(seeds, start=1):
         if text := difference(case(seed)):
@@ -58,7 +58,7 @@ def differences(seeds: Sequence[int]) -> dict[int, str]:
 
 
 def untold(seeds: Sequence[int]) -> list[str]:
-    """Return the wrong lean loops that neither a random case nor one that is aimed tells; say which case tells each."""
+    """Return the mutants that neither a random case nor their own detects; print which case detects each."""
     stock = cache(lambda seed: outcome(case(seed), bt.Cerebro))
     missed, aimed = [], 0
     for name in MUTANTS:
@@ -71,7 +71,7 @@ def untold(seeds: Sequence[int]) -> list[str]:
             print(f"{'missed' if told is None else told:6}  {name}", flush=True)
             missed += [name] * (told is None)
     random_ones = len(MUTANTS) - aimed - len(missed)
-    print(f"{len(MUTANTS)} mutants: {random_ones} told by random cases, {aimed} by aimed ones, {len(missed)} by none")
+    print(f"{len(MUTANTS)} mutants: {random_ones} detected by random cases, {aimed} by their own, {len(missed)} missed")
     return missed
 
 

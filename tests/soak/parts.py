@@ -2,9 +2,9 @@
 The parts of `make soak`: what takes too long for `make test`, each under an hour on two cores.
 
 Run:  python tests/soak/parts.py            (lists them)
-      python tests/soak/parts.py kills      (runs one, whole)
+      python tests/soak/parts.py kills      (runs one)
       python tests/soak/parts.py --json     (their names, for a workflow)
-      python tests/soak/parts.py all        (runs all, whatever fails, and tells at the end what did)
+      python tests/soak/parts.py all        (runs all, even if some fail, and lists the failures at the end)
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ CLIENT = tuple(
 
 @dataclass(frozen=True)
 class Part:
-    """A long test: its commands, one after the other, and what it is about."""
+    """A long test: its commands, in order, and what it covers."""
 
     name: str
     about: str
@@ -96,7 +96,7 @@ PARTS = (
 
 
 def main(words: list[str]) -> int:
-    """List the parts, or run those that are named; return 1 if one failed, 2 for a name that is none."""
+    """List the parts, or run the named ones; return 1 if one failed, 2 for an unknown name."""
     known = {part.name: part for part in PARTS}
     if words == ["--json"]:
         print(json.dumps([*known]))
@@ -114,7 +114,7 @@ def main(words: list[str]) -> int:
 
 
 def run(part: Part) -> tuple[bool, str]:
-    """Run all commands of a part; return whether one failed, and how they ended, in words."""
+    """Run all commands of a part; return whether one failed, and the outcome as text."""
     began, failed = time.monotonic(), []
     for command in part.commands:
         shown = " ".join(Path(word).name if Path(word).is_absolute() else word for word in command)

@@ -1,13 +1,14 @@
 """
-Cut the power at every moment of a writer's life: what it acknowledged is there, and nothing is torn.
+Cut the power at every moment of a write: what the writer acknowledged is there, and no file is torn.
 
 Run:  python tests/soak/power_cuts.py [--cuts 10000] [--seed 7] [--every 1]
 
-The writer's calls are recorded with what they wrote. A disk keeps what was synced, and of the rest what it likes: at
-each moment states of the disk are built in which each name and each file that was not synced may be as before, as now,
-empty, cut or zeroed. Each must open, hold at least what was acknowledged and nothing that was never written, and go on.
-Before an acknowledgement every new file must be synced, and every new name must be in a synced folder.
-Also the second writer is checked, that goes on after a first was killed: it may not trust a name that it only finds.
+The writer's calls are recorded with what they wrote. A disk keeps what was synced, and any part of the rest. For each
+moment the harness builds states of the disk in which each name and each file that was not synced is as before, as now,
+empty, truncated or zeroed. Each state must open, hold at least what was acknowledged and nothing that was never
+written, and accept further writes. Before an acknowledgement every new file must be synced, and every new name must be
+in a synced folder. This holds too for a second writer that continues after the first was killed: it must not rely on a
+name that it merely finds.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ Found = Iterator[tuple[str, bytes | None]]
 
 @dataclass
 class Change:
-    """Names that were set to files or folders (by number), or taken away, by one call."""
+    """Names that one call set to files or folders (by number), or removed."""
 
     moment: int
     names: dict[_Name, int | None]
@@ -43,7 +44,7 @@ class Change:
 
 @dataclass
 class Content:
-    """What a file held from a moment on."""
+    """The content of a file from a moment on."""
 
     moment: int
     data: bytes
@@ -76,7 +77,7 @@ class Disk:
         return disk
 
     def note(self, call: Call) -> None:
-        """Take note of a call that was made."""
+        """Record a call that was made."""
         if call.result < 0:
             return
         self.moment += 1
@@ -104,7 +105,7 @@ class Disk:
                 self._sync(self._number(call.paths[0]))
 
     def look(self) -> None:
-        """Take note of what was done unseen: a thread may be inside a call when its process is killed."""
+        """Record what was done unseen: a thread may be inside a call when its process is killed."""
         self.moment += 1
         present = {str(path): path for path in sorted(Path(self.root).rglob("*"))}
         for path in [self._whole_path(*name) for name in self.live]:
@@ -117,7 +118,7 @@ class Disk:
                 self._appear(text, "unseen", None if path.is_dir() else path.read_bytes())
 
     def state(self, moment: int, chance: Random) -> dict[str, bytes | None]:
-        """Return a state that the disk may be found in after that moment: files, and folders as None."""
+        """Return a state that the disk may have after that moment: files, and folders as None."""
         names: dict[_Name, int] = {}
         lucky = chance.choice((0.0, 0.5, 0.5, 0.9, 1.0))  # how much of what was not synced has reached the disk
         for change in self.changes:
@@ -135,7 +136,7 @@ class Disk:
                 yield f"{path}{name}", self._found(number, moment, chance)
 
     def _found(self, number: int, moment: int, chance: Random) -> bytes:
-        """Return what a file may hold: its last synced content, or whatever of a later one."""
+        """Return what a file may contain: its last synced content, or any part of a later one."""
         past = [content for content in self.contents[number] if content.moment <= moment]
         lasting = [place for place, content in enumerate(past) if _lasts(content, moment)]
         possible = past[lasting[-1] :] if lasting else [Content(0, b""), *past]
@@ -146,7 +147,7 @@ class Disk:
         return chance.choice((content[:cut], content[:cut] + bytes(len(content) - cut), bytes(len(content))))
 
     def _not_synced(self) -> list[str]:
-        """Return what is in use and not synced: taking away may come later, and a lock has nothing to lose."""
+        """Return what is in use and not synced: a removal may take effect later, and a lock has nothing to lose."""
         early = []
         for (folder, name), number in self.live.items():
             if name == ".lock" or name.startswith(".tmp-"):
@@ -218,7 +219,7 @@ def main() -> None:
     words = argparse.ArgumentParser(description=__doc__)
     words.add_argument("--cuts", type=int, default=10_000)
     words.add_argument("--seed", type=int, default=7)
-    words.add_argument("--every", type=int, default=1, help="check the order of syncs after one kill of so many")
+    words.add_argument("--every", type=int, default=1, help="check the order of syncs after every n-th kill")
     words.add_argument("--jobs", type=int, default=2)
     asked = words.parse_args()
     share, count_of = -(-asked.cuts // len(OPERATIONS)), len(OPERATIONS)
@@ -234,7 +235,7 @@ def main() -> None:
 
 
 def run(folder: Path, operations: Sequence[Operation], cuts: int, seed: int) -> tuple[int, list[str]]:
-    """Cut the power so many times, spread over the operations; return how often, and a line for each failure."""
+    """Cut the power this many times, spread over the operations; return how often, and a line for each failure."""
     done, failures = 0, []
     for operation in operations:
         root, disk, known = record(Path(tempfile.mkdtemp(dir=folder)), operation)
@@ -247,7 +248,7 @@ def run(folder: Path, operations: Sequence[Operation], cuts: int, seed: int) -> 
 
 
 def record(folder: Path, operation: Operation) -> tuple[Path, Disk, tuple[State, State]]:
-    """Do an operation; return where, the disk that saw it, and what was held before and after."""
+    """Do an operation; return its folder, the disk that recorded it, and the states before and after."""
     root = folder / "bars"
     operation.before(root)
     before, disk = operation.holds(root), Disk.of(root)
@@ -257,7 +258,7 @@ def record(folder: Path, operation: Operation) -> tuple[Path, Disk, tuple[State,
 
 
 def in_order(folder: Path, operations: Sequence[Operation], every: int = 1) -> tuple[int, list[str]]:
-    """Kill operations at one change of so many, do them again, check the order of syncs; return kills and breaches."""
+    """Kill operations at every n-th change, repeat them, and check the order of syncs; return how many, and faults."""
     ways, early = 0, dict[str, None]()
     for operation in operations:
         template = Path(tempfile.mkdtemp(dir=folder)) / "bars"

@@ -1,11 +1,12 @@
 """
-Let one seed play gateway faults, disk errors and kills in one download: the end is the same digest, or a clear error.
+Combine gateway faults, disk errors and kills in one download, by a seed: it ends with the same digest or a clear error.
 
 Run:  python tests/soak/storms.py [--seeds 10000] [--first 0] [--jobs 2]
 
-A run that says that it is complete has the content of an undisturbed one. Whatever it says, what is stored is true and
-reads; one that was not killed says in lines what is wrong, with an exit code, and never hangs. Some runs are followed
-by a second one in the storm. After all of it a run in calm weather ends with the content of an undisturbed one.
+A run that reports that it is complete has the content of an undisturbed one. Whatever a run reports, the stored bars
+are correct and readable. A run that was not killed says in single lines what is wrong, with an exit code, and never
+hangs. Some runs are followed by a second one with faults. At the end, a run without faults has the content of an
+undisturbed one.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ def main() -> None:
 
 
 def run(seeds: range, jobs: int = 2) -> tuple[Counter[str], list[str]]:
-    """Play the storms of these seeds; return how the runs in them ended, and a line for each failure."""
+    """Run the downloads of these seeds; return how they ended, and a line for each failure."""
     ends, failures = Counter[str](), []
     with environment():
         for some, lines in by_processes(jobs, _storms, [seeds[place::jobs] for place in range(jobs)]):
@@ -124,7 +125,7 @@ def _script(chance: Random) -> list[dict[str, Any]]:
 
 
 def _strikes(chance: Random) -> Callable[[Call], Judgement]:
-    """Return what happens to the calls: errors at some of them, and a kill at one."""
+    """Return the faults of the calls: errors at some of them, and a kill at one."""
     names = ("EIO", "ENOSPC", "EINTR", "EMFILE", "EROFS", "EACCES")
     errors = {chance.randrange(CALLS): chance.choice(names) for _ in range(chance.randint(0, 3))}
     last = chance.randrange(2 * CALLS) if chance.random() < 0.6 else -1
@@ -172,7 +173,7 @@ def _ended_wrongly(ended: Ended, said: str) -> list[str]:
 
 
 def _stored_wrongly(root: Path, job: Job, vendor: Store) -> list[str]:
-    """Return what is wrong about what is stored, which may be anything between nothing and all."""
+    """Return what is wrong with the stored bars, which may be anything from none to all."""
     try:
         bars = Store(root).read(job.series).to_pylist()
     except NoBars:
@@ -201,7 +202,7 @@ def _download_here(root: Path, job: Job, address: str) -> None:
 
 @contextmanager
 def _gateways(vendor: Path) -> Iterator[Callable[[list[dict[str, Any]]], str]]:
-    """Yield a function that starts a gateway with a script, in place of the one before, and returns its address."""
+    """Yield a function that starts a gateway with a fault script, in place of the last, and returns its address."""
     here, there = multiprocessing.get_context("spawn").Pipe()
     process = multiprocessing.get_context("spawn").Process(target=_serve, args=(there, vendor))
     process.start()

@@ -1,11 +1,11 @@
 """
-The same sweep in many ways gives the same trials to the last bit, and a worker's memory does not grow with them.
+Run one sweep in several ways: the trials are the same to the last bit, and a worker's memory does not grow with them.
 
 Run:  python tests/soak/sweeps.py [--fast 25] [--slow 40] [--years 10]     (1,000 trials of SMA cross)
 
-The ways: one process, one trial after the other, and all at once; two; a Dask scheduler with two workers; two processes
-of which one is killed at a quarter of the trials, and all at half, and then resumed; and a store on an S3-compatible
-server in place of a folder.
+The ways: one process, one trial after the other, and all at once; two processes; a Dask scheduler with two workers; two
+processes of which one is killed after a quarter of the trials, and the sweep after half, and then resumed; and a store
+on an S3-compatible server instead of a folder.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def run(folder: Path, fast: int = 8, slow: int = 8, years: int = 4, only: Collec
 
 
 def sweep(words: Words, out: Path, store: str = str(STORE)) -> None:
-    """Sweep to the end, by the command line."""
+    """Run a sweep to its end, through the command line."""
     told = subprocess.run(command(words, out, store), capture_output=True, text=True, check=True).stdout
     assert json.loads(told)["trials"] == json.loads(told)["recorded"]
 
@@ -115,7 +115,7 @@ if __name__ == "__main__":
 
 
 def killed(words: Words, out: Path) -> None:
-    """Kill a worker, then the whole sweep; its workers must end with it, and its trials be there; then go on."""
+    """Kill a worker, then the sweep; its workers must end with it, and its trials must be saved; then resume it."""
     total = len(points(grid_of([word for word in words if "=" in word])))
     for attempt in range(ATTEMPTS):
         tried = out.with_name(f"{out.name}-{attempt}")
@@ -128,7 +128,7 @@ def killed(words: Words, out: Path) -> None:
 
 
 def kill_at_half(words: Words, out: Path, total: int) -> int:
-    """Return how many trials are there of a sweep whose worker was killed at a quarter, and all of it at half."""
+    """Kill a worker after a quarter of the trials, and the sweep after half; return how many trials are saved."""
     process = subprocess.Popen(command([*words, *TWO], out), stdout=subprocess.DEVNULL)
     until(lambda: len(Trials(out).read()) >= total // 4)
     for worker in workers_of(process.pid)[:1]:
@@ -151,7 +151,7 @@ def from_bucket(words: Words, out: Path) -> None:
 
 
 def digest_of(out: Path) -> tuple[int, str]:
-    """Return how many trials there are, and what stands for their parameters, metrics, sessions and returns."""
+    """Return the number of trials, and a digest of their parameters, metrics, sessions and returns."""
     trials, digest = Trials(out).read(returns=True), hashlib.sha256()
     for key in sorted(trials):
         one = trials[key]
@@ -168,13 +168,13 @@ def until(happened: Callable[[], bool], seconds: float = 300) -> None:
 
 
 def workers_of(process: int) -> list[int]:
-    """Return the processes that run trials for one: its children but multiprocessing's tracker."""
+    """Return the worker processes of a process: its children except multiprocessing's tracker."""
     children = map(int, Path(f"/proc/{process}/task/{process}/children").read_text().split())
     return [one for one in children if b"spawn_main" in Path(f"/proc/{one}/cmdline").read_bytes()]
 
 
 def alive(process: int) -> bool:
-    """Return whether a process runs, and is not merely waiting to be collected."""
+    """Return whether a process runs; a zombie does not."""
     try:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
@@ -182,7 +182,7 @@ def alive(process: int) -> bool:
 
 
 def memory(trials: int, years: int) -> tuple[int, int]:
-    """Return what a process holds, in kB, after a tenth of so many trials and after all."""
+    """Return the memory of a worker, in kB, after a tenth of the trials and after all."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(_memory, (trials, years))
 

@@ -1,7 +1,7 @@
 """
-Run code in a child process and stand at each of its file system calls: look, kill, fail, or cut a write short.
+Run code in a child process and intercept each of its file system calls: observe, kill, fail, or cut a write short.
 
-Linux on x86-64 alone: a seccomp filter stops the child at the calls of `_CALLS`, ptrace reads and changes them.
+Only on Linux on x86-64: a seccomp filter stops the child at the calls of `_CALLS`, and ptrace reads and changes them.
 Nothing is installed, compiled or patched, and the child is what a user runs. Threads and children are followed.
 """
 
@@ -81,7 +81,7 @@ def require_linux() -> None:
 
 
 def acknowledge(text: str) -> None:
-    """Say, in a traced child, that something is done; a text without a newline."""
+    """Report, in a traced child, that something is done; the text has no newline."""
     os.write(_pipe, text.encode() + b"\n")
 
 
@@ -94,7 +94,7 @@ def trace(
     seconds: float = 60.0,
 ) -> Ended:
     """
-    Run `act` in a forked child; put each call on a path below the root to `judge`, and when made to `after`.
+    Run `act` in a forked child; pass each call on a path below the root to `judge`, and to `after` once it is made.
 
     Args:
         act: an integer that it returns is the exit code; an exception that it does not catch is 99.
@@ -203,7 +203,7 @@ class _Traced:
             self._go(task, _PTRACE_CONT, number)
 
     def _enter(self, task: int) -> int:
-        """Judge the call that a thread is about to make, and return how it goes on."""
+        """Judge the call that a thread is about to make, and return how it continues."""
         registers = _registers(task)
         call = _call_of(task, registers, self._root, self._pipe)
         if call is None:
@@ -237,7 +237,7 @@ class _Traced:
 
 
 def _call_of(task: int, registers: ctypes.Array[ctypes.c_long], root: str, pipe: str) -> Call | None:
-    """Return the call that a stopped thread is about to make, none if it does not concern the root."""
+    """Return the call that a stopped thread is about to make; None if it does not concern the root."""
     name, shape = _BY_NUMBER[registers[_ORIG_RAX]]
     arguments = [registers[place] for place in _ARGUMENTS]
     if name == "newfstatat" and arguments[3] & _AT_EMPTY_PATH:

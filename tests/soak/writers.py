@@ -1,4 +1,4 @@
-"""What is done outside a store while it is killed and refused: runs, pages, sweeps, baselines, pins, exports."""
+"""The operations outside a store that are killed and failed: runs, pages, sweeps, baselines, pins, exports."""
 
 from __future__ import annotations
 
@@ -51,10 +51,9 @@ _SCRATCH = ("__pycache__", "bars")  # of nobody's concern, and the store, which 
 
 def files(root: Path) -> State:
     """
-    Return what each file that counts holds, by its path; raise where a run, a baseline or pins do not read.
+    Return the content of each relevant file, by its path; raise if a run, a baseline or pins cannot be read.
 
-    The summary of a run is left out, as it holds times and may be missing; one that is believed must say what the run
-    says.
+    The summary of a run is left out, as it holds times and may be missing; one that is used must agree with the run.
     """
     there = {path.relative_to(root): path for path in sorted(root.rglob("*")) if path.is_file()}
     counted = {place.as_posix(): path for place, path in there.items() if not _set_aside(place)}
@@ -76,7 +75,7 @@ def files(root: Path) -> State:
 
 
 def left(root: Path) -> list[str]:
-    """Return what nobody needs: what is unfinished or not moved up, and folders that hold nothing."""
+    """Return the leftovers: unfinished files, files not yet moved to their place, and empty folders."""
     below = [path for path in root.rglob("*") if "bars" not in path.relative_to(root).parts]
     unfinished = [path for path in below if is_leftover(path.name) or path.name == DECIDED]
     # That of the runs stays, be it empty.
@@ -85,12 +84,12 @@ def left(root: Path) -> list[str]:
 
 
 def each_file(left: State, before: State, after: State) -> bool:
-    """Return whether each file by itself is as before or as after: of those that no reader reads together."""
+    """Return whether each file by itself is as before or as after, where no reader reads several together."""
     return all(left.get(name) in (before.get(name), after.get(name)) for name in {*left, *before, *after})
 
 
 def sweep_of(root: Path) -> State:
-    """Return a sweep that came to its end, with its trials; nothing of one that can go on."""
+    """Return a finished sweep with its trials; nothing for one that can be resumed."""
     kept_trials = Trials(root / "runs" / "grid").read(returns=True)
     try:
         found = Sweep.load(root / "runs" / "grid")
@@ -103,7 +102,7 @@ def sweep_of(root: Path) -> State:
 
 
 def some_trials(left: State, before: State, after: State) -> bool:
-    """Return whether the sweep reads and has the trials that it had, and perhaps some of those to come."""
+    """Return whether the sweep can be read and has its earlier trials, and perhaps some of the later ones."""
     known, all_of_them = (json.loads(one["trials"]) if one else {} for one in (before, after))
     here = json.loads(left["trials"]) if left else {}
     return known.items() <= here.items() <= all_of_them.items() if left else not before
@@ -142,7 +141,7 @@ def _project(root: Path) -> None:
 
 
 def _doing(*words: str) -> Callable[[Path], None]:
-    """Return what gives a command in the folder."""
+    """Return a function that runs a command in the folder."""
 
     def act(root: Path) -> None:
         with contextlib.chdir(root):
@@ -152,7 +151,7 @@ def _doing(*words: str) -> Callable[[Path], None]:
 
 
 def _pictured(root: Path) -> None:
-    """Write the pictures of a run, and a PDF by Matplotlib: no browser is found that would print the page each time."""
+    """Write the figures of a run, and a PDF by Matplotlib: no browser can be found, which would be slow."""
     before = os.environ["PATH"]
     os.environ["PATH"] = ""
     try:
@@ -164,9 +163,9 @@ def _pictured(root: Path) -> None:
 @contextlib.contextmanager
 def drawn_empty() -> Iterator[None]:
     """
-    Let nothing be drawn in figures, which takes most of the time of a page: the calls that write are the same.
+    Draw nothing in figures, which takes most of the time of a page: the calls that write stay the same.
 
-    In a picture comes noise, so that the file is as large. Two figures are drawn, for more take no other calls.
+    A picture contains noise, so that the file is as large. Only two figures are drawn, since more make no other calls.
     """
     from matplotlib.backends.backend_agg import RendererAgg
     from matplotlib.figure import Figure
@@ -191,7 +190,7 @@ def drawn_empty() -> Iterator[None]:
 
 
 def _having(*acts: Callable[[Path], object]) -> Callable[[Path], None]:
-    """Return what makes a project in which some things were done; each beginning is made once in a process."""
+    """Return a function that makes a project in which some things were done; each start is made once per process."""
 
     def before(root: Path) -> None:
         shutil.copytree(_made(acts), root)
@@ -212,7 +211,7 @@ def _made(acts: tuple[Callable[[Path], object], ...]) -> Path:
 
 
 def clear() -> None:
-    """Remove the beginnings that this process made."""
+    """Remove the starts that this process made."""
     _made.cache_clear()
     if _templates.cache_info().currsize:
         _templates().cleanup()
@@ -246,14 +245,14 @@ def _more_bars(root: Path) -> None:
 
 
 def _remove(root: Path) -> None:
-    """Remove the run; that it is gone already, since a killed removal had come to its end, is as good."""
+    """Remove the run; it may be gone already, if a killed removal had finished."""
     with contextlib.chdir(root):
         if Path("runs/one").exists():
             command("runs", "rm", "one")
 
 
 def _new(root: Path) -> None:
-    """Make a folder; that all of it is there, since a killed process had come to its end, is as good."""
+    """Make a folder; it may be complete already, if a killed process had finished."""
     folder = root / "my_own"
     if not folder.exists() or is_bare(folder) or (folder / DECIDED).exists():
         _doing("new", "my_own")(root)

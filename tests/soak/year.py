@@ -1,12 +1,12 @@
 """
-Download sixty series night after night for a year, whatever the vendor and the gateway do: the store ends as the truth.
+Download sixty series every night for a year, with every fault of vendor and gateway: the store ends correct.
 
 Run:  python tests/soak/year.py [--seed 1] [--years 1] [--nights 300] [--jobs 2] [--kinds split,roll] [--few]
 
-Each night is what a timer would run: one download of all series, without a flag of repair. A seed decides which night
-has which problem, and with it the exit code of the night and what has to be said; see KINDS. In the end each series has
-the bars that the vendor has by then, bar for bar. What the vendor has is made here, from the calendars of
-exchange_calendars alone: nothing of the package says which bars there should be.
+Each night is what a timer would run: one download of all series, without a repair option. A seed decides which night
+has which problem, and so which exit code and messages the night must have; see KINDS. At the end each series has the
+bars that the vendor has by then, bar for bar. The vendor's bars are made here, from the calendars of exchange_calendars
+alone: no code of the package decides which bars there should be.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ _DAY = timedelta(days=1)
 
 @dataclass(frozen=True)
 class Line:
-    """A series, what its bars look like, and the calendar of its exchange by the name of exchange_calendars."""
+    """A series, what its bars look like, and the calendar of its exchange, by its name in exchange_calendars."""
 
     spelling: str
     calendar: str
@@ -152,19 +152,19 @@ FEW = (
 @dataclass(frozen=True)
 class Kind:
     """
-    A kind of problem: the exit code of its series on its nights, what is said then, and what is allowed for a while.
+    A kind of problem: the exit code of its series on its nights, the expected report, and what is allowed for a while.
 
     Args:
-        code: on the nights on which it lasts.
-        said: a pattern of what is in the errors and notes of the series on the first of them.
+        code: the exit code on the nights on which it lasts.
+        said: a pattern that the errors and notes of the series have to match on the first of them.
         told: what the report of the first night must have: "revisions", "gaps" where bars are missing, "" nothing.
         later: exit codes on the `tail` nights after it; afterwards it is 0 again.
-        nights: how long it lasts at the most.
+        nights: how long it lasts at most.
         yearly: how often it happens in 300 nights.
-        fits: of which series it can happen.
+        fits: whether it can happen to a series.
         everything: whether it happens to all series at once.
-        any_code: exit codes that its nights may have in the place of `code`.
-        slow: whether it takes too long for the few nights.
+        any_code: exit codes that its nights may have instead of `code`.
+        slow: whether it takes too long for the run over a few nights.
     """
 
     code: int = 0
@@ -185,7 +185,7 @@ def _daily_stock(line: Line) -> bool:
 
 
 def _short(line: Line) -> bool:
-    """Return whether it has a new bar on most nights and can be asked for in parts."""
+    """Return whether it has a new bar on most nights and can be requested in parts."""
     return not line.series.rewritten and line.series.size.seconds <= 86_400 and line.series.instrument.kind != "FUT"
 
 
@@ -278,7 +278,7 @@ HICCUPS: tuple[dict[str, Any], ...] = (
 
 @dataclass(frozen=True)
 class Problem:
-    """A problem of a series, or of all, from a night to a night, both included; `ratio` and `place` are of its kind."""
+    """A problem of a series, or of all, from night to night, both included; `ratio` and `place` depend on its kind."""
 
     kind: str
     spelling: str  # "" for all series
@@ -298,7 +298,7 @@ class Problem:
 
 @dataclass
 class Bars:
-    """The bars of a series as arrays, before any split: when each starts, is over, and of which session it is."""
+    """The bars of a series as arrays, before any split: when each starts and ends, and its session."""
 
     times: np.ndarray
     over: np.ndarray  # when a bar is known to be whole
@@ -387,7 +387,7 @@ def _extended(session: tuple[date, Moment, Moment]) -> tuple[date, Moment, Momen
 
 
 def _clocked(session: tuple[date, Moment, Moment], size: int, zone: ZoneInfo) -> Iterator[tuple[Moment, Moment, date]]:
-    """Yield the bars of a session: the first starts with it, the others with the clock of the exchange."""
+    """Yield the bars of a session: the first starts with it, the others at multiples of the size by local time."""
     day, start, closes = session
     while start < closes:
         local = datetime.fromtimestamp(start, zone)
@@ -398,7 +398,7 @@ def _clocked(session: tuple[date, Moment, Moment], size: int, zone: ZoneInfo) ->
 
 
 def _periods(known: list[tuple[date, Moment, Moment]], weekly: bool) -> Iterator[tuple[Moment, Moment, date]]:
-    """Yield weeks or months, stamped with their last session; each is whole when the next has begun."""
+    """Yield weeks or months, stamped with their last session; each is complete when the next has begun."""
     last: dict[date, date] = {}
     for day, *_ in known:
         following = day + (7 - day.weekday()) * _DAY if weekly else (day.replace(day=1) + 32 * _DAY).replace(day=1)
@@ -409,11 +409,11 @@ def _periods(known: list[tuple[date, Moment, Moment]], weekly: bool) -> Iterator
 
 class World:
     """
-    What the vendor has on each night, and what goes wrong: all of it by the seed.
+    What the vendor has on each night, and what goes wrong, all determined by the seed.
 
     Args:
         kinds: the kinds of problems that happen.
-        at_once: how many series a download has; one of a few sends so few messages that none has to wait.
+        at_once: how many series one download has; a small one sends so few messages that none has to wait.
     """
 
     def __init__(
@@ -460,12 +460,12 @@ class World:
         self.problems.sort(key=lambda problem: problem.first)
 
     def _narrow(self, name: str) -> tuple[bool, bool, int]:
-        """Return a key by which kinds that find less room come first."""
+        """Return a sort key that puts first the kinds that fit fewer places."""
         fitting = sum(KINDS[name].fits(line) for line in self.lines.values())
         return name not in ALONE, name not in FIRST_NIGHT, fitting
 
     def _plan_outages(self, chance: Random, latest: int) -> set[int]:
-        """Plan what happens to all series, at most one of it in a few nights; return the nights that this takes."""
+        """Plan the problems of all series, at most one in a few nights; return the nights that they take."""
         wanted = [name for name, kind in KINDS.items() if kind.everything and name in self.kinds]
         names = [name for name in wanted for _ in range(round(KINDS[name].yearly * self.nights / NIGHTS))]
         if self.nights < _SHORT_RUN:
@@ -480,7 +480,7 @@ class World:
         return taken
 
     def _plan_one(self, name: str, chance: Random, taken: set[int], latest: int) -> None:
-        """Plan a problem of a kind where and when nothing else happens, if there is room."""
+        """Plan a problem of a kind at a place and time where nothing else happens, if there is one."""
         kind = KINDS[name]
         fitting = [spelling for spelling, line in self.lines.items() if kind.fits(line)]
         for _ in range(300 if fitting else 0):
@@ -534,13 +534,13 @@ class World:
         return bool(sessions(calendar, self.day(night), self.day(night)))
 
     def _brings(self, spelling: str, night: int, until: int = 0) -> bool:
-        """Return whether a night brings a bar, or one of the nights until another does."""
+        """Return whether a series gets a bar on a night, or on one of the nights up to another."""
         before, after = (self.now(number).timestamp() for number in (night - 1, until or night))
         over = self._bars[spelling].over
         return bool(((over > before) & (over <= after)).any())
 
     def ended(self, spelling: str, night: int) -> str:
-        """Return why a series is not to be asked for on a night, "" where it is."""
+        """Return why no request may be sent for a series on a night; "" if one may."""
         expiry = self.lines[spelling].series.instrument.expiry
         if expiry and "expired" in self.kinds and f"{self.day(night - 5):%Y%m%d}" >= expiry:
             return f"its last trade date, {expiry}"
@@ -550,15 +550,15 @@ class World:
     # --- bars
 
     def shut(self) -> list[date]:
-        """Return the days on which the exchange is shut against its calendar."""
+        """Return the days on which the exchange is closed although its calendar has a session."""
         return [self.day(problem.first) for problem in self.problems if problem.kind == "shut"]
 
     def table(self, spelling: str, night: int, lasting: bool = False) -> pa.Table:
         """
-        Return what the vendor has of a series on a night, later bars too.
+        Return the vendor's bars of a series on a night, including later ones.
 
         Args:
-            lasting: leave out what passes, and what is not to be taken.
+            lasting: leave out what is temporary, and what the store must not accept.
         """
         line = self.lines[spelling]
         effects = [p for p in self.problems if p.first <= night and self._touches(p, spelling)]
@@ -572,7 +572,7 @@ class World:
         return table
 
     def _touches(self, problem: Problem, spelling: str) -> bool:
-        """Return whether a problem is one of the series; a split is one of all series of the instrument."""
+        """Return whether a problem concerns a series; a split concerns all series of the instrument."""
         if problem.kind == "split":
             return self.lines[problem.spelling].symbol == self.lines[spelling].symbol
         return problem.spelling == spelling
@@ -615,7 +615,7 @@ class World:
         return _table_of(line, bars.only(rows), (prices * scale[:, None])[rows], np.rint(volumes / scale * unit)[rows])
 
     def _front(self, line: Line, effects: list[Problem]) -> Bars:
-        """Return the bars of a series, of a continuous future those of the contract that it stands for."""
+        """Return the bars of a series; for a continuous future, those of its current contract."""
         rolls = sum(p.kind == "roll" for p in effects)
         if not rolls:
             return self._bars[line.spelling]
@@ -623,7 +623,7 @@ class World:
         return made(line, f"{self._seed} contract {rolls}", self.since - 40 * _DAY, until)
 
     def _left(self, bars: Bars, problem: Problem) -> np.ndarray:
-        """Return which bars are left of a series whose answers are cut."""
+        """Return which bars remain of a series whose answers are truncated."""
         every = np.ones(len(bars.times), bool)
         first = np.datetime64(self.day(problem.first))
         match problem.kind:
@@ -645,13 +645,13 @@ class World:
         return every
 
     def _row(self, bars: Bars, problem: Problem) -> int:
-        """Return the bar of the session so many from the end of what was there before the first night."""
+        """Return the last bar of the n-th session from the end of those before the first night."""
         known = bars.days[bars.over <= self.now(problem.first - 1).timestamp()]
         day = np.unique(known)[-problem.place]
         return int(np.flatnonzero(bars.days == day)[-1])
 
     def missing(self, problem: Problem) -> list[date]:
-        """Return the days whose bars are not served on the first night of a problem, and should be."""
+        """Return the days whose bars should be served on the first night of a problem, and are not."""
         bars = self._bars[problem.spelling]
         wanted = (bars.over <= self.now(problem.first).timestamp()) & (bars.days >= np.datetime64(self.since))
         if problem.kind == "empty":
@@ -739,12 +739,12 @@ class Vendor:
 
 
 def careful(store: Store, source: Source, spellings: Sequence[str], since: date) -> DownloadReport:
-    """Download as a timer does: no end, no flag."""
+    """Download as a timer does: no end date, no options."""
     return download(store, source, list(spellings), start=since, persistence=PERSISTENCE)
 
 
 def _believing(store: Store, source: Source, spellings: Sequence[str], since: date) -> DownloadReport:
-    """Download, and take what was not answered with bars for something that there is not."""
+    """Download, and treat an unanswered request as "no bars"."""
     report = careful(store, source, spellings, since)
     for one in report.series:
         for gap in one.gaps:
@@ -753,7 +753,7 @@ def _believing(store: Store, source: Source, spellings: Sequence[str], since: da
 
 
 def _seamless(store: Store, source: Source, spellings: Sequence[str], since: date) -> DownloadReport:
-    """Download what is not stored, and look at nothing twice."""
+    """Download what is not stored, and never request stored bars again."""
     reports = []
     for series in map(series_of, spellings):
         wanted = source.finished(series, Span.of_dates(since, source.now().date()), source.now())
@@ -767,12 +767,12 @@ def _seamless(store: Store, source: Source, spellings: Sequence[str], since: dat
 
 
 def _accepting(store: Store, source: Source, spellings: Sequence[str], since: date) -> DownloadReport:
-    """Download, and take whatever the vendor says of old bars."""
+    """Download, and accept whatever the vendor reports about old bars."""
     return download(store, source, list(spellings), start=since, persistence=PERSISTENCE, accept_revision=True)
 
 
 def _hushed(store: Store, source: Source, spellings: Sequence[str], since: date) -> DownloadReport:
-    """Download, and say that all is well."""
+    """Download, and report success whatever happens."""
     return _all_is_well(careful(store, source, spellings, since))
 
 
@@ -787,7 +787,7 @@ CARELESS: dict[str, Downloader] = {
 
 @dataclass
 class Outcome:
-    """What came of a night: its exit code, the reports by spelling, and how often the pacing was violated."""
+    """The outcome of a night: its exit code, the reports by spelling, and the number of pacing violations."""
 
     code: int
     reports: dict[str, SeriesReport] = field(default_factory=dict)
@@ -795,7 +795,7 @@ class Outcome:
 
 
 def play(world: World, night: int, store: Store, downloader: Downloader, calm: bool = False) -> Outcome:
-    """Run the downloads of a night; `calm` once more, when what all series suffered from is over."""
+    """Run the downloads of a night; `calm` repeats them without the night's outages."""
     spellings = [*world.lines]
     parts = [spellings[first : first + world.at_once] for first in range(0, len(spellings), world.at_once)]
     outcomes = [_play(world, night, store, downloader, part, calm) for part in parts]
@@ -835,7 +835,7 @@ def _deserted(world: World, store: Store, downloader: Downloader, spellings: lis
 
 
 def _faults(world: World, problem: Problem) -> list[dict[str, Any]]:
-    """Return the entries of a script that a problem needs."""
+    """Return the entries of a fault script that a problem needs."""
     symbol = world.lines[problem.spelling].symbol if problem.spelling else ""
     if problem.kind == "hiccup":
         return [_of(symbol, on(**problem.fault))]
@@ -867,7 +867,7 @@ def _of(symbol: str, fault: dict[str, Any]) -> dict[str, Any]:
 
 
 def judge(world: World, night: int, outcome: Outcome, calm: bool = False) -> list[str]:
-    """Return what is wrong about how a night ended, or how it did when an outage was over."""
+    """Return what is wrong with how a night ended, or with its repetition after an outage."""
     wrong = [f"{outcome.violations} violations of the pacing"] if outcome.violations else []
     whole = [p for p in world.problems if p.kind in OUTAGES and p.first == night and not calm]
     if whole:
@@ -907,7 +907,7 @@ def _wrong(world: World, night: int, spelling: str, report: SeriesReport) -> Ite
 
 
 def _allowed(world: World, night: int, spelling: str) -> tuple[frozenset[int], Problem | None]:
-    """Return the exit codes that a series may have on a night, and the problem that says so."""
+    """Return the exit codes that a series may have on a night, and the problem that allows them."""
     line = world.lines[spelling]
     for p in sorted(world.problems, key=lambda p: not p.spelling):
         kind = KINDS[p.kind]
@@ -951,7 +951,7 @@ def differences(world: World, night: int, store: Store) -> Iterator[str]:
 
 @dataclass
 class Year:
-    """What came of all nights: how often each code, how many problems of each kind, and what was wrong."""
+    """The outcome of all nights: how often each code, how many problems of each kind, and what was wrong."""
 
     codes: Counter[int] = field(default_factory=Counter)
     problems: Counter[str] = field(default_factory=Counter)
@@ -970,7 +970,7 @@ def run(
     downloader: Downloader = careful,
     tell: Callable[[str], object] = lambda _: None,
 ) -> Year:
-    """Play the nights of a seed on a store in a folder."""
+    """Run the nights of a seed on a store in a folder."""
     world, year, store = World(seed, start, nights, kinds, lines, at_once), Year(), Store(folder)
     year.problems = Counter(problem.kind for problem in world.problems)
     again = Random(f"again {seed}")
@@ -997,8 +997,8 @@ def main() -> None:
     words.add_argument("--years", type=int, default=1, help="seeds, one after the other")
     words.add_argument("--nights", type=int, default=NIGHTS)
     words.add_argument("--jobs", type=int, default=2)
-    words.add_argument("--kinds", default="", help="of problems, with commas between; all that are known")
-    words.add_argument("--few", action="store_true", help="play the few nights of make test")
+    words.add_argument("--kinds", default="", help="kinds of problems, separated by commas; default: all")
+    words.add_argument("--few", action="store_true", help="run the few nights of make test")
     asked = words.parse_args()
     kinds = frozenset(asked.kinds.split(",")) if asked.kinds else frozenset(KINDS)
     if unknown := kinds - {*KINDS}:
@@ -1024,7 +1024,7 @@ def _year(seed: int, nights: int, kinds: frozenset[str], few: bool) -> Year:
 
 
 def few_nights() -> dict[str, Any]:
-    """Return the words for a run over ten nights of some series, one of each sort."""
+    """Return the arguments of a run over ten nights of some series, one of each sort."""
     return {
         "start": FEW_START,
         "nights": FEW_NIGHTS,

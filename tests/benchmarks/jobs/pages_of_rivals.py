@@ -37,7 +37,7 @@ class LongAndShort(Strategy):
 
 
 def of_backtesting(bars, folder):
-    """Write the page of a run and that of a heat map; return what its numbers are."""
+    """Write the page of a run and that of a heat map; return the numbers on them."""
     test = Backtest(bars.rename(columns=str.title), LongAndShort, cash=CASH, finalize_trades=True)
     stats = test.run()
     test.plot(filename=str(folder / "backtesting.html"), open_browser=False, resample=False)
@@ -57,7 +57,7 @@ def of_backtesting(bars, folder):
 
 
 def of_vectorbt(bars, folder):
-    """Write the pages of a run with all of its figures, of two runs, and of a heat map; return what its numbers are."""
+    """Write the pages of a run with all of its figures, of two runs, and of a heat map; return the numbers on them."""
 
     def portfolio(fast, slow):
         above = sma(bars["close"], fast) > sma(bars["close"], slow)
@@ -89,7 +89,7 @@ def of_vectorbt(bars, folder):
 
 
 def of_quantstats(bars, folder):
-    """Write the page of returns beside those of the bars; return what its numbers are."""
+    """Write the page of returns against those of the bars; return the numbers on it."""
     above = sma(bars["close"], FAST) > sma(bars["close"], SLOW)
     held = bars["close"].pct_change().fillna(0.0)
     returns = held * above.shift(1, fill_value=False)

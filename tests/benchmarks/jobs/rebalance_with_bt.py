@@ -1,4 +1,4 @@
-"""Equal weights, each month, with bt: rebalance_with_bt.py CLOSES CASH REPEATS"""
+"""Equal weights, rebalanced monthly, with bt: rebalance_with_bt.py CLOSES CASH REPEATS"""
 
 import json
 import sys

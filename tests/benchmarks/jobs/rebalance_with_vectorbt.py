@@ -1,4 +1,4 @@
-"""Equal weights, each month, with vectorbt, when it is compiled: rebalance_with_vectorbt.py CLOSES CASH REPEATS"""
+"""Equal weights, rebalanced monthly, with vectorbt after compiling: rebalance_with_vectorbt.py CLOSES CASH REPEATS"""
 
 import json
 import sys

@@ -7,7 +7,7 @@ import pandas as pd
 
 
 class Trade(bt.Algo):
-    """Buy and sell so many shares where the signals say so."""
+    """Buy and sell a fixed number of shares at the signals."""
 
     def __init__(self, crosses, size):
         super().__init__()
