@@ -21,7 +21,7 @@ def test_the_sentence_above_counts_the_rows():
     orders, fills = (sum(int(row[n]) for row in equal) for n in (4, 5))
 
     assert f"{len(ROWS)} strategies: {len(equal)} are equal" in PAGE
-    assert f"{len(trading)} of these submit orders ({orders} orders, {fills} fills)" in PAGE
+    assert f"{len(trading)} of these submit orders ({orders:,} orders, {fills:,} fills)" in PAGE
     assert f"{len({row[3] for row in ROWS})} files of {len({row[0] for row in ROWS})} repositories" in PAGE
 
 

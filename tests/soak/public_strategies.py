@@ -276,7 +276,7 @@ def summary(judged: list[Judged]) -> str:
     return (
         f"{len(judged)} strategies: {len(equal)} are equal ({sum(one.kept for one in equal)} of these only {KEPT}), "
         f"{len(trading)} of these submit orders "
-        f"({orders} orders, {fills} fills) and {sum(one.both.lean for one in equal)} use the lean loop; "
+        f"({orders:,} orders, {fills:,} fills) and {sum(one.both.lean for one in equal)} use the fast loop; "
         f"{failing} fail under both in the same way; {len(judged) - len(equal) - failing} differ."
     )
 
@@ -288,7 +288,7 @@ def page(judged: list[Judged], found: list[Public]) -> str:
     uses = Counter({name: sum(bool(re.search(sign, text)) for text in texts) for name, sign in CONSTRUCTS.items()})
     return "\n".join(
         [
-            HEAD.format(bars=BARS, cash=f"{CASH:,.0f}", commission=f"{COMMISSION:.1%}", many=MANY),
+            HEAD.format(bars=BARS, cash=f"{CASH:,.0f}", commission=f"{COMMISSION * 100:g} %", many=MANY),
             f"{summary(judged)} They come from {len(texts)} files of "
             f"{len({one.of.repository for one in judged})} repositories.",
             "",
@@ -306,16 +306,16 @@ def page(judged: list[Judged], found: list[Public]) -> str:
     )
 
 
-HEAD = """# Public strategies under Backtrader and under ours
+HEAD = """# Public strategies under Backtrader and under this engine
 
 Strategies that others published for Backtrader. Each runs with Backtrader's own `Cerebro` and with this package's, over
 {bars:,} random daily bars of one series or, if that fails, of {many}, with {cash} in cash and {commission} commission.
 *Equal* means that every notification of every order, every fill and trade, cash and equity after every bar, and all
 printed output are the same to the last bit. A strategy that fails under Backtrader, through its own error or because it
-needs other data, fails with the same error under ours. Ours is set up as in `backtest run`, which frees finished
-objects ([how runs differ](design.md)): a strategy that counts objects in memory is equal when nothing is freed. TA-Lib
-was installed; of other packages, those of `.ci/constraints.txt`. `tests/soak/public_strategies.py` generates this page
-from a folder of checkouts; their sources are not part of this package.
+needs other data, fails with the same error under this engine. As in `backtest run`, the engine frees finished objects
+([how runs differ](design.md)): a strategy that counts objects in memory is equal only if they are kept. TA-Lib and the
+packages of `.ci/constraints.txt` were installed. `tests/soak/public_strategies.py` generates this page from a folder of
+checkouts; their sources are not part of this package.
 """
 
 
