@@ -135,9 +135,14 @@ def _doors() -> Iterator[tuple[Any, str]]:
 _WITH_FILES_OF_THEIR_OWN = ("polars", "duckdb")  # libraries that open files without Python's knowing
 
 
+_WINDOWS_WORD = r"""\"([^"]*)\"|'([^']*)'|(\S+)"""
+
+
 def _words(command: Any) -> list[str]:
     """Return the words of a command, as a list or as a shell reads it."""
     if isinstance(command, str | bytes):
+        if sys.platform == "win32":  # where a backslash is part of a path
+            return ["".join(parts) for parts in re.findall(_WINDOWS_WORD, os.fsdecode(command))]
         try:
             return shlex.split(os.fsdecode(command))
         except ValueError:  # a quote that is not closed

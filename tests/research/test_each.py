@@ -157,7 +157,7 @@ def test_the_command_names_what_failed_and_ends_with_its_code(here, call):
     assert code == 3
     assert err.startswith("error: NONE/1day is not in")
     assert next(line for line in out.splitlines() if line.startswith("NONE/1day")).split()[1:] == ["–"] * 6 + ["failed"]
-    assert document["runs"]["AAPL/1day"]["folder"] == "mine/AAPL-1day"
+    assert document["runs"]["AAPL/1day"]["folder"] == str(Path("mine/AAPL-1day"))
     assert list(document["failed"]) == ["NONE/1day"]
 
 

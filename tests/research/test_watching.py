@@ -12,6 +12,7 @@ from pyarrow import csv, fs, json, parquet
 
 from backtest import panel
 from backtest.errors import StrategyError
+from backtest.research import watching
 from backtest.research.fresh_processes import fresh_processes
 from backtest.research.search.executors import Work
 from backtest.research.watching import files_noted, knows_more, stores_changed
@@ -111,6 +112,14 @@ READERS = [
     lambda file: subprocess.run([sys.executable, "-S", "-c", "", str(file), 9999 * "a"], check=True),
     lambda file: os.system(f"true '{file}'"),
 ]
+
+
+def test_a_command_line_of_windows_names_its_files(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "win32")
+
+    words = watching._words(r"""python -c "" C:\x\read.csv "C:\a b\c.csv" 'D:\e f.csv'""")
+
+    assert words == ["python", "-c", "", r"C:\x\read.csv", r"C:\a b\c.csv", r"D:\e f.csv"]
 
 
 @pytest.mark.parametrize("read", READERS)

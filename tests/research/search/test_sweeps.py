@@ -403,7 +403,7 @@ def test_a_store_in_a_bucket_gives_the_same_trials_and_is_fetched_once(sample, f
     with Bucket() as bucket:
         for path in sample.root.rglob("*"):
             if path.is_file():
-                bucket.objects[f"store/{path.relative_to(sample.root)}"] = path.read_bytes()
+                bucket.objects[f"store/{path.relative_to(sample.root).as_posix()}"] = path.read_bytes()
 
         swept(bucket.url(), tmp_path)
         fetched = [one for one in bucket.requests if one.startswith("GET") and one.endswith(".parquet")]
