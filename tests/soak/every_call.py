@@ -75,6 +75,7 @@ def main() -> None:
     words = argparse.ArgumentParser(description=__doc__)
     words.add_argument("--faults", default=",".join(FITTING))
     words.add_argument("--operations", default="")
+    words.add_argument("--without", default="", help="operations to leave out")
     words.add_argument("--outside", action="store_true", help="operations of `writers` instead of those on a store")
     words.add_argument("--every", type=int, default=1, help="kill or fail every n-th call of each operation")
     words.add_argument("--copies", action="store_true", help="copy what a kill would leave, instead of killing")
@@ -83,6 +84,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=quick_folder()) as folder:
         every = ",".join(operation.name for operation in (WRITERS if asked.outside else OPERATIONS))
         operations, faults = (asked.operations or every).split(","), asked.faults.split(",")
+        operations = [name for name in operations if name not in asked.without.split(",")]
         if asked.copies:
             faults = [KILL]
             places, failures = run_copies(Path(folder), operations, asked.jobs, asked.every)
@@ -196,7 +198,9 @@ def _copy_share(folder: Path, name: str, every: int) -> tuple[int, list[str]]:
 
 
 def _strike_share(folder: Path, share: Share) -> tuple[int, list[str]]:
-    return strike(folder, KNOWN[share.operation], share)
+    places, failures = strike(folder, KNOWN[share.operation], share)
+    print(f"{share.operation}, {share.fault}: {places} places, {len(failures)} failures", flush=True)
+    return places, failures
 
 
 def _copied(before: Path, root: Path) -> Path:

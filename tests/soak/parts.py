@@ -44,6 +44,9 @@ class Part:
     commands: tuple[tuple[str, ...], ...]
 
 
+PAGES = "report,report again,report elsewhere,report as pictures"  # operations that need an hour by themselves
+
+
 def script(name: str, *words: str) -> tuple[str, ...]:
     return (PYTHON, str(HERE / f"{name}.py"), *words)
 
@@ -57,8 +60,11 @@ PARTS = (
          (script("every_call", "--faults", "kill,EIO,ENOSPC"),)),
     Part("errors", "each call of each operation fails with the rarer errors",
          (script("every_call", "--faults", "EINTR,EMFILE,EROFS,EACCES"),)),
-    Part("writers", "each call of each writer of runs, pages, sweeps, baselines, pins and exports fails or is killed",
-         (script("every_call", "--outside", "--faults", "kill,EIO,ENOSPC"), script("full_disk", "--outside"))),
+    Part("writers", "each call of each writer of runs, sweeps, baselines, pins and exports fails or is killed",
+         (script("every_call", "--outside", "--faults", "kill,EIO,ENOSPC", "--without", PAGES),
+          script("full_disk", "--outside"))),
+    Part("pages", "each call of each writer of a run's page fails or is killed",
+         (script("every_call", "--outside", "--faults", "kill,EIO,ENOSPC", "--operations", PAGES),)),
     Part("doors", "pipes, devices, folders and unreadable files replace each file that a command reads",
          (script("doors"),)),
     Part("kills", "writers are killed at random moments", (script("kills", "--kills", "3000"),)),
