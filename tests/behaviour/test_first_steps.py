@@ -114,8 +114,8 @@ def test_a_wrong_first_step_leads_on(place, call, command, code, said):
 
     ended, out, err = call(*shlex.split(command.format(port=port, short=" ".join(SHORT))))
 
-    said = said.replace("data/bars", str(Path("data/bars")))  # as the system spells it
-    assert said in " ".join((out + err).split()).replace(f"{place}{os.sep}", "")
+    told = " ".join((out + err).split()).replace(f"{place}{os.sep}", "")
+    assert said in told.replace(str(Path("data/bars")), "data/bars")
     assert ended == code
     assert "Traceback" not in err
     assert "further back" not in err
