@@ -157,7 +157,7 @@ def test_public_strategies_become_a_table_and_a_careless_cerebro_is_told(tmp_pat
 
     assert code == 0, told
     assert told.startswith(
-        "2 strategies: 1 are equal (0 of these only when finished objects are kept), 1 of these submit orders ("
+        "2 strategies: 1 are equal (0 of these only when finished objects are kept): 1 of these submit orders ("
     )
     rows = [row.split(" | ") for row in page.read_text().splitlines() if row.startswith("| somebody/")]
     assert [(row[0], row[2], row[-1]) for row in rows] == [

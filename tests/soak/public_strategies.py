@@ -63,7 +63,7 @@ CONSTRUCTS = {
     "`oco`": r"\boco\s*=",
     "`cancel`": r"\.cancel\(",
     "`tradeid`": r"\btradeid\s*=",
-    "cash and value read in `next`": r"broker\.(get_?value|get_?cash)",
+    "cash or value read": r"broker\.(get_?value|get_?cash)",
     "cash set or added": r"broker\.(add_cash|set_?cash)",
     "observers": r"addobserver|self\.observers|self\.stats|\.Observer\)",
     "analyzers": r"addanalyzer|\.Analyzer\)",
@@ -78,9 +78,9 @@ CONSTRUCTS = {
     "`runstop`": r"runstop",
     "writers": r"addwriter|WriterFile",
     "own indicators": r"class \w+\((bt|backtrader)\.(Ind\w*|ind\w*\.\w+)\)",
-    "lines bound or made of others": r"self\.(lines|l)\.\w+\s*=",
+    "lines bound to or computed from others": r"self\.(lines|l)\.\w+\s*=",
     "lines set bar by bar": r"self\.(lines|l)\.\w+\[0\]\s*=",
-    "operations of lines": r"\bbt\.(And|Or|If|Max|Min|All|Any|Sum|DivByZero|Cmp|Reduce)\(",
+    "operations on lines": r"\bbt\.(And|Or|If|Max|Min|All|Any|Sum|DivByZero|Cmp|Reduce)\(",
     "lines shifted": r"self(\.\w+)+\(-\d+\)",
     "`line.get`, `line.array`": r"\.get\((ago|size)|\.array\b",
     "extra lines of feeds": r"class \w+\(.*(PandasData|CSVData)\)",
@@ -274,9 +274,9 @@ def summary(judged: list[Judged]) -> str:
     failing = len([one for one in judged if one.result.startswith("fails")])
     orders, fills = (sum(getattr(one.both, name) for one in equal) for name in ("orders", "fills"))
     return (
-        f"{len(judged)} strategies: {len(equal)} are equal ({sum(one.kept for one in equal)} of these only {KEPT}), "
+        f"{len(judged)} strategies: {len(equal)} are equal ({sum(one.kept for one in equal)} of these only {KEPT}): "
         f"{len(trading)} of these submit orders "
-        f"({orders:,} orders, {fills:,} fills) and {sum(one.both.lean for one in equal)} use the fast loop; "
+        f"({orders:,} orders, {fills:,} fills), and {sum(one.both.lean for one in equal)} use the fast loop; "
         f"{failing} fail under both in the same way; {len(judged) - len(equal) - failing} differ."
     )
 
