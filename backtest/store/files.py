@@ -38,7 +38,7 @@ def unreadable(path: object, error: OSError) -> Unreadable:
     return Unreadable(f"{path} cannot be read ({error.strerror}); check its permissions and the disk")
 
 
-def read_file(path: Path, limit: int) -> bytes:
+def read_file(path: Path | str, limit: int) -> bytes:
     """
     Return what a file holds.
 
@@ -59,7 +59,7 @@ def read_file(path: Path, limit: int) -> bytes:
     raise DamagedStore(f"{path} is not a regular file; remove it and restore the store from a backup")
 
 
-def read_if_any(path: Path, limit: int) -> bytes | None:
+def read_if_any(path: Path | str, limit: int) -> bytes | None:
     """
     Return what a file holds, None if there is none.
 
@@ -180,7 +180,7 @@ def _between(root: Path, folder: Path) -> list[Path]:
 
 
 @contextlib.contextmanager
-def _naming(path: Path) -> Iterator[None]:
+def _naming(path: Path | str) -> Iterator[None]:
     """Add the file's name to an error; errors of reading or syncing an open file lack it."""
     try:
         yield
@@ -192,7 +192,7 @@ def _naming(path: Path) -> Iterator[None]:
         raise
 
 
-def _link(path: Path) -> DamagedStore:
+def _link(path: Path | str) -> DamagedStore:
     return DamagedStore(
         f"{path} is a symbolic link, which a store must not contain; put the file or folder itself there"
     )

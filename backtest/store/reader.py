@@ -401,7 +401,7 @@ class SegmentReader(ABC):
 
         kind = schema((name,) if name not in COLUMNS else ()).field(name).type
 
-        def read(path: Path, segment: Segment) -> list[pa.Array]:
+        def read(path: Path | str, segment: Segment) -> list[pa.Array]:
             has_column = name in (*COLUMNS, *segment.extra)
             bars = between(columns_in(path, segment, [*{"time": 0, name: 0}] if has_column else ["time"]), stamps)
             chunks: list[pa.Array] = bars[name].chunks if has_column else [pa.nulls(len(bars), kind)]
@@ -418,7 +418,7 @@ class SegmentReader(ABC):
             return _NOTHING
         ends = None if stamps is None else [microseconds(stamps.start), microseconds(stamps.end)]
 
-        def read(path: Path, segment: Segment) -> tuple[np.ndarray, np.ndarray]:
+        def read(path: Path | str, segment: Segment) -> tuple[np.ndarray, np.ndarray]:
             names = ["time", field] if field in (*COLUMNS, *segment.extra) else ["time"]
             bars = columns_in(path, segment, names)
             times = arrays.numbers(bars["time"])
@@ -473,14 +473,14 @@ class SegmentReader(ABC):
         return self._read_manifest(series)
 
     @abstractmethod
-    def _paths(self, series: Series, manifest: Manifest, segments: Iterable[Segment]) -> list[Path]:
+    def _paths(self, series: Series, manifest: Manifest, segments: Iterable[Segment]) -> Sequence[Path | str]:
         """Return the paths, on this machine, of the segments of a state of a series."""
 
     def _each_segment(
         self,
         series: Series,
         choose: Callable[[Manifest], Sequence[Segment]],
-        use: Callable[[Path, Segment], _T],
+        use: Callable[[Path | str, Segment], _T],
     ) -> tuple[Manifest, list[_T]]:
         """Return one state of the series, and the result of `use` for each chosen segment of it."""
         manifest = self._read_manifest(series)
@@ -600,7 +600,7 @@ class _OneState(SegmentReader):
         self._manifests.pop(series, None)
         return self._read_manifest(series)
 
-    def _paths(self, series: Series, manifest: Manifest, segments: Iterable[Segment]) -> list[Path]:
+    def _paths(self, series: Series, manifest: Manifest, segments: Iterable[Segment]) -> Sequence[Path | str]:
         return self._behind._paths(series, manifest, segments)
 
 

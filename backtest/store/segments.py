@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -134,22 +134,24 @@ def downloads_of(data: bytes, path: Path | str) -> list[dict[str, str]]:
         raise DamagedStore(f"{path} does not say what its bars came from ({error}); {REPAIR}") from error
 
 
-def bars_in(path: Path, segment: Segment) -> pa.Table:
+def bars_in(path: Path | str, segment: Segment) -> pa.Table:
     """Return the bars of a file of the store."""
     return decode_segment(read_file(path, segment.bytes), segment, path)
 
 
-def columns_in(path: Path, segment: Segment, columns: Sequence[str]) -> pa.Table:
+def columns_in(path: Path | str, segment: Segment, columns: Sequence[str]) -> pa.Table:
     """Return some columns of a file of the store, always with the time; the whole file is checked against its hash."""
     return decode_segment(read_file(path, segment.bytes), segment, path, columns)
 
 
-def downloads_in(path: Path, segment: Segment) -> list[dict[str, str]]:
+def downloads_in(path: Path | str, segment: Segment) -> list[dict[str, str]]:
     """Return the downloads named in a file of the store."""
     return downloads_of(read_file(path, segment.bytes), path)
 
 
-def in_threads(use: Callable[[Path, Segment], _T], paths: Sequence[Path], segments: Sequence[Segment]) -> list[_T]:
+def in_threads(
+    use: Callable[[Path | str, Segment], _T], paths: Sequence[Path | str], segments: Sequence[Segment]
+) -> list[_T]:
     """Return the results of `use` for each; hashing and decoding release Python's lock for the other threads."""
     if len(paths) <= _FEW:
         return [use(path, segment) for path, segment in zip(paths, segments, strict=True)]
@@ -242,6 +244,7 @@ def _check_times(bars: pa.Table, segment: Segment) -> None:
         raise ValueError("its bars are not in the order of time")
 
 
+@lru_cache(maxsize=256)  # many series begin or end at the same time
 def _microseconds(text: str) -> int:
     return (datetime.fromisoformat(text) - _EPOCH) // timedelta(microseconds=1)
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -446,12 +447,12 @@ class Store(SegmentReader):
     # --- reading: a manifest, and segments that it names
 
     def _read_manifest(self, series: Series) -> Manifest | None:
-        folder = self.folder(series)
-        path = folder / "manifest.json"
+        folder = self._folder_name(series)
+        path = f"{folder}{os.sep}manifest.json"
         try:
-            refuse_links(folder, self.root, "bars")
+            refuse_links(self.root, self.root, *series.key.split("/"), "bars")
             data = read_if_any(path, LARGEST)
-            if data is None and has_segments(folder):
+            if data is None and has_segments(Path(folder)):
                 data = read_if_any(path, LARGEST)  # by now: another process may have begun it, its manifest first
                 if data is None:
                     raise DamagedStore(f"{path} is missing, but its bars are there; restore it from a backup")
@@ -459,12 +460,18 @@ class Store(SegmentReader):
             raise unreadable(error.filename, error) from error
         return None if data is None else of_bytes(data, path, series)
 
-    def _paths(self, series: Series, manifest: Manifest, segments: Iterable[Segment]) -> list[Path]:
+    def _paths(self, series: Series, manifest: Manifest, segments: Iterable[Segment]) -> list[str]:
         segments = list(segments)
-        folder, stored = self.folder(series), names_of(manifest.segments)
+        folder, stored = self._folder_name(series), names_of(manifest.segments)
         if any(one.file not in stored for one in segments):  # "bars" was looked at when the manifest was read
-            refuse_links(folder / "archive", self.root)
-        return [folder / f"{'bars' if one.file in stored else 'archive'}/{one.file}" for one in segments]
+            refuse_links(Path(folder) / "archive", self.root)
+        names = ((one.file, "bars" if one.file in stored else "archive") for one in segments)
+        return [f"{folder}{os.sep}{place}{os.sep}{name}" for name, place in names]
+
+    def _folder_name(self, series: Series) -> str:
+        """Return the folder of a series as a text: making paths takes a tenth of the time of reading a date of many."""
+        refuse_made(series.instrument)
+        return f"{self.root}{os.sep}{series.key.replace('/', os.sep)}"
 
     # --- writing: lock, segments, manifest, sweep
 
@@ -563,7 +570,7 @@ class Store(SegmentReader):
         return [one for downloads in self._use(downloads_in, series, old, before) for one in downloads]
 
     def _use(
-        self, use: Callable[[Path, Segment], _T], series: Series, held: Manifest, segments: Sequence[Segment]
+        self, use: Callable[[Path | str, Segment], _T], series: Series, held: Manifest, segments: Sequence[Segment]
     ) -> list[_T]:
         """Return the result of `use` for each segment of a locked series, of which a missing file is lost."""
         try:
