@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 def did_you_mean(word: str, known: Iterable[str], most: int = 1) -> str:
     """Return "; did you mean sma_cross?", or nothing if no name is close; capitals count as lower case."""
-    near = nearest(word, known, most)
+    near = [name for name in nearest(word, known, most) if name != word]  # what is misspelt is something else
     return f"; did you mean {' or '.join(near)}?" if near else ""
 
 

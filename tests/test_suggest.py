@@ -23,6 +23,10 @@ def test_the_nearest_word_ends_the_sentence_and_capitals_do_not_matter():
 
 def test_nothing_is_said_where_nothing_is_near():
     assert did_you_mean("turnover", ["sharpe", "cagr"]) == ""
+
+
+def test_a_name_that_is_spelled_right_is_not_suggested_again():
+    assert did_you_mean("kelly", ["shares", "kelly"]) == ""
     assert there_are("turnover", ["sharpe", "cagr"]) == "choose from sharpe, cagr"
 
 

@@ -258,7 +258,7 @@ def validate(
             help="Combinatorial purged cross-validation: N groups of sessions, K of them tested.",
         ),
     ] = "",
-    purge: Annotated[int, typer.Option(min=0, help="Sessions to drop between in-sample and out-of-sample.")] = 0,
+    purge: Annotated[int, typer.Option(min=0, help="Sessions to drop between in-sample and out-of-sample data.")] = 0,
     embargo: Annotated[int, typer.Option(min=0, help="Further sessions to drop after each test group of --cpcv.")] = 0,
     grid: Annotated[
         list[str] | None,

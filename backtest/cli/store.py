@@ -324,7 +324,7 @@ def _import_series(table: Table, series: Series, options: FileOptions, asked: _I
     added = intake.new if asked.dry_run else write_intake(asked.store, intake, asked.revise, contract=contract)
     first, last = (intake.bars["time"][n].as_py().isoformat() for n in (0, -1))
     count, bars = ("would be new" if asked.dry_run else "new"), len(intake.bars)
-    text = f"{series.short}: {bars:,} bars ({added:,} {count}), {first[:10]} to {last[:10]}"
+    text = f"{series.short}: {bars:,} bar{'s' * (bars != 1)} ({added:,} {count}), {first[:10]} to {last[:10]}"
     return {
         "text": f"{text}; nothing is written" if asked.dry_run else text,
         "bars_added": 0 if asked.dry_run else added,
@@ -364,7 +364,7 @@ def export(
     opened, dates = open_store(store), (first or date(1900, 1, 1), last or date(2100, 1, 1))
     bars = opened.read(one, span_of_sessions(one, hours_in(opened, one), *dates) if first or last else None)
     write_bars(bars, file, one, overwrite=force)
-    give(f"{one.short}: {len(bars):,} bars exported to {file}")
+    give(f"{one.short}: {len(bars):,} bar{'s' * (len(bars) != 1)} exported to {file}")
 
 
 def ls(

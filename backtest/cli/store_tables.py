@@ -88,7 +88,7 @@ def give_download(report: DownloadReport, as_json: bool, quiet: bool = False) ->
 def _download_line(one: SeriesReport) -> str:
     span = f", {one.first:%Y-%m-%d} to {one.last:%Y-%m-%d}" if one.first and one.last else ""
     requests = f"{one.requests} request{'s' if one.requests != 1 else ''}"
-    counts = f"{one.bars:,} bars ({one.bars_added:,} new)"
+    counts = f"{one.bars:,} bar{'s' * (one.bars != 1)} ({one.bars_added:,} new)"
     return f"{one.series.short}: {one.status}, {counts}{span}, {requests}{_remarks(one)}"
 
 
@@ -205,7 +205,7 @@ def _finding_dict(one: Finding) -> dict[str, Any]:
 def _finding_lines(verdict: SeriesAudit) -> Iterator[str]:
     """Yield the findings about a series: all damage, and the first few of each other kind."""
     if verdict.findings and verdict.series:
-        yield _spelled(verdict.series)
+        yield _spelled(verdict.series, short=True)
     kinds: dict[tuple[str, str], list[Finding]] = {}
     for one in verdict.findings:
         kinds.setdefault((one.level, one.check), []).append(one)
@@ -216,13 +216,13 @@ def _finding_lines(verdict: SeriesAudit) -> Iterator[str]:
             yield _hung(level, f"{check}: {len(found) - len(shown):,} more (--json lists them)")
 
 
-def _spelled(key: str) -> str:
+def _spelled(key: str, short: bool = False) -> str:
     """Return a series as people write it, or the folder's name if that is not the name of a series."""
     from backtest.market.series import Series
 
     with suppress(UsageError):
         if (series := Series.parse(key)).key == key:
-            return str(series)
+            return series.short if short else str(series)
     return key
 
 
@@ -236,16 +236,19 @@ def _hung(mark: str, text: str) -> str:
     return wrapper.fill(shown)
 
 
+_FINDINGS = {"damage": "damage", "reject": "reject", "conflict": "conflict", "hole": "hole", "warn": "warning"}
+
+
 def _summary(verdicts: Sequence[SeriesAudit]) -> str:
-    levels = [one.level for verdict in verdicts for one in verdict.findings]
-    told = [
-        f"{levels.count(level)} {level}"
-        for level in ("damage", "reject", "conflict", "hole", "warn")
-        if level in levels
-    ]
+    levels: list[str] = [one.level for verdict in verdicts for one in verdict.findings]
+    told = [_counted(word, levels.count(level)) for level, word in _FINDINGS.items() if level in levels]
     count, bars = sum(bool(one.series) for one in verdicts), sum(one.bars for one in verdicts)
     good = "checksums match" if "damage" not in levels else "some checksums differ"
     return f"{count:,} series, {bars:,} bars: {good}, {', '.join(told) or 'no problems found'}"
+
+
+def _counted(word: str, count: int) -> str:
+    return f"{count:,} {word}{'s' * (count != 1 and word != 'damage')}"
 
 
 def _give_calendar(coverages: Sequence[Coverage]) -> None:

@@ -175,7 +175,8 @@ def _failure_of(error: BaseException) -> tuple[str, int]:
         return str(error), error.exit_code
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
-        return f"{where}{error.strerror or error}; choose another place or free space, then run this again", 1
+        cure = "create the folder or choose" if isinstance(error, FileNotFoundError) else "free space or choose"
+        return f"{where}{error.strerror or error}; {cure} another place, then run this again", 1
     if isinstance(error, MemoryError):
         return "there is not enough memory for this; name a smaller file or fewer bars, or use a larger machine", 1
     if isinstance(error, KeyboardInterrupt):

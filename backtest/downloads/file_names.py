@@ -38,7 +38,7 @@ def files_meant(words: Sequence[str]) -> list[Path]:
             inside = sorted(one for one in path.iterdir() if _is_table(one))
             if not inside:
                 raise UsageError(
-                    f"the folder {word!r} has no files of bars, such as .csv, .parquet or .xlsx; name others"
+                    f"the folder {word!r} has no files of bars, such as .csv, .parquet or .xlsx; name another"
                 )
             found += inside
         elif not path.exists() and _is_pattern(word):

@@ -403,7 +403,7 @@ def _without_unfinished(read: ReadBars, series: Series, store: Store) -> ReadBar
 def _without_faults(read: ReadBars, what: str, series: Series, hours: Hours, leave_out: set[str]) -> ReadBars:
     """Return the valid bars; refuse all of them if one is invalid, unless invalid ones are to be skipped."""
     if unknown := leave_out - {*LEAVABLE}:
-        raise UsageError(f"unknown bars to leave out: {min(unknown)!r}; write bad or outside")
+        raise UsageError(f"unknown kind of bars for --leave-out: {min(unknown)!r}; write bad or outside")
     wrong = impossible_bars(read.bars, series, hours)
     left = [fault for fault in wrong if "bad" in leave_out or (fault.outside and "outside" in leave_out)]
     kept = [fault for fault in wrong if fault not in left] if left else wrong
@@ -413,7 +413,7 @@ def _without_faults(read: ReadBars, what: str, series: Series, hours: Hours, lea
         return read
     mask = np.zeros(len(read.bars), bool)
     mask[[fault.row for fault in left]] = True
-    named = tuple(f"{read.where(fault.row)} {fault.text}" for fault in left)
+    named = tuple(_placed(read.where(fault.row), fault) for fault in left)
     return read.without(mask, Note(f"left out {len(left):,} of {len(read.bars):,} bars", named, _NAMED))
 
 
@@ -421,7 +421,7 @@ def _refusal(wrong: Sequence[ImpossibleBar], read: ReadBars, what: str, series: 
     first, more = wrong[0], len(wrong) - 1
     time_of = read.bars["time"][first.row].as_py()
     stamp = f"{time_of:%Y-%m-%d}" if series.size.daily else f"{time_of:%Y-%m-%d %H:%M:%S}Z"
-    others = f", and {more:,} more of {len(read.bars):,} bars are invalid too" if more else ""
+    others = f"; {more:,} more of {len(read.bars):,} bars {'are' if more > 1 else 'is'} invalid too" if more else ""
     cure = "fix it, or skip such bars with --leave-out bad"
     if all(fault.outside for fault in wrong):
         cure = "remove them, or skip them with --leave-out outside"
@@ -435,7 +435,12 @@ def _refusal(wrong: Sequence[ImpossibleBar], read: ReadBars, what: str, series: 
                 f"to store all hours: --all-hours, or name the series {whole.short}; to skip these bars: --leave-out "
                 "outside"
             )
-    return BadBars(f"{what}, {read.where(first.row)} ({stamp}): {first.text}{others}; {cure}")
+    return BadBars(f"{what}, {_placed(f'{read.where(first.row)} ({stamp})', first)}{others}; {cure}")
+
+
+def _placed(place: str, fault: ImpossibleBar) -> str:
+    """Return a sentence on an invalid bar: the place is its subject unless the reason has one of its own."""
+    return f"{place}{' ' if fault.text.startswith(('has ', 'lies ')) else ': '}{fault.text}"
 
 
 def _ask_about_splits(read: ReadBars, what: str, series: Series, hours: Hours) -> None:

@@ -930,10 +930,13 @@ class Filling:
 
 
 def missing_text(series: Series, missing: Sequence[Span], wanted: Span) -> str:
-    """Return which bars are missing, and that the next download requests them again."""
+    """Return which bars are missing, and that a download on a later day requests them again."""
     if not missing:
         return f"the source has no bar of {series.short} in {wanted}; check the name and the dates"
-    return f"the source returned no bars of {series.short} for {_shown(missing)}; the next download requests them again"
+    return (
+        f"the source returned no bars of {series.short} for {_shown(missing)}; a download on a later day requests "
+        "them again"
+    )
 
 
 def _shown(spans: Sequence[Span]) -> str:

@@ -140,7 +140,9 @@ def asked_span(
     names = ("start", "end")
     first, last = (None if one is None else session_of(one, name) for one, name in zip(pair, names, strict=True))
     if first and last and first > last:
-        raise UsageError(f"{first} to {last} is empty; the first session must not be after the last")
+        raise UsageError(
+            f"the first session, {first}, is after the last, {last}; name an earlier first or a later last session"
+        )
     return first, last
 
 

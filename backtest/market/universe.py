@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _EXAMPLE = (
     "write the path of a CSV or Parquet file with the columns symbol, from, to (and delisting_return), or with date "
-    "and a column for each symbol; or such a table"
+    "and a column for each symbol; in Python, a table with such columns also works"
 )
 _DIGEST = "sha256:"
 _MOST_CELLS = 20_000_000  # of a Parquet file: 10,000 symbols on each of 2,000 sessions

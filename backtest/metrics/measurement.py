@@ -834,5 +834,6 @@ def _rules(run: Account, result: RunRecord) -> str:
 
 def _sessions(run: Account) -> str:
     dates = f" from {run.days[0]} to {run.days[-1]}" if len(run.days) else ""
-    short = ", less than a year: growth is not annualised" if run.under_a_year else ""
-    return f"{len(run.days):,} {run.unit}{dates}{short}"
+    short = " (less than a year, so growth is not annualised)" if run.under_a_year else ""
+    unit = run.unit if len(run.days) != 1 else run.unit.removesuffix("s")
+    return f"{len(run.days):,} {unit}{dates}{short}"

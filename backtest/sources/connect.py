@@ -101,7 +101,7 @@ def _open_emulator(folder: str, asked: _Asked) -> Source:
     store = open_local(folder)
     if not store.series():
         raise NoBars(
-            f"the emulator has nothing to serve: {nothing_in(store)}; or name another, such as emulator:sample"
+            f"the emulator has nothing to serve: {nothing_in(store)}; or name another store, such as emulator:sample"
         )
     gateway = Gateway(store, clock=asked.clock)
     gateway.start()

@@ -97,7 +97,7 @@ def test_a_session_may_be_a_date_a_time_at_midnight_or_a_text(day):
         ({"span": (None, "2003-02-30")}, "end is '2003-02-30'; it is not a date"),
         ({"start": pd.Timestamp("2003-01-02 10:00")}, "sessions have no time of day"),
         ({"start": pd.NaT}, "write the date of a session"),
-        ({"start": "2003-01-03", "end": "2003-01-02"}, "2003-01-03 to 2003-01-02 is empty"),
+        ({"start": "2003-01-03", "end": "2003-01-02"}, "first session, 2003-01-03, is after the last, 2003-01-02"),
         ({"span": HALF, "end": "2003-01-02"}, "span and start or end are both given"),
     ],
 )

@@ -207,10 +207,11 @@ def test_each_symbol_of_a_file_is_a_series_of_its_own(call, tmp_path, words):
         (["{}/none.csv", "AAPL/1day"], "no file"),
         (["{}/AAPL.csv", "AAPL/1dya"], "unknown bar size '1dya'"),
         (["{}/AAPL.csv", "AAPL/1day", "--columns", "time,open"], "--columns names 2 columns"),
-        (["{}/AAPL.csv", "AAPL/1day", "--leave-out", "some"], "write bad or outside"),
+        (["{}/AAPL.csv", "AAPL/1day", "--leave-out", "some"], "unknown kind of bars for --leave-out: 'some'; write"),
+        (["{}/msft.us.txt", "MSFT/1day", "--adjusted"], "has no adjusted close among its columns 'Date', 'Open'"),
         (["{}/AAPL.csv", "AAPL/1day", "--stamped", "later"], "write open or close"),
         (["{}/AAPL.csv", "AAPL/1day", "--decimal", ";"], "unknown decimal separator ';'"),
-        (["{}/AAPL.csv", "AAPL/1day", "--symbol", "MSFT"], "no column of symbols to find 'MSFT' in"),
+        (["{}/AAPL.csv", "AAPL/1day", "--symbol", "MSFT"], "no symbol column in which to find 'MSFT'"),
     ],
 )
 def test_words_that_cannot_be_meant_are_refused(call, folder, tmp_path, words, said):
@@ -237,4 +238,4 @@ def test_left_out_bars_are_all_listed(call, tmp_path):
     _, _, said = call("import", tmp_path / "a.csv", "AAPL/1day", "--leave-out", "bad", "--store", tmp_path / "store")
 
     assert "left out 5 of 10 bars: " in said
-    assert [f"line {n} high 9 is below" in said for n in range(7, 12)] == [True] * 5
+    assert [f"line {n}: high 9 is below" in said for n in range(7, 12)] == [True] * 5

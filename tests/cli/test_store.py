@@ -270,5 +270,5 @@ def test_a_document_that_cannot_be_written_is_one_sentence():
         ended = subprocess.run(words, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
 
     assert ended.returncode == 1
-    assert ended.stderr.splitlines()[0].startswith("error: No space left on device; choose another place")
+    assert ended.stderr.splitlines()[0].startswith("error: No space left on device; free space or choose another place")
     assert "Traceback" not in ended.stderr

@@ -132,7 +132,7 @@ def test_a_file_passes_the_same_door(tmp_path, capsys):
     assert ended.value.code == 3
     said = capsys.readouterr().err
     assert (
-        "line 3 (2024-07-06): lies outside of the exchange's sessions (XNYS): 2024-07-06, a Saturday, has no session"
+        "line 3 (2024-07-06) lies outside of the exchange's sessions (XNYS): 2024-07-06, a Saturday, has no session"
         in said
     )
     assert not (tmp_path / "bars").exists()

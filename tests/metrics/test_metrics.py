@@ -853,7 +853,8 @@ def test_the_basis_says_what_the_numbers_rest_on():
     assert "252 sessions per year" in basis
     assert "annual risk-free rate 2.00 %" in basis
     assert "costs free" in basis
-    assert "less than a year: growth is not annualised" in basis
+    assert "less than a year, so growth is not annualised" in basis
+    assert "1 session from " in basis
 
 
 def test_html_shows_undefined_numbers_as_dashes_and_escapes():

@@ -21,7 +21,7 @@ from backtest.sources.base import Source
 from backtest.sources.connect import connect
 from backtest.sources.files.export import span_of_bars, write_bars
 from backtest.sources.files.folder import FileSource
-from backtest.sources.files.reading import bars_of
+from backtest.sources.files.reading import FileOptions, bars_of, checked_bars
 from backtest.store.store import Store
 
 DAILY, MINUTES = Series.parse("AAPL/1day"), Series.parse("AAPL/1min")
@@ -365,11 +365,20 @@ def test_of_two_rows_that_are_the_same_one_is_left_out_and_others_are_refused(tm
     path = csv_file(tmp_path, "date,open,high,low,close", "2024-01-02,10,12,9,11", f"2024-01-02,10,12,9,{close}")
 
     if error is None:
-        assert len(bars_of(path, DAILY)[0]) == 1
+        read = checked_bars(path, DAILY, FileOptions())
+        assert len(read.bars) == 1
+        assert "newest first" not in read.how
     else:
         said = "1 bars with the time of another, the first 2024-01-02 .* in line 2 and line 3, with close 11.0 and 12.0"
         with pytest.raises(error, match=said):
             bars_of(path, DAILY)
+
+
+def test_dates_alone_are_no_minutes_and_the_daily_series_is_named_in_short(tmp_path):
+    path = csv_file(tmp_path, "date,open,high,low,close", "2024-01-02,10,12,9,11", "2024-01-03,10,12,9,11")
+
+    with pytest.raises(BadBars, match=f"name a daily series, such as {DAILY.short}$"):
+        bars_of(path, MINUTES, NEW_YORK)
 
 
 def test_a_zone_that_is_none_is_refused(tmp_path):

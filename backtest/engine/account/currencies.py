@@ -385,7 +385,7 @@ def _what_to_download(store: Reader, currency: str, base: str, moments: _Moments
         )
     return (
         f"money in {currency} cannot be converted to {base}: {store.name} lacks the exchange rate from {since} to "
-        f"{until}{why}; run: {' and '.join(lines)}; or import rates as such a series"
+        f"{until}{why}; run: {' and '.join(lines)}; or import the rates as {pairs_to_download(currency, base)[0]}/1day"
     )
 
 

@@ -187,7 +187,7 @@ def check_dividends(given: Any, withholding: float) -> None:
         raise UsageError(f"withholding is {withholding}; it must be at least 0 and below 1; write 0.15 for 15 %")
     if withholding and given == NO_DIVIDENDS:
         raise UsageError(
-            f"withholding is {withholding:g}, but dividends are excluded; write dividends such as {DERIVED}, or leave "
+            f"withholding is {withholding:g}, but dividends are excluded; set dividends, such as {DERIVED}, or leave "
             "out withholding"
         )
 

@@ -216,8 +216,9 @@ def _read(path: Path) -> BenchmarkRates:
         lines = csv.DictReader(_arguments.text_of(path).splitlines())
         rows = sorted((date.fromisoformat(row["date"]).isoformat(), float(row["percent"]) / 100) for row in lines)
     except (OSError, UnicodeDecodeError, csv.Error, KeyError, TypeError, ValueError) as error:
+        why = f"it has no column {error.args[0]}" if isinstance(error, KeyError) else reason(error)
         raise UsageError(
-            f"cannot read benchmark rates from {quoted(path)} ({reason(error)}); write ib, or name a CSV file with the "
+            f"cannot read benchmark rates from {quoted(path)} ({why}); write ib, or name a CSV file with the "
             "columns date,percent and lines such as 2003-01-01,1.24"
         ) from error
     if twice := [day for (day, _), (following, _) in itertools.pairwise(rows) if day == following]:

@@ -715,13 +715,18 @@ def _check_same(before: dict[str, Any], now: dict[str, Any], folder: Path) -> No
     """Raise UsageError if the sweep in a folder has other settings."""
     if before.get("keys") == now["keys"]:
         return
-    said = {"source": "the strategy's source", "modules": "what it imports", "bars": "the bars"}
+    said = {"source": "the strategy's source", "modules": "the modules it imports", "bars": "the bars"}
+    ours, theirs = (
+        {name: _as_json(value) for name, value in (one.get("asked") or {}).items()} for one in (now, before)
+    )
+    differing = sorted(name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name))
+    said |= {"asked": ", ".join(name.replace("_", " ") for name in differing), "params": "fixed parameters"}
     names = ["strategy", "series", "since", "until", "params", "asked", "grid", "random", "seed", "source", "bars"]
     names += ["modules"] if "modules" in before else []  # which version 0.1.0 did not keep
     # As JSON keeps them: a tuple is a list there.
     changed = [said.get(name, name) for name in names if _as_json(before.get(name)) != _as_json(now[name])]
     raise UsageError(
-        f"the sweep in {folder} has other settings: {', '.join(changed) or 'the condition'} differ; leave out --resume "
+        f"the sweep in {folder} has other settings ({', '.join(changed) or 'the condition'}); leave out --resume "
         "to add this one to the folder, so that the trials of both count"
     )
 

@@ -181,7 +181,11 @@ def _by_names(table: Table, names: Sequence[str], series: Series, adjusted: bool
             factor = (places["close"][0], closes[0])
             how.append(f"open, high and low adjusted by {names[places['close'][0]]!r} over {names[closes[0]]!r}")
     if adjusted and "close" in missing and not theirs:
-        problems.append("none of them is adjusted: leave --adjusted out")
+        shown = ", ".join(map(repr, names))
+        raise UsageError(
+            f"{table.what} has no adjusted close among its columns {shown}; leave out --adjusted, or use a file with "
+            "one, such as 'Adj Close'"
+        )
     places["time"] = _time_places(candidates["time"], table, names, series, problems)
     if not places["time"]:
         missing.insert(0, "time")

@@ -77,7 +77,9 @@ class FileOptions:
 
     def __post_init__(self) -> None:
         if self.stamped not in ("", "open", "close"):
-            raise UsageError(f"bars are stamped {self.stamped!r}; write open or close")
+            raise UsageError(
+                f"unknown time stamp {self.stamped!r}; write open or close: what the times in the file mark"
+            )
         if self.decimal not in ("", ".", ","):
             raise UsageError(f"unknown decimal separator {self.decimal!r}; write . or ,")
 
@@ -200,7 +202,7 @@ def read_bars(table: Table, series: Series, options: FileOptions, hours: Hours |
         how.append("decimal commas")
     if zone_text and without_zone:
         how += [f"times in {zone}"] if not series.size.daily else []
-    if len(times) > 1 and (times[1:] <= times[:-1]).all():
+    if (times[1:] <= times[:-1]).all() and (times[1:] < times[:-1]).any():
         how.append("newest first")
     columns, places = [numbers.pop(name) for name in (*COLUMNS[1:], *options.extra)], table.places
     if not (times[1:] >= times[:-1]).all():
@@ -254,7 +256,9 @@ def _of_symbol(table: Table, roles: Roles, series: Series, options: FileOptions)
 
     if roles.symbol is None:
         if options.symbol and options.symbol.lower() != "all":
-            raise UsageError(f"{table.what} has no column of symbols to find {options.symbol!r} in; leave --symbol out")
+            raise UsageError(
+                f"{table.what} has no symbol column in which to find {options.symbol!r}; leave --symbol out"
+            )
         return table, []
     written = {value: str(value or "").strip() for value in table.columns[roles.symbol].unique().to_pylist()}
     every = sorted({*written.values()} - {""})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
 from itertools import pairwise
 from typing import Any
@@ -17,7 +17,7 @@ from backtest.errors import BadBars, UsageError
 from backtest.market import arrays
 from backtest.market.calendars import sessions, time_zone
 from backtest.market.hours import hours_of
-from backtest.market.series import Series
+from backtest.market.series import BAR_SIZES, Series
 from backtest.sources.files.vocabulary import ABBREVIATIONS, MONTHS, ORDINAL, WEEKDAYS
 
 _MIDNIGHT = time()
@@ -316,7 +316,7 @@ def stamps_of(moments: _Moments, series: Series, zone: tzinfo | None, what: str,
     if len(moments) > 1 and all(_clock(moment) == _MIDNIGHT for moment in moments):
         raise BadBars(
             f"{what} has dates without times of day, the first {moments[0]:%Y-%m-%d}, so it holds no bars of "
-            f"{series.short}; name a daily series, such as {series.instrument}/1day"
+            f"{series.short}; name a daily series, such as {replace(series, size=BAR_SIZES['1day']).short}"
         )
     return [_moment_stamp(moment, zone, what, where, row) for row, moment in enumerate(moments)]
 

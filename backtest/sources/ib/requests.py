@@ -49,16 +49,16 @@ def refuse_impossible(series: Series, span: Span, now: datetime) -> None:
     """Raise UsageError for bars that IB never serves, before any request."""
     kind = series.instrument.kind
     if kind in _NO_DAYS and series.size.daily:
-        raise UsageError(f"IB has no daily bars of {kind}: {series.short} are not available; use 8hours or smaller")
+        raise UsageError(f"{series.short} is not available: IB has no daily bars for {kind}; use 8hours or smaller")
     oldest = oldest_small_bar(now)
     if series.size.seconds <= SMALL_BAR_SECONDS and span.start < oldest:
         raise UsageError(
-            f"IB has no bars of {series.size.label} older than {SMALL_BARS_MONTHS} months; ask for {series.short} "
-            f"since {oldest:%Y-%m-%d}, or for larger bars"
+            f"IB has no {series.size} bars older than {SMALL_BARS_MONTHS} months; request {series.short} since "
+            f"{oldest:%Y-%m-%d}, or larger bars"
         )
     if kind in ("FUT", "FOP") and series.instrument.expiry and _expired_long_ago(series.instrument.expiry, now):
         raise UsageError(
-            f"{series.short} expired more than {EXPIRED_FUTURE_YEARS} years ago, and IB keeps no bars longer; "
+            f"{series.short} expired more than {EXPIRED_FUTURE_YEARS} years ago, and IB keeps its bars no longer; "
             "name a later expiry"
         )
     if series.prices in NEVER_SHOWN.get(kind, ()):

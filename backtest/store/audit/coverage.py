@@ -98,7 +98,7 @@ def draw_coverage(coverages: Sequence[Coverage], path: str | Path) -> None:
     from matplotlib.figure import Figure
 
     if Path(path).suffix.lower() not in _ENDINGS:
-        raise UsageError(f"{path} is not an image file name; end it in {', '.join(_ENDINGS)}")
+        raise UsageError(f"{path} is not an image file name; end it in {', '.join(_ENDINGS[:-1])} or {_ENDINGS[-1]}")
     shown = [one for one in coverages if len(one.days)]
     if not shown:
         raise UsageError("no series has a bar, so there is nothing to draw")

@@ -369,7 +369,7 @@ def test_several_series_need_a_column_of_their_names(tmp_path):
         ("derived:no-close", 0.0, "no dividends file 'derived:no-close'"),
         ("nowhere.csv", 0.0, "no dividends file 'nowhere.csv'"),
         ("derived", 1.5, "withholding is 1.5; it must be at least 0 and below 1"),
-        ("none", 0.15, "withholding is 0.15, but dividends are excluded; write dividends such as derived"),
+        ("none", 0.15, "withholding is 0.15, but dividends are excluded; set dividends, such as derived"),
     ],
 )
 def test_what_cannot_be_asked_is_refused_at_the_door(given, withheld, said):

@@ -112,6 +112,14 @@ def test_a_file_that_has_none_is_refused(tmp_path, text):
         benchmark_rates(str(path))
 
 
+def test_a_column_that_the_rates_lack_is_named(tmp_path):
+    path = tmp_path / "rates.csv"
+    path.write_text("day,percent\n2003-01-01,1.24\n")
+
+    with pytest.raises(UsageError, match=r"\(it has no column date\)"):
+        benchmark_rates(str(path))
+
+
 @pytest.mark.parametrize(
     ("given", "rate", "series", "said"),
     [

@@ -229,8 +229,11 @@ def test_a_mistake_is_told_before_anything_runs(sample, tmp_path, more, said):
 def test_resume_refuses_another_sweep_and_says_what_differs(sample, tmp_path):
     swept(sample, tmp_path, {"fast": [5], "slow": [20]})
 
-    with pytest.raises(UsageError, match="has other settings: grid differ"):
+    with pytest.raises(UsageError, match=r"has other settings \(grid\)"):
         swept(sample, tmp_path, {"fast": [5], "slow": [30]}, resume=True)
+
+    with pytest.raises(UsageError, match=r"has other settings \(cash\)"):
+        swept(sample, tmp_path, {"fast": [5], "slow": [20]}, cash=5000, resume=True)
 
     assert swept(sample, tmp_path, {"fast": [5], "slow": [20]}, resume=True).trials
 

@@ -516,6 +516,16 @@ def test_verify_says_what_is_damaged_repairs_it_and_names_the_command_that_compl
     assert f"backtest download AAPL/1min --since 2024-02-01 --until 2024-02-29 --store {store.root}" in told
 
 
+def test_verify_counts_its_warnings_and_names_the_series_in_short(call, store):
+    for name in ("one.txt", "two.txt"):
+        (segments(store)[1].parent / name).write_text("")
+
+    _, out, _ = call("verify", "--store", store.root)
+
+    assert "AAPL/1min\n  warn     files:" in out
+    assert out.splitlines()[-1].endswith(": checksums match, 2 warnings")
+
+
 def test_verify_as_json_is_one_document(call, store):
     flip(segments(store)[1])
 
