@@ -33,7 +33,6 @@ HEARS: bool  # whether the strategy is notified of orders
 TRADES: bool  # whether the strategy is notified of trades
 MARKET_ONLY: bool  # whether all orders are at the market
 VALUES: bool  # whether value and profit of fills are read
-DETAILS: bool  # whether it is read what of an order is filled, at which price and costs, and when
 AT_CLOSE: bool  # whether market orders fill at the close at which they are submitted
 FAMILIES: bool  # whether orders have parents, or wait for their children
 GROUPS: bool  # whether one order cancels others
@@ -880,18 +879,17 @@ def execute(i_o, i_d, asked, stamp):
         A.position[i_d] = after
         opened_costs = 0.0 if b_refused else fee
         costs = closed_costs + opened_costs
-        rest = (A.rest[i_o] if CAPPED else size) - done
+        before = A.filled[i_o] * A.average[i_o]
+        rest = A.rest[i_o] - done
+        filled = A.filled[i_o] + done
         A.rest[i_o] = rest
-        if DETAILS:
-            before = A.filled[i_o] * A.average[i_o]
-            filled = A.filled[i_o] + done
-            A.filled[i_o] = filled
-            A.average[i_o] = (before + done * price) / filled
-            A.costs[i_o] = A.costs[i_o] + costs
-            A.closed[i_o] = stamp
+        A.filled[i_o] = filled
+        A.average[i_o] = (before + done * price) / filled
+        A.costs[i_o] = A.costs[i_o] + costs
         if VALUES:
             A.worth[i_o] = A.worth[i_o] + (freed if b_refused else freed + bound)
             A.gain[i_o] = A.gain[i_o] + gain
+        A.closed[i_o] = stamp
         A.status[i_o] = PARTIAL if rest != 0 else COMPLETED
         log_fill(i_o, i_d, stamp, done, price, costs)
         if SLIPS:

@@ -52,7 +52,6 @@ _ROOM = 256  # orders per trial for which tables have room at first: unused room
 _AT_ONCE = 32  # orders that a trial may submit in one step; one that submits more is left to the event engine
 
 ORDER_COLUMNS = ("ref", "feed", "buys", "kind", "status", "size", "created", "filled", "price", "costs", "closed")
-_DETAILS = {"filled", "average", "costs", "closed"}  # fields of orders that are kept only where something reads them
 _TOLD_OF_ORDERS = ("feed", "size", "kind", "status", "given", "filled", "average", "costs", "closed", "price", "limit")
 FILL_COLUMNS = ("ref", "feed", "stamp", "size", "price", "costs")
 
@@ -305,7 +304,6 @@ class Run:
         self.constants = {
             **LEDGER_CONSTANTS, **constants_of(bench), "NF": feeds,
             "HEARS": program.hears, "TRADES": program.hears_trades, "VALUES": program.values,
-            "DETAILS": program.hears or "orders" in self.recorded or program.reads(_DETAILS),
             "MARKET_ONLY": program.market_only, "FAMILIES": program.families, "GROUPS": program.groups,
             "RINGS": program.rings,
         }  # fmt: skip

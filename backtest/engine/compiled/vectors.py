@@ -22,7 +22,6 @@ from typing import Any
 import numpy as np
 
 from backtest.engine.compiled import ledger
-from backtest.engine.compiled.shortening import shortened
 
 _DTYPES = {"f": "f8", "i": "i8", "b": "?"}
 _KINDS = {dtype: kind for kind, dtype in _DTYPES.items()}
@@ -30,9 +29,6 @@ _OPS: dict[type[ast.AST], str] = {
     ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=", ast.Eq: "==",
     ast.NotEq: "!=",
 }  # fmt: skip
-_DECIDABLE = (
-    ast.Compare, ast.BoolOp, ast.UnaryOp, ast.cmpop, ast.boolop, ast.unaryop, ast.Name, ast.Load, ast.Constant,
-)  # fmt: skip
 _GUARDED: dict[type[ast.AST], str] = {ast.Div: "div", ast.FloorDiv: "floordiv", ast.Mod: "mod"}
 
 
@@ -211,7 +207,6 @@ class _Function:
         self.looked: set[str] = set()
         self.views: set[str] = set()  # values that are the account's own
         self.parts: dict[str, tuple[str, str]] = {}  # trials that were picked, from which by what
-        self.origins: dict[str, str] = {}  # of what a value is a part
         self.lines: list[str] = []
         self.depth = 2
         self.params = [arg.arg for arg in node.args.args]
@@ -247,14 +242,7 @@ class _Function:
         """Return the text of a value beside one that differs: of a number as an array, which numpy takes sooner."""
         if value.uniform and beside.kind != "b" and _is_number(value.text):
             return self.writer.number_of(value.text, "f" if beside.kind == "f" else value.kind)
-        return self.as_array(value) if value.uniform and beside.kind == "f" else value.text
-
-    def as_array(self, value: Value) -> str:
-        """Return the name of a number that is no constant as an array."""
-        key = f"array of {value.text}", ""
-        if key not in self.known:
-            self.known[key] = self.hold(f"array(float({value.text}))", "f", "z")
-        return self.known[key].text
+        return value.text
 
     @contextmanager
     def indented(self) -> Iterator[None]:
@@ -284,7 +272,7 @@ class _Function:
             self.writer.locals[self.result] = _DTYPES[self.gives]
         if self.block(self.node.body, "t", top=True) or not self.lines[-1].startswith("        return "):
             self.emit(f"return {self.given()}")
-        return "\n".join([*head, *shortened(self.lines)])
+        return "\n".join([*head, *self.lines])
 
     def given(self) -> str:
         if not self.returns:
@@ -339,9 +327,7 @@ class _Function:
         """Return the positions of the current trials' rows in a flat table, computed once for all reads."""
         key = f"{at.text} of", t
         if key not in self.known:
-            whole = self.origins.get(at.text)
-            found = self.part_of(f"{whole} of", t, "i") if whole else None
-            self.known[key] = found or self.hold(f"{at.text} * TRIALS + {t}", "i", "j")
+            self.known[key] = self.hold(f"{at.text} * TRIALS + {t}", "i", "j")
         return self.known[key].text
 
     def chosen(self, t: str, test: str, name: str, others: str = "", at: int | None = None) -> None:
@@ -448,10 +434,7 @@ class _Function:
         kind = _KINDS[self.writer.account[name][0]]
         if not given.uniform and not given.text.isidentifier():
             given = self.hold(given.text, given.kind)
-        text = given.text
-        if given.uniform and _is_number(text):
-            text = self.writer.number_of(text, kind)
-        self.emit(f"{place} = {text}")
+        self.emit(f"{place} = {given.text}")
         self.forget([name])
         if not given.uniform and given.kind == kind:
             self.known[f"A.{name}[{at}]", t] = given
@@ -460,8 +443,6 @@ class _Function:
         decided = self.decided(node.test)
         if decided is not None:
             return self.block(node.body if decided else node.orelse, t, top)
-        if not node.orelse and self.is_empty(node.body) and self.safe(node.test):
-            return t
         test = self.value(node.test, t)
         after = self.fresh("t")
         if test.uniform and top and not node.orelse and isinstance(node.body[-1], ast.Return):
@@ -606,7 +587,10 @@ class _Function:
     # -- expressions
 
     def decided(self, node: ast.expr) -> bool | None:
-        if not all(isinstance(one, _DECIDABLE) for one in ast.walk(node)):
+        if not all(
+            isinstance(one, ast.Compare | ast.Name | ast.Constant | ast.UnaryOp | ast.cmpop | ast.unaryop | ast.Load)
+            for one in ast.walk(node)
+        ):
             return None
         names = {one.id for one in ast.walk(node) if isinstance(one, ast.Name)}
         if not names <= set(self.writer.constants):
@@ -646,10 +630,9 @@ class _Function:
             t, test = self.parts[t]
             tests.append(test)
             if (name, t) in self.known:
-                whole = text = self.known[name, t].text
+                text = self.known[name, t].text
                 for one in reversed(tests):
                     text = self.hold(f"{text}[{one}]", kind).text
-                self.origins[text] = whole
                 return Value(text, False, kind)
         return None
 

@@ -134,19 +134,6 @@ def test_the_account_is_told_at_the_steps_that_are_asked_for():
     assert some.equity.tolist() == every.equity[:, wanted].tolist()
 
 
-@pytest.mark.parametrize("costs", ["none", "ib-fixed"])
-def test_fills_and_equity_are_the_same_where_no_orders_are_recorded(costs):
-    pairs, cls = [{"fast": 2, "slow": 9}, {"fast": 5, "slow": 20}], shipped("sma_cross", "SmaCross")
-
-    every = run_trials(cls, pairs, one_feed(), set_up_of(costs))
-    some = run_trials(cls, pairs, one_feed(), set_up_of(costs), recorded=("equity", "fills"))
-
-    assert not some.orders.size
-    assert every.orders[:, 7].any()  # what was filled of them
-    assert some.equity.tolist() == every.equity.tolist()
-    assert some.fills.tolist() == every.fills.tolist()
-
-
 @pytest.mark.parametrize("place", [("sma_cross", "SmaCross"), ("cross_sectional_momentum", "CrossSectionalMomentum")])
 def test_a_window_begins_as_that_of_a_gated_strategy(place):
     params = {"sma_cross": {"fast": 2, "slow": 9}}.get(place[0], {"lookback": 70, "skip": 2, "every": 3, "hold": 1})

@@ -96,11 +96,6 @@ class Program:
     rings: int = 0
     tells: int = 0
 
-    def reads(self, names: set[str]) -> bool:
-        """Return whether its functions name any of these fields of the account."""
-        nodes = (node for function in self.functions.values() for node in ast.walk(function))
-        return any(isinstance(node, ast.Attribute) and node.attr in names for node in nodes)
-
 
 class Unknown(NotCompiled):
     """The kind of an attribute is not known yet: another method sets it, perhaps."""
