@@ -29,6 +29,7 @@ OPEN_FILES_STAY = sys.platform == "win32"
 
 _ASKED_AGAIN = 0.005  # seconds between two tries to lock a file, where the system cannot wait for it
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.05  # seconds, between two tries to open or replace a file
+_LISTED_WITHIN, _INVALID_NAME = 1.0, 123  # seconds, and Windows' number of an error
 _HEARD_AFTER = 0.5  # seconds after which a wait begins again: Windows handles Ctrl-C only between two waits
 
 _STANDING_IN = "backtest.standing_in"  # how the error handler is called
@@ -121,14 +122,29 @@ def patiently(do: Callable[[], _T]) -> _T:
     return tried_again(do, PATIENCE) if sys.platform == "win32" else do()
 
 
-def tried_again(do: Callable[[], _T], seconds: float) -> _T:
-    """Return the result of a call, repeated while it is refused for lack of permission; in the end raise that error."""
+def looked_into(do: Callable[[], _T]) -> _T:
+    """
+    Return the result of a call that lists a folder; on Windows retry it for a second.
+
+    For a folder that another process is just removing, Windows raises "access denied", and Wine also "invalid name".
+    """
+    return tried_again(do, _LISTED_WITHIN, _INVALID_NAME) if sys.platform == "win32" else do()
+
+
+def tried_again(do: Callable[[], _T], seconds: float, also: int | None = None) -> _T:
+    """
+    Return the result of a call, repeated while it is refused for lack of permission; in the end raise that error.
+
+    Args:
+        also: another error of Windows, by its number, that passes.
+    """
     until, pause = time.monotonic() + seconds, _FIRST_PAUSE
     while True:
         try:
             return do()
-        except PermissionError:
-            if time.monotonic() >= until:
+        except OSError as error:
+            passes = isinstance(error, PermissionError) or (also and getattr(error, "winerror", None) == also)
+            if not passes or time.monotonic() >= until:
                 raise
         time.sleep(pause)
         pause = min(2 * pause, _LONGEST_PAUSE)

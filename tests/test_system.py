@@ -161,6 +161,24 @@ def test_what_is_refused_for_a_while_is_done_in_the_end():
     assert tried_again(refused_twice, 10.0) == "done"
 
 
+@pytest.mark.parametrize(("number", "result"), [(123, "done"), (267, None)])
+def test_another_error_of_windows_passes_if_it_is_named(number, result):
+    passing = OSError(22, "Invalid name", "bars")
+    passing.winerror = number
+    errors = iter([passing, None])
+
+    def listed():
+        if error := next(errors):
+            raise error
+        return "done"
+
+    if result is None:
+        with pytest.raises(OSError, match="Invalid name"):
+            tried_again(listed, 10.0, 123)
+    else:
+        assert tried_again(listed, 10.0, 123) == result
+
+
 def test_what_is_refused_for_good_is_raised_after_the_seconds():
     tries = []
 

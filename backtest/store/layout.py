@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from backtest._system import looked_into
 from backtest.errors import BadStore, DamagedStore
 from backtest.store.files import (
     TEMPORARY,
@@ -152,11 +153,13 @@ def strays(folder: Path, manifest: Manifest) -> list[Path]:
 
 def files_in(folder: Path) -> list[Path]:
     """Return the files in a folder by name; none if there is no folder."""
-    try:
+
+    def names() -> list[str]:
         with os.scandir(folder) as entries:
-            return [
-                folder / name for name in sorted(one.name for one in entries if not one.is_dir(follow_symlinks=False))
-            ]
+            return sorted(one.name for one in entries if not one.is_dir(follow_symlinks=False))
+
+    try:
+        return [folder / name for name in looked_into(names)]
     except (FileNotFoundError, NotADirectoryError):
         return []
 
@@ -172,9 +175,12 @@ def _entries(folder: Path, *, folders: bool) -> list[Path]:
 
 
 def _names(folder: Path, *, folders: bool) -> list[str]:
-    try:
+    def names() -> list[str]:
         with os.scandir(folder) as entries:
             return [one.name for one in entries if not folders or one.is_dir()]
+
+    try:
+        return looked_into(names)
     except (FileNotFoundError, NotADirectoryError):
         return []
     except PermissionError as error:

@@ -246,7 +246,7 @@ def broken(tmp_path):
         (["download", "AAPL/1day", "--since", "2012-01-01", "--source", "ib://127.0.0.1:{port}"], 4, "is listening on"),
         (["download", "@{file}s", "--since", "2012-01-01"], 2, "no file"),
         (["download", "AAPL/1day", "--since", "2012-01-01", "--until", "2011-01-01", "--source", EMULATOR], 2,
-         "empty"),
+         "the first session, 2012-01-01, is after the last, 2011-01-01;"),
         (["download", "AAPL/1day", "--since", "2012-01-03", "--until", "2012-01-09", "--source", EMULATOR,
           "--store", "{file}/x"], 1, "another place"),
         (["download", "AAPL/1day", "--since", "2012-01-01", "--log-format", "xml"], 2, "text or json"),

@@ -160,7 +160,7 @@ def test_bars_that_cannot_be_true_are_kept_out_if_that_is_wanted_and_listed(call
 
     assert (code, out.split(":")[1].split(",")[0]) == (0, f" {bars} bars ({bars} new)")
     line = re.findall(r"line \d+", ROWS[name]["note"])[0]
-    assert re.search(rf"left out 1 of {bars + 1} bars: {line} ", said)
+    assert re.search(rf"left out 1 of {bars + 1} bars: {line}[: ]", said)
     assert len(stored(tmp_path / "store", name)[1]) == bars
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from backtest import Series, Span, Store, UsageError, run
 from backtest.engine.account.splits import Splits, recorded_splits
+from backtest.errors import quoted
 from backtest.market.bars import table_of
 from backtest.runs.spec import split_rules, splits_text
 from backtest.store.manifest import RESCALED
@@ -146,7 +147,7 @@ def test_an_invalid_split_in_a_file_is_named_with_its_file_and_the_part_that_is_
         splits_text(file)
 
     assert str(refused.value) == (
-        f"{str(file)!r}: the ratio 'x' of the split '2024-03-04=x' is not a number; write 2 for a 2-for-1 split"
+        f"{quoted(file)}: the ratio 'x' of the split '2024-03-04=x' is not a number; write 2 for a 2-for-1 split"
     )
 
 
