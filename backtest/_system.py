@@ -122,7 +122,7 @@ def patiently(do: Callable[[], _T]) -> _T:
     return tried_again(do, PATIENCE) if sys.platform == "win32" else do()
 
 
-def looked_into(do: Callable[[], _T]) -> _T:
+def list_patiently(do: Callable[[], _T]) -> _T:
     """
     Return the result of a call that lists a folder; on Windows retry it for a second.
 

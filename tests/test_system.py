@@ -9,10 +9,12 @@ import threading
 from concurrent.futures import Future
 from pathlib import Path
 from queue import SimpleQueue
+from types import SimpleNamespace
 
 import pytest
 
 import backtest
+from backtest import _system
 from backtest._system import (
     _kind_in,
     add_name,
@@ -28,6 +30,8 @@ from backtest._system import (
     wait_for,
 )
 from backtest.cli.terminal import signalled, stop_signals
+from backtest.runs import kept
+from backtest.store import layout
 
 PACKAGE = Path(backtest.__file__).parent
 OURS = PACKAGE / "_system.py"
@@ -177,6 +181,27 @@ def test_another_error_of_windows_passes_if_it_is_named(number, result):
             tried_again(listed, 10.0, 123)
     else:
         assert tried_again(listed, 10.0, 123) == result
+
+
+@pytest.mark.parametrize("listed", [layout.files_in, layout.folders_of_series, kept.state_of])
+def test_windows_is_asked_again_for_a_folder_that_is_just_being_removed(tmp_path, monkeypatch, listed):
+    (tmp_path / "AAPL-STK-SMART-USD" / "1day" / "TRADES" / "rth" / "bars").mkdir(parents=True)
+    (tmp_path / "spec.json").write_text("{}")
+    (tmp_path / "AAPL-STK-SMART-USD/1day/TRADES/rth/manifest.json").write_text("{}")
+    expected, tries, scandir = listed(tmp_path), [], os.scandir
+
+    def refused_at_first(folder):
+        tries.append(folder)
+        if len(tries) == 1:
+            raise PermissionError(13, "Access is denied", str(folder))
+        return scandir(folder)
+
+    monkeypatch.setattr(_system, "sys", SimpleNamespace(platform="win32"))
+    monkeypatch.setattr(os, "scandir", refused_at_first)
+
+    assert listed(tmp_path) == expected
+    assert expected
+    assert tries[:2] == [tries[0]] * 2
 
 
 def test_what_is_refused_for_good_is_raised_after_the_seconds():

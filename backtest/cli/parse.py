@@ -37,9 +37,9 @@ def parse_series(words: list[str]) -> list[Series]:
         try:
             found += _of_file(word[1:]) if word[:1] == "@" else [one_series_of(word)]
         except UsageError as error:
-            if quoted := _in_quotes(words[n : n + 2]):
+            if together := _in_quotes(words[n : n + 2]):
                 raise UsageError(
-                    f"{word!r} has no bar size; did you mean {quoted}, in quotes because of the space?"
+                    f"{word!r} has no bar size; did you mean {together}, in quotes because of the space?"
                 ) from error
             raise
     return found

@@ -16,7 +16,7 @@ from typing import Any
 
 from backtest._resources import own_source
 from backtest._suggest import did_you_mean
-from backtest._system import opened_safely, put_in_place, remove_file
+from backtest._system import list_patiently, opened_safely, put_in_place, remove_file
 from backtest.errors import BacktestError, BadStore, DamagedStore, UsageError, quoted, reason, unsaved
 from backtest.runs.parameters import read_params
 from backtest.runs.record import FILES, LABELS, SUMMARY, RunRecord, beside_in, files_of
@@ -193,8 +193,7 @@ def _kept_below(folder: Path, name: str) -> Iterator[Kept]:
     A folder that cannot be read counts as a damaged run, since its content is unknown.
     """
     try:
-        with os.scandir(folder) as found:
-            entries = {entry.name: entry for entry in found}
+        entries = _entries(folder)
         run = _kept_in(folder, name or ".", entries)
     except (FileNotFoundError, NotADirectoryError):  # it is gone meanwhile
         return
@@ -206,6 +205,16 @@ def _kept_below(folder: Path, name: str) -> Iterator[Kept]:
     for entry in entries.values():
         if entry.is_dir(follow_symlinks=False) and entry.name != DECIDED and not is_leftover(entry.name):
             yield from _kept_below(folder / entry.name, f"{name}/{entry.name}" if name else entry.name)
+
+
+def _entries(folder: Path) -> dict[str, os.DirEntry[str]]:
+    """Return what a folder contains, by name."""
+
+    def entries() -> dict[str, os.DirEntry[str]]:
+        with os.scandir(folder) as found:
+            return {entry.name: entry for entry in found}
+
+    return list_patiently(entries)
 
 
 def _kept_in(folder: Path, name: str, entries: Mapping[str, os.DirEntry[str]]) -> Kept | None:
@@ -233,8 +242,7 @@ def _state(entries: Mapping[str, os.DirEntry[str]]) -> FilesState:
 def state_of(folder: Path) -> FilesState:
     """Return the state of the files of a run: bytes and time of each; () while they are being replaced."""
     try:
-        with os.scandir(folder) as found:
-            entries = {entry.name: entry for entry in found}
+        entries = _entries(folder)
         return () if DECIDED in entries else _state(entries)
     except OSError:
         return ()

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from backtest._system import looked_into
+from backtest._system import list_patiently
 from backtest.errors import BadStore, DamagedStore
 from backtest.store.files import (
     TEMPORARY,
@@ -159,7 +159,7 @@ def files_in(folder: Path) -> list[Path]:
             return sorted(one.name for one in entries if not one.is_dir(follow_symlinks=False))
 
     try:
-        return [folder / name for name in looked_into(names)]
+        return [folder / name for name in list_patiently(names)]
     except (FileNotFoundError, NotADirectoryError):
         return []
 
@@ -180,7 +180,7 @@ def _names(folder: Path, *, folders: bool) -> list[str]:
             return [one.name for one in entries if not folders or one.is_dir()]
 
     try:
-        return looked_into(names)
+        return list_patiently(names)
     except (FileNotFoundError, NotADirectoryError):
         return []
     except PermissionError as error:
