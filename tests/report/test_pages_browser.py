@@ -134,8 +134,9 @@ def test_the_best_trials_neighbours_and_equity_are_seen_at_once(opened, made):
     assert names == [f"fast={one['fast']}, slow={one['slow']}" for one in near]
     ratios = sorted(one.metrics["sharpe"] for one in found.ranked if found.point(one) in near)
     text = METRICS["sharpe"].text
-    assert f"{text(ratios[0])} to {text(ratios[-1])}, median {text(float(np.median(ratios)))}" in sentence.replace(
-        "−", "-"
+    assert (
+        f"Sharpe ratio from {text(ratios[0])} to {text(ratios[-1])}, median {text(float(np.median(ratios)))}"
+        in sentence.replace("−", "-")
     )
     assert end == f"{100 * (1 + found.best.metrics['total_return']):,.2f}"
 

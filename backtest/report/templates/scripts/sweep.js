@@ -303,7 +303,7 @@
       const [lowest, highest, middle] = [Math.min(...values), Math.max(...values), median(values)].map((one) => this.text(rank, one));
       const [who, have] = values.length === 1
         ? ["The one neighbour", `has ${label} ${middle}`]
-        : [`The ${values.length} neighbours`, `have ${label} ${lowest} to ${highest}, median ${middle}`];
+        : [`The ${values.length} neighbours`, `have ${label} from ${lowest} to ${highest}, median ${middle}`];
       return `${who} of ${whose}, each parameter at most one step away, ${have}`;
     }
 
