@@ -259,7 +259,8 @@ def report(
     pdf: Annotated[
         str,
         typer.Option(
-            help="Also print the page to this PDF file with Chromium; without Chromium, only a run's figures."
+            help="Also print the page to this PDF file with Chromium, Chrome or Edge; if none is installed, the PDF of "
+            "a run has its metrics and figures."
         ),
     ] = "",
     store: StoreOption = STORE,

@@ -53,7 +53,7 @@ class SeriesReport:
     """
     What a download did for one series; `status` is complete, partial or failed.
 
-    Fields with `_counted` are counts: the line of a series and the summary print them, in the order of the fields.
+    The line of a series and the summary print the fields that are counts, in the order of the fields.
     """
 
     series: Series

@@ -152,7 +152,7 @@ class StatedHours:
 @dataclass(frozen=True, slots=True)
 class Hours:
     """
-    When an instrument trades, in regular hours and in all hours; instruments with the same hours are equal here.
+    When an instrument trades, in regular hours and in all hours; equal for instruments with the same hours.
 
     `stated` takes precedence over the exchange's calendar on the dates that it covers; if two entries cover a date, the
     later one counts.

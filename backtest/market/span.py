@@ -81,7 +81,8 @@ class Span:
         return gaps
 
 
-Sessions = tuple[date | None, date | None]  # the first and the last, both included; None for as far as there are bars
+Sessions = tuple[date | None, date | None]
+"""The first session and the last, both included; None for as far as there are bars."""
 
 
 def session_of(given: date | str, name: str) -> date:

@@ -117,7 +117,7 @@ class Combination:
         return pd.DataFrame(self.correlation, index=labels, columns=labels, dtype=float)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it for JSON: None where a number is not defined."""
+        """Return all values as JSON types: None where a number is not defined."""
         known: dict[str, Any] = for_json(asdict(self))
         for told, one in zip(known["runs"], self.runs, strict=True):
             told["contribution"] = one.contribution

@@ -26,7 +26,7 @@ def underwater(equity: np.ndarray) -> np.ndarray:
 
 
 def max_drawdown(equity: np.ndarray) -> float:
-    """Return the deepest fall from a peak, -0.2 for 20 %; 0 without any, undefined before a session's end."""
+    """Return the deepest fall from a peak, -0.2 for 20 %; 0 without any, undefined before the first session's end."""
     return max_drawdown_by_row(EquityRows.of(equity))[0]
 
 
@@ -98,7 +98,7 @@ def longest_drawdown_by_row(days: np.ndarray, equity: EquityRows) -> list[Drawdo
 
 
 def average_drawdown(equity: np.ndarray) -> float:
-    """Return the mean depth of all drawdowns; 0 without any, undefined before a session's end."""
+    """Return the mean depth of all drawdowns; 0 without any, undefined before the first session's end."""
     return average_drawdown_by_row(EquityRows.of(equity))[0]
 
 
@@ -129,7 +129,7 @@ def calmar_by_row(equity: EquityRows, periods: float = SESSIONS) -> list[float]:
 
 def ulcer(equity: np.ndarray) -> float:
     """
-    Return the root mean square of `underwater` over the n sessions; undefined before a session's end.
+    Return the root mean square of `underwater` over the n sessions; undefined before the first session's end.
 
     Source: Martin and McCann (1989), "The Investor's Guide to Fidelity Funds".
     """
@@ -145,7 +145,7 @@ def ulcer_by_row(equity: EquityRows) -> list[float]:
 
 
 def pain(equity: np.ndarray) -> float:
-    """Return the mean size of `underwater` over the n sessions; undefined before a session's end."""
+    """Return the mean size of `underwater` over the n sessions; undefined before the first session's end."""
     return pain_by_row(EquityRows.of(equity))[0]
 
 

@@ -603,7 +603,7 @@ def measure_returns(
             compounded.
         risk_free: the annual return of cash, or the return of each session with its date as index.
         periods: sessions per year.
-        nan: "refuse", or "drop", which omits sessions without a return from all numbers.
+        nan: "refuse", or "drop", which omits the sessions in which a return, or that of the benchmark, is missing.
 
     Raises:
         UsageError: a return is NaN, infinite or below -1, or a session has no risk-free return.

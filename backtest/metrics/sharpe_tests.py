@@ -69,7 +69,7 @@ def sharpe_error(ratio: float, count: int, skew: float = 0.0, kurtosis: float = 
         >>> sharpe_error(0.7079, 134, skew=-0.225, kurtosis=2.957 - 3)
         0.1027...
 
-    Source: Mertens (2002), "Comments on Variance of the IID estimator in Lo (2002)"; over n - 1, as in Bailey and
+    Source: Mertens (2002), "Comments on Variance of the IID Estimator in Lo (2002)"; over n - 1, as in Bailey and
     López de Prado (2012), "The Sharpe Ratio Efficient Frontier".
     """
     if ratio != ratio or count < 2:

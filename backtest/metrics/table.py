@@ -96,7 +96,7 @@ GROUPS = ("return", "risk", "drawdown", "benchmark", "activity", "trades")
 
 
 def exposure(held: np.ndarray) -> float:
-    """Return the fraction of true values, which are bars with a position, shape (n,); undefined without bars."""
+    """Return the fraction of bars with a position, from one boolean per bar, shape (n,); undefined without bars."""
     return exposure_by_row(np.atleast_2d(held))[0]
 
 

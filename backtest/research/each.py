@@ -128,7 +128,7 @@ class SeriesRuns:
         return pd.DataFrame(rows, index=pd.Index([one.series for one in self.runs], name="series"))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it for JSON: None where a number is not defined."""
+        """Return all values as JSON types: None where a number is not defined."""
         made = {one.series: {"folder": str(one.folder), "stats": one.stats.to_dict()} for one in self.runs if one.stats}
         return {"strategy": self.name, "runs": made, "failed": {one.series: one.error for one in self.failed}}
 

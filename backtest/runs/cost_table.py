@@ -40,7 +40,7 @@ class CostTable:
         return next((case for case in self.cases if case.factor == factor), None)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it for JSON: what is not defined is left out."""
+        """Return all values as JSON types; what is not defined is left out."""
         cases = [_defined(asdict(case)) for case in self.cases]
         return _defined({"cases": cases, "break_even": self.break_even, "why": self.why})
 

@@ -42,7 +42,7 @@ class Difference:
         return ", ".join([*filter(None, [words_of(self.params)]), *others])
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it for JSON."""
+        """Return all values as JSON types."""
         return {**kept_params(self.params), **self.others}
 
 

@@ -350,9 +350,10 @@ class Brokerage:
         costs: a name in COSTS, "bp:RATE", or "futures:FEE:MULTIPLIER:MARGIN"; a number, the fraction of each fill's
             value (0.001 is a tenth of a percent, as in Backtrader's `setcommission`); a row as in COSTS; or a
             `bt.CommInfoBase`: each series gets a copy, and the spec keeps its class and parameters.
-        slippage: "5bp", "0.01", "impact:0.1" or "spread"; see `Slippage.parse`. A bare number is money per share, as
-            "0.01" is: five basis points of the price are "5bp", and 0.0005 is a twentieth of a cent. A number of 1 or
-            more is refused, since it may be meant as basis points; write "money:5". No fill is ever outside its bar.
+        slippage: "5bp", "0.01", "2ticks", "impact:0.1" or "spread"; see `Slippage.parse`. A bare number is money per
+            share, as "0.01" is: five basis points of the price are "5bp", and 0.0005 is a twentieth of a cent. A number
+            of 1 or more is refused, since it may be meant as basis points; write "money:5". No fill is ever outside its
+            bar.
         volume_cap: the largest fraction of a bar's volume to trade, 0.1 for a tenth; the rest of an order waits.
         fills: "next-bar", or "this-close": market orders fill at the signal bar's close.
         borrow: annual fee for shares sold short; rules separated by commas, see `Borrowing.parse`; or "stored", the
@@ -365,14 +366,14 @@ class Brokerage:
             the account can pay if the price opens as far above the close as the largest opening gap of the last year,
             up to 20 %.
         dividends: "derived" from the stored daily bars TRADES and ADJUSTED_LAST of each stock, "none", or the path of a
-            file with lines date,amount,currency: ex-dates, and split-adjusted amounts. A long position at the close
-            before an ex-date receives them at the open of that date; a short position pays them. Vendors adjust
+            CSV file with the columns date,amount,currency: ex-dates, and split-adjusted amounts. A long position at the
+            close before an ex-date receives them at the open of that date; a short position pays them. Vendors adjust
             ADJUSTED_LAST by different conventions: "derived" takes the one under which amounts are round;
             "derived:previous-close" and "derived:ex-close" choose one.
         interest: "ib" for the interest that IB pays on cash and on the proceeds of short sales, and charges for
             borrowed money: daily, by tiers around the federal funds rate, booked on the third business day of the next
-            month; or the path of a file of benchmark rates with lines date,percent. Only for accounts in US dollars
-            that trade stocks.
+            month; or the path of a CSV file of benchmark rates with the columns date,percent. Only for accounts in US
+            dollars that trade stocks.
         withholding: withholding tax on dividends of long positions, 0.15 for 15 %.
         currency: the account's currency, such as "EUR". Default: that of the series; for several, US dollars if one of
             them is in dollars, otherwise the first in alphabetical order. Other amounts are converted at the last
@@ -390,10 +391,10 @@ class Brokerage:
         account: "backtrader", whose rules require cash for purchases but nothing for short sales; "cash", which neither
             borrows nor sells short, and spends the proceeds of a sale once they have settled; "reg-t", a margin account
             as at IB, with 50 % initial margin, 25 % maintenance margin for long and 30 % for short positions, which
-            reduces positions at the next open if equity falls short; or the path of a file of margin requirements, .csv
-            or .toml, with lines product,initial_long,maintenance_long,initial_short,maintenance_short. An order beyond
-            the account's buying power is rejected with a reason. "cash" and "reg-t" have rules for US stocks in US
-            dollars, "reg-t" also for futures.
+            reduces positions at the next open if equity falls short; or the path of a CSV file of margin requirements
+            with the columns product,initial_long,maintenance_long,initial_short,maintenance_short, or of a .toml file
+            with the same fields. An order beyond the account's buying power is rejected with a reason. "cash" and
+            "reg-t" have rules for US stocks in US dollars, "reg-t" also for futures.
         universe: point-in-time index membership: a CSV or Parquet file, or a table, with the columns symbol, from, to
             (and delisting_return), or with date and a column for each symbol. A strategy calls
             `backtest.members(self)`; a position in a name whose bars have ended is sold at its last close, times (1 +
@@ -441,7 +442,7 @@ class Brokerage:
         "series aligned by {}".format,
     )
     size: str = _option(  # as `Sizing.parse` reads it; "" where the strategy says how much
-        "", "Position size: shares:100, percent:95, volatility:0.10 or kelly:0.5, each with an optional :CAP.", size_of
+        "", "Position size: shares:100, percent:95, volatility:0.10 or kelly:0.5; the last three accept :CAP.", size_of
     )
     dividends: str | Any = field(  # as `dividends_of` reads it; in a spec always the name
         default=NO_DIVIDENDS,

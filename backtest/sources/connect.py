@@ -55,7 +55,9 @@ def connect(
             "emulator:FOLDER" to start the emulator on a store and connect to it; "csv:FOLDER[?tz=ZONE&extra=A,B]"
             for files, whose columns A and B are stored besides those of a bar.
         patience: how long to wait for each kind of answer.
-        state: a folder that keeps the request budget and the learnt request lengths, shared by all programs.
+        state: a folder that keeps the request budget, the learnt request lengths and the head timestamps of gateways,
+            shared by all programs that name it; the commands use ~/.cache/ib-backtest. Default: none, so that the
+            connection has its own.
         time_scale: how much faster than real time the pacing windows elapse; an emulator may use the same factor.
         clock: the clock to use, also by an emulator that this call starts.
 

@@ -69,7 +69,7 @@ class Answer:
 
     @property
     def first_said(self) -> datetime:
-        """When the vendor first reported that."""
+        """When the vendor first gave this answer."""
         return self.since or self.at
 
 

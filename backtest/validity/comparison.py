@@ -124,7 +124,7 @@ class Comparison:
         ]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it for JSON: None where a number is not defined."""
+        """Return all values as JSON types: None where a number is not defined."""
         rows = [
             {
                 "run": run,

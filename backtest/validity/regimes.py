@@ -64,7 +64,7 @@ class Regimes:
         return pd.DataFrame([asdict(row) for row in self.rows]).set_index("name")
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it for JSON: None where a number is not defined."""
+        """Return all values as JSON types: None where a number is not defined."""
         rows = [for_json(asdict(row)) for row in self.rows]
         return {"basis": self.basis, "regimes": {row["name"]: row for row in rows}}
 

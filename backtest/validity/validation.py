@@ -55,7 +55,7 @@ class Validity:
         return f"{approximation} To run the strategy at each multiple: backtest validate RUN --cost-cases 0,1,2."
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it for JSON: None where a number is not defined."""
+        """Return all values as JSON types: None where a number is not defined."""
         found: dict[str, Any] = for_json(asdict(self))
         return {**found, "costs_basis": self.costs_basis}
 
@@ -98,7 +98,7 @@ def validate(
         samples: number of samples of the bootstrap, and of each Monte Carlo of the trades. Default: SAMPLES, or fewer
             if there are so many sessions or trades that it would be slow.
         factors: multiples of the costs. Default: those at which the strategy was run again, or 0, 1 and 2. If it was
-            not run again at all of them, the numbers are an approximation: see `cost_cases`.
+            not run again at each of them, the numbers are an approximation: see `cost_cases`.
         seed: random seed.
         trials: the annual Sharpe ratios of all trials, including this run; none if it was the only one.
         looks_ahead: the result of `look_ahead`.

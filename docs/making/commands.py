@@ -55,8 +55,8 @@ _VARIABLES = {
     "bundled bars).",
     "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY": "Credentials of a store at `s3://…`.",
     "AWS_REGION, AWS_ENDPOINT_URL": "The region of the bucket, and a server other than Amazon's.",
-    "XDG_CACHE_HOME": "Its folder `ib-backtest/` has the [request budget](../glossary.md#pacing) of each gateway. "
-    "The default is `~/.cache`.",
+    "XDG_CACHE_HOME": "Its folder `ib-backtest/` has the [request budget](../glossary.md#pacing), the accepted request "
+    "lengths and the head timestamps of each gateway. The default is `~/.cache`.",
     "NO_COLOR": "Set it to any value for output without colours. Output to a file or a pipe never has colours.",
     "COLUMNS": "Width of the output on a terminal; elsewhere it is 80, but tables and messages may be wider.",
 }

@@ -101,7 +101,7 @@ class CrossValidation:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it for JSON: None where a number is not defined."""
+        """Return all values as JSON types: None where a number is not defined."""
         return {
             "groups": [str(window) for window in self.groups],
             "tested": self.tested,

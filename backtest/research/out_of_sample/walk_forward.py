@@ -250,7 +250,7 @@ class WalkForward:
         return f" Steps in cash, because no parameters traded in sample: {count:,}." if count else ""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it for JSON: None where a number is not defined."""
+        """Return all values as JSON types: None where a number is not defined."""
         return {
             "anchored": self.anchored,
             "steps": [{name: json_value(value) for name, value in row.items()} for row in self.rows],

@@ -395,7 +395,7 @@ class Sweep:
 
     def to_dict(self, most: int = 10) -> dict[str, Any]:
         """
-        Return it for JSON: None where a number is not defined.
+        Return all values as JSON types: None where a number is not defined.
 
         Args:
             most: the number of best trials to return.

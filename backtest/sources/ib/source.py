@@ -72,7 +72,8 @@ class IbSource(Source):
 
     Args:
         client_id: the first one to try; if it is in use, the next ones are tried.
-        state: a folder that keeps the budget and the learnt request lengths, shared by all programs.
+        state: a folder that keeps the budget, the learnt request lengths and the head timestamps, shared by all
+            programs that name it; None to keep them in this object.
         limits: the initial maximum length of requests: "practical" or "legacy".
         time_scale: how much faster than the clock the windows of the limits pass, as the emulator's may.
         clock: the clock, for bars that IB serves only up to now.
