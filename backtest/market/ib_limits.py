@@ -10,16 +10,16 @@ from __future__ import annotations
 from backtest.market.series import BAR_SIZES
 
 # Pacing of bars of 30 secs or less and of head timestamps [campus]
-SMALL_BAR_SECONDS = 30
+SMALL_BAR_SECONDS = 30  # the length of the longest such bars
 IDENTICAL_SECONDS = 15.0  # no identical request within this time
 BURST_REQUESTS = 6  # fewer than this many for one contract, exchange and kind of price ...
 BURST_SECONDS = 2.0  # ... within this time
 WINDOW_REQUESTS = 60  # at most this many ...
 WINDOW_SECONDS = 600.0  # ... within this time; BID_ASK counts twice
 
-# Any request
-OPEN_REQUESTS = 50  # historical requests open at once [legacy]
-MESSAGES_A_SECOND = 50  # above it IB sends error 100; the third time it closes the socket [campus]
+# Requests and messages
+OPEN_REQUESTS = 50  # at most this many historical requests open at once [legacy]
+MESSAGES_A_SECOND = 50  # at most this many; above it IB sends error 100; the third time it closes the socket [campus]
 
 # How far a single request reaches back, by bar size.
 # [users]: keeps the answer near ten thousand bars: "N D" counts trading sessions, W M Y are calendar time.

@@ -50,7 +50,7 @@ ROUNDING = 4 * sys.float_info.epsilon  # what rounding leaves in E_t / E_(t-1) -
 
 
 class Undefined(float):
-    """A NaN with its reason, a key of REASONS; arithmetic with it gives a plain NaN."""
+    """A NaN with its reason: a key of REASONS, or your own words; arithmetic with it gives a plain NaN."""
 
     reason: str
 

@@ -39,7 +39,7 @@ class Trades:
         return cls(*(np.array([]) for _ in fields(cls)))
 
     def take(self, rows: np.ndarray | slice) -> Trades:
-        """Return the round trips at these places."""
+        """Return the round trips at these indices."""
         every = (self.net, self.growth, self.bars, self.adverse, self.favourable)
         return Trades(*(one[rows] for one in every))
 

@@ -60,7 +60,7 @@ class Plot:
         params: its parameters; a class or another object that JSON cannot hold is given by its name.
         clock: the number of its clock.
         pane: "overlay" on its series or plot, "above" or "below" that in a separate pane, or "top" above all.
-        on_series: the series that it is drawn on, by its place in the run's series; None if on a plot or at the top.
+        on_series: the series that it is drawn on, by its index in the run's series; None if on a plot or at the top.
         on_plot: the plot that it is drawn on, by its number; None if on a series or at the top.
         plotinfo: Backtrader's, such as plotyhlines, plotymargin, plotlinelabels.
         lines: its lines.
@@ -98,7 +98,7 @@ class PlottedSeries:
         key: the series' key, as in the spec.
         clock: the number of its clock; None if no line has values for its bars.
         plotinfo: Backtrader's.
-        on_series: the series over whose prices it is drawn, by its place in the run's series; None if over none.
+        on_series: the series over whose prices it is drawn, by its index in the run's series; None if over none.
     """
 
     key: str

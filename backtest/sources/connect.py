@@ -56,8 +56,8 @@ def connect(
             for files, whose columns A and B are stored besides those of a bar.
         patience: how long to wait for each kind of answer.
         state: a folder that keeps the request budget, the learnt request lengths and the head timestamps of gateways,
-            shared by all programs that name it; the commands use ~/.cache/ib-backtest. Default: none, so that the
-            connection has its own.
+            shared by all programs that name it; `backtest download` uses ~/.cache/ib-backtest. Default: none, so that
+            the connection has its own.
         time_scale: how much faster than real time the pacing windows elapse; an emulator may use the same factor.
         clock: the clock to use, also by an emulator that this call starts.
 

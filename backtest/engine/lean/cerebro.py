@@ -49,11 +49,11 @@ class Cerebro(bt.Cerebro):
     use Backtrader's.
 
     Attributes:
-        forgets: whether a lean run frees objects that are no longer read: finished orders and trades that were
+        forgets: whether the fast loop frees objects that are no longer read: finished orders and trades that were
             reported, and the internals of Backtrader's own indicators.
-        lean: whether the last run used the lean loop.
+        lean: whether the last run used the fast loop.
         why_not: the reason if it did not.
-        history: the account of a lean run, bar by bar; otherwise None.
+        history: the account of a run in the fast loop, bar by bar; otherwise None.
         payouts: payments into cash between bars, if any: see `account.payouts`.
         walker: a function of the strategy that runs all bars in place of the loop, or returns None.
     """

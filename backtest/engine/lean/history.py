@@ -41,7 +41,7 @@ class Walked:
 
 class History:
     """
-    The state of the account after each step of a lean run, as arrays.
+    The state of the account after each step of a run in the fast loop, as arrays.
 
     While only fills change cash and positions, both are computed from the fills; from the first step at which something
     else changes them, they are recorded step by step.
