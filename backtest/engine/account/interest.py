@@ -224,5 +224,8 @@ def _read(path: Path) -> BenchmarkRates:
     if twice := [day for (day, _), (following, _) in itertools.pairwise(rows) if day == following]:
         raise UsageError(f"{path} has two rates for {twice[0]}; write one per date")
     if not rows or not all(math.isfinite(rate) for _, rate in rows):
-        raise UsageError(f"{path} has no rates, or one that is not a number; write lines of date,percent")
+        raise UsageError(
+            f"{path} has no rates, or one that is not a number; begin with the line date,percent, and write lines such "
+            "as 2003-01-01,1.24"
+        )
     return BenchmarkRates(path.name if path.is_absolute() else path.as_posix(), *zip(*rows, strict=True))

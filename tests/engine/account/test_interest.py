@@ -120,6 +120,14 @@ def test_a_column_that_the_rates_lack_is_named(tmp_path):
         benchmark_rates(str(path))
 
 
+def test_the_error_for_a_file_without_a_header_shows_the_header(tmp_path):
+    path = tmp_path / "rates.csv"
+    path.write_text("2003-01-01,1.24\n")
+
+    with pytest.raises(UsageError, match=r"begin with the line date,percent"):
+        benchmark_rates(str(path))
+
+
 @pytest.mark.parametrize(
     ("given", "rate", "series", "said"),
     [
