@@ -6,7 +6,8 @@ Compare trials of the compiled engine with those of the event engine, to the las
     python tests/soak/compiled.py --mutants [--only TEXT]
 
 A case is a seed, which determines one to four feeds on one of four kinds of clocks, costs and cash, and a strategy that
-submits orders by a random generator, which each notification advances. Of every 32 cases, 16 also have dated costs,
+submits orders by a random generator, which each notification advances, or a strategy that does nothing at most bars, so
+that numpy skips these. Of every 32 cases, 16 also have dated costs,
 slippage or a volume cap. To repeat a case that differs, pass its number as the seed.
 
 With --fast, trials by numba are compared with those by numpy; compiling takes half a minute for each number of feeds.
@@ -21,9 +22,11 @@ import tempfile
 from functools import partial
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 
+import compiled_idle
 from apart import apart
 from compiled_check import backends_differ, differences, set_up_of
 from compiled_mutants import MUTANTS, mutated
@@ -48,9 +51,11 @@ def main(words: list[str] | None = None) -> int:
     orders = fills = left = 0
     found = {}
     cases = range(asked.seed, asked.seed + asked.cases)
-    for seed, cls in product(cases, CLASSES):
+    for seed, cls in product(cases, (*CLASSES, *compiled_idle.CLASSES)):
         wide = seed // 16 % 2 == 1  # on all clocks: dated costs, slippage and volume caps
-        if asked.fast:
+        if cls in compiled_idle.CLASSES:
+            outcomes, differing = of_idle(cls, seed, asked.trials, fast=asked.fast)
+        elif asked.fast:
             outcomes, names = backends_differ(cls, *case(seed, asked.trials, bars=90, wide=wide))
             differing = dict(enumerate(names))
         else:
@@ -61,9 +66,17 @@ def main(words: list[str] | None = None) -> int:
         found.update({(seed, cls.__name__, trial): said for trial, said in differing.items()})
     for (seed, name, trial), said in found.items():
         print(f"seed {seed}, {name}, trial {trial}: {said}")
-    trials = len(CLASSES) * asked.cases * asked.trials
+    trials = (len(CLASSES) + len(compiled_idle.CLASSES)) * asked.cases * asked.trials
     print(f"{trials} trials, {orders} orders, {fills} fills, {left} left, {len(found)} differ")
     return int(bool(found))
+
+
+def of_idle(cls: type[Any], seed: int, trials: int, *, fast: bool) -> tuple[Any, dict[int, str]]:
+    """Return the outcomes of strategies that do nothing at most bars, and what differs."""
+    if not fast:
+        return compiled_idle.compared(cls, seed, trials, bars=400)
+    outcomes, names = backends_differ(cls, *compiled_idle.case(cls, seed, trials, bars=400))
+    return outcomes, dict(enumerate(names))
 
 
 def untold(only: str = "") -> list[int]:
@@ -90,6 +103,13 @@ def telling(number: int) -> str:
                 return f"{name} raises {type(error).__name__}"
             if outcomes.why_not or outcomes.left or differing:
                 return name
+        for seed, idle in product(range(12), compiled_idle.CLASSES):
+            try:
+                outcomes, differing = compiled_idle.compared(idle, seed, 4, 90)
+            except Exception as error:  # noqa: BLE001 - a wrong engine may well stumble
+                return f"{idle.__name__} raises {type(error).__name__}"
+            if outcomes.why_not or outcomes.left or differing:
+                return f"{idle.__name__} {seed}"
         for seed, cls, wide in product(range(MOST), CLASSES, (False, True)):
             try:
                 outcomes, differing = compared(seed, 6, bars=60, cls=cls, wide=wide)

@@ -29,6 +29,7 @@ import numpy as np
 from backtest.engine.alignment import mixes_clocks
 from backtest.engine.compiled import ledger
 from backtest.engine.compiled.brokerage import check_broker, columns_of, constants_of
+from backtest.engine.compiled.idle import Idle, acts
 from backtest.engine.compiled.indicators import (
     Market,
     bytes_of_indicators,
@@ -46,9 +47,16 @@ from backtest.engine.compiled.refusals import NotCompiled, TooMany
 from backtest.engine.compiled.symbols import Maker, indicators_of, timers_of, trace
 from backtest.engine.compiled.translation.program import Program
 from backtest.engine.compiled.translation.strategies import translate
-from backtest.engine.compiled.vectors import LEDGER_CONSTANTS, built, named_in, written
+from backtest.engine.compiled.vectors import LEDGER_CONSTANTS, built, ledger_functions, named_in, written
 
 _ROOM = 256  # orders per trial for which tables have room at first: unused room takes no memory
+_SELDOM = (
+    0.35  # rounds for each step: with more of them it takes no longer to take all trials through all steps together
+)
+_TRIED = 256  # steps after which this is known
+_TOLD_AT_ONCE = 16  # trials whose account is spread over the steps
+_TABLED = 1 << 22  # steps of trials of which is listed which ones come next, at a time
+_OF_VALUE = ("cash", "position", "paid")  # fields of the account from which its value is computed
 _AT_ONCE = 32  # orders that a trial may submit in one step; one that submits more is left to the event engine
 
 ORDER_COLUMNS = ("ref", "feed", "buys", "kind", "status", "size", "created", "filled", "price", "costs", "closed")
@@ -323,6 +331,7 @@ class Run:
         self.log: list[tuple[Any, ...]] = []  # the trials of some fills, and each of `FILL_COLUMNS` of them
         self.log_of_asked: list[Any] = []  # of the same fills the prices without slippage, where there is any
         self.done: Any = None  # by numba
+        self.lines: list[tuple[int, np.ndarray, Any]] = []  # of trials at steps of their own
         phases = {one: self.market.phases(one) for one in {tuple(trial._minperiods) for trial in trials}}
         before = np.array([phases[tuple(trial._minperiods)] for trial in trials])
         self.before, self.ready = before[:, 0], before.sum(axis=1)
@@ -334,25 +343,41 @@ class Run:
         if self.opens:  # the first bar after the start is the one that just suffices
             self.ready = np.maximum(self.before, self.opens) + 1
 
-    def ready_state(self) -> None:
-        """Lay out what numpy walks over."""
+    def ready_state(self, own_steps: str = "") -> None:
+        """Lay out what numpy walks over: step by step, or each trial at a step of its own."""
         program = self.program
         self.now = self.market.now(self.columns, bool(self.rings))
         self.state = SimpleNamespace(now=self.now, flag=self.flag, log_fill=self.log_fill, trials=self.count)
         self.state.log_asked = lambda t, asked: self.log_of_asked.append(asked)
         self.state.constants, self.state.streams, self.state.calls = program.constants, program.streams, program.calls
-        self.state.lines = [(rows_of_lines(lines), where) for _, lines, where in program.slots]
-        slots = [(feed, isinstance(where, np.ndarray)) for feed, _, where in program.slots]
-        entries = ["check", "try_pending", "f_value", *program.entries]
-        self.source = written(program.functions, self.constants, self.kept, program.constant_kinds, slots, entries)
+        if own_steps:
+            self.state.lines = [(values, where) for _, values, where in self.lines]
+            self.state.step, self.state.columns = self.own_step, self.by_feed
+            self.state.reads, self.state.writes = np.zeros((2, self.count), np.int64)
+        else:
+            self.state.lines = [(rows_of_lines(lines), where) for _, lines, where in program.slots]
+        self.source = self.written(["check", "try_pending", *([] if own_steps else ["f_value"]), *program.entries],
+                                   own_steps)  # fmt: skip
         self.used = {name[2:] for name in named_in(self.source)}
-        read = re.compile(r"\bN\.(\w+)").findall(self.source)
-        self.now.columns = [column for column in self.now.columns if {*column[:2]} & {*read}]
+        if not own_steps:
+            self.keep_columns(self.source)
         self.room = _ROOM
         self.state.account = {name: self.zeros(name, _ROOM) for name in self.kept}
         for name, values in {**self.first, "room": np.array([_ROOM])}.items():
             self.state.account[name][...] = values
         self.calls = built(self.source, self.state)
+
+    def written(self, entries: list[str], own_steps: str = "") -> str:
+        """Return the source of functions over all trials."""
+        program = self.program
+        slots = [(feed, isinstance(where, np.ndarray)) for feed, _, where in program.slots]
+        kinds = program.constant_kinds
+        return written(program.functions, self.constants, self.kept, kinds, slots, entries, own_steps)
+
+    def keep_columns(self, source: str) -> None:
+        """Move only those columns of the market that a source reads."""
+        read = re.compile(r"\bN\.(\w+)").findall(source)
+        self.now.columns = [column for column in self.now.columns if {*column[:2]} & {*read}]
 
     def zeros(self, name: str, room: int) -> np.ndarray:
         """Return a table of the account without anything in it."""
@@ -386,27 +411,113 @@ class Run:
         self.calls = built(self.source, self.state)
 
     def go(self) -> Run:
-        """Go through all bars."""
+        """Go through all bars with numpy: from one step at which a trial may act to the next, where these are few."""
+        idle, begun = self.idle(), self.opens
+        self.equity, self.cash, self.positions = self.account_rows(by_trial=idle is not None)
+        self.wanted = np.zeros(self.market.steps, bool)
+        self.wanted[self.at] = True
+        told_at = int(self.wanted[: self.opens].sum())  # before it opens nothing happens
+        self.equity[:told_at] = self.cash[:told_at] = self.first["cash"]
+        if idle is not None:
+            begun = self.go_by_trial(idle)
+            idle, self.lines, self.state.lines, self.calls = None, [], [], {}  # which take much memory
+        if begun < self.market.steps:
+            self.go_by_step(begun)
+        return self
+
+    def idle(self) -> Idle | None:
+        """Return when trials may act; None if that is not known, or always."""
+        program, market = self.program, self.market
+        if not {*program.entries} <= {"next", "deliver"}:
+            return None
+        least = min([market.steps, *(len(line.array) - 1 for _, lines, _ in program.slots for line in lines)])
+        wholes = {name for name, (dtype, _) in self.kept.items() if dtype == ledger.WHOLE}
+        functions = {**ledger_functions(), **program.functions}
+        condition = acts(functions, "next", self.constants, wholes, least)
+        if condition is True:
+            return None
+        self.lines = [(clock, np.array(values_of_lines(lines)), where) for clock, lines, where in program.slots]
+        rows = np.ascontiguousarray(market.clocks(lagged=False).T)
+        self.by_feed = {name: np.ascontiguousarray(values.T) for name, values in self.columns.items()} | {"rows": rows}
+        return Idle(condition, self.by_feed, rows, self.lines, program.constants)
+
+    def go_by_trial(self, idle: Idle) -> int:
+        """
+        Take each trial from one step at which it may act to the next, many trials at a time.
+
+        Returns:
+            The step from which on to take all trials together, since too many of them act at most steps.
+        """
+        self.own_step = step = np.maximum(self.before, self.opens)
+        self.ready_state("together" if self.market.each_step else "apart")
+        told, steps, every = _Told(self), int(self.market.steps), np.arange(self.count)
+        start, end = self.opens, min(int(step.max()) + _TRIED, steps)
+        with np.errstate(all="ignore"):
+            while start < steps:
+                idle.begin(self.count, start, end)
+                rounds, first = 0, int(step.min())
+                while (t := every[(step < end) & ~self.flags]).size:
+                    self.go_on(idle, t, told)
+                    rounds += 1
+                told.tell(start, end)
+                if rounds > _SELDOM * (end - first):
+                    return end
+                start, end = end, min(end + max(1, _TABLED // self.count), steps)
+        return steps
+
+    def go_on(self, idle: Idle, t: np.ndarray, told: _Told) -> None:
+        """Let the broker act for trials at their steps, then the strategy at the next step at which it may."""
+        account, step, hears_trades = self.state.account, self.own_step, self.program.hears_trades
+        given = t[account["orders"][t] != account["checked"][t]]
+        if given.size:
+            if account["orders"].max() > self.room - _AT_ONCE:
+                self.grow()
+            self.calls["check"](given)
+        waiting = t[account["pending"][t] > 0]
+        if waiting.size:
+            self.calls["try_pending"](waiting)
+            told.note(waiting)
+        if self.program.hears or hears_trades:
+            state, notes = self.state, account["told"][t]
+            state.reads[t] = state.writes[t]
+            state.writes[t] = ledger.NOTES - state.writes[t]
+            hearing = t[(notes | account["traded"][t] if hears_trades else notes) > 0]
+            if hearing.size:
+                self.calls["deliver"](hearing)
+                if len(self.market.datas) > 1:
+                    told.note(hearing)
+        now = step[t]
+        then = idle.soonest(account, t, now)
+        busy = account["pending"][t] > 0
+        if self.program.hears or hears_trades:
+            busy |= (account["told"][t] > 0) | (account["orders"][t] != account["checked"][t])
+        step[t] = then = np.where(busy & (then > now), now + 1, then)
+        acting = t[(then < idle.end) & ~(busy & (then > now))]
+        if acting.size:
+            self.calls["next"](acting)
+            if len(self.market.datas) > 1:
+                told.note(acting)  # which feeds are asked for
+            step[acting] += 1
+
+    def go_by_step(self, begun: int) -> None:
+        """Take all trials together through all bars from a step on."""
+        before = self.state if begun > self.opens else None
+        room = self.room if before is not None else 0
         self.ready_state()
-        every = live = np.arange(self.count)
+        if before is not None:
+            self.resume(before, room)
+        every, live = np.arange(self.count), np.flatnonzero(~self.flags)
         account, now = self.state.account, self.now
         hears, hears_trades = self.program.hears, self.program.hears_trades
         orders, checked, pending, told = (account[name] for name in ("orders", "checked", "pending", "told"))
         traded = account["traded"] if hears_trades else told
         last_before, last_ready = int(self.before.max()), int(self.ready.max())
         prenext, nextstart = ("prenext" in self.calls, "nextstart" in self.calls)
-        wanted = np.zeros(self.market.steps, bool)
-        wanted[self.at] = True
-        width = len(self.at)
-        keeps = [name in self.recorded for name in ("equity", "cash", "positions")]
-        equity, cash, positions = keeps
-        self.equity, self.cash = np.zeros((width * equity, self.count)), np.zeros((width * cash, self.count))
-        self.positions = np.zeros((width * positions, len(self.market.datas), self.count))
-        listed = wanted.tolist()
-        told_at = sum(listed[: self.opens])  # before it opens nothing happens
-        self.equity[:told_at] = self.cash[:told_at] = account["cash"]
+        equity, cash, positions = (name in self.recorded for name in ("equity", "cash", "positions"))
+        listed = self.wanted.tolist()
+        told_at = sum(listed[:begun])
         with np.errstate(all="ignore"):
-            for step in range(self.opens, self.market.steps):
+            for step in range(begun, self.market.steps):
                 move(now, step)
                 calls, all_live = self.calls, len(live) == self.count
                 given = (orders != checked).nonzero()[0] if all_live else live[orders[live] != checked[live]]
@@ -449,7 +560,31 @@ class Run:
                     live, self.flagged = np.flatnonzero(~self.flags), False
                     if not live.size:
                         break
-        return self
+
+    def resume(self, before: SimpleNamespace, room: int) -> None:
+        """Go on with an account of trials that were at steps of their own, and which has room for so many orders."""
+        self.room = room
+        for name, values in before.account.items():
+            if values.flags.writeable:
+                self.state.account[name] = values
+            if self.kept[name][1] == ledger.NOTED:  # whose halves are read and written in turn
+                late = before.writes > 0
+                values[:, late] = np.roll(values[:, late], ledger.NOTES, axis=0)
+        self.calls = built(self.source, self.state)
+
+    def account_rows(self, *, by_trial: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """
+        Return the tables of equity, cash and positions by recorded step and trial; those not recorded are empty.
+
+        Args:
+            by_trial: whether what belongs to a trial is next to each other in memory.
+        """
+        width = len(self.at)
+        equity, cash, positions = (width * (name in self.recorded) for name in ("equity", "cash", "positions"))
+        shapes = ((equity, self.count), (cash, self.count), (positions, len(self.market.datas), self.count))
+        order: Any = "F" if by_trial else "C"
+        first, second, third = (np.zeros(shape, order=order) for shape in shapes)
+        return first, second, third
 
     def go_fast(self) -> Run:
         """Let numba go through all bars, trial by trial."""
@@ -523,6 +658,100 @@ class Run:
         rows[:, 0] += 1
         asked = _flat(self.log_of_asked, count)[by_trial] if self.log_of_asked else np.zeros(0)
         return trial[by_trial].astype(np.int64), rows, asked
+
+
+class _Told:
+    """
+    The account at each step of trials that are taken through steps of their own.
+
+    Args:
+        run: the trials, whose tables of equity, cash and positions are filled.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.run, self.noted = run, list[tuple[np.ndarray, ...]]()
+        self.names = _OF_VALUE if len(run.market.datas) == 1 else (*_OF_VALUE, "asked", "ranked")
+        self.account = {name: run.state.account[name].copy() for name in self.names}
+        self.source = run.written(["f_value"])
+        run.keep_columns(self.source)
+        self.value = self.value_of(self.account)
+        self.at = int(run.wanted[: run.opens].sum())
+        self.every = np.arange(run.count)
+        self.recorded = bool({"equity", "cash", "positions"} & run.recorded)
+
+    def note(self, t: np.ndarray) -> None:
+        """Note the account of trials at the step of each."""
+        account = self.run.state.account
+        if self.recorded and t.size:
+            self.noted.append((t, self.run.own_step[t], *(account[name][..., t] for name in self.names)))
+
+    def tell(self, start: int, end: int) -> None:
+        """Fill the tables for the steps from a first one up to the one before the last, in which all is noted."""
+        if self.recorded:
+            nobody = np.zeros(0, np.int64)
+            noted = self.noted or [(nobody, nobody, *(values[..., nobody] for values in self.account.values()))]
+            t, steps, *values = (np.concatenate(part, axis=-1) for part in zip(*noted, strict=True))
+            (self.tell_of_one if len(self.run.market.datas) == 1 else self.tell_of_many)(start, end, t, steps, values)
+        self.noted = []
+
+    def tell_of_one(self, start: int, end: int, t: np.ndarray, steps: np.ndarray, values: list[np.ndarray]) -> None:
+        """Fill the tables of trials over one feed, some trials at a time: between notes nothing changes."""
+        run, every = self.run, np.arange(self.run.count)
+        order = np.argsort(t, kind="stable")
+        begins = np.searchsorted(t[order], every)  # before the notes of each trial the account as it is
+        steps = np.insert(steps[order], begins, start)
+        place = begins + every
+        lengths = np.append(steps[1:], end)
+        lengths[place[1:] - 1] = end
+        lengths -= steps
+        known = {name: np.insert(value[..., order].ravel(), begins, self.account[name].ravel())
+                 for name, value in zip(self.names, values, strict=True)}  # fmt: skip
+        wanted = np.flatnonzero(run.wanted[start:end])
+        told = slice(self.at, self.at + len(wanted))
+        run.now.close = [run.columns["close"][start:end, 0]]
+        for first in range(0, run.count, _TOLD_AT_ONCE):
+            part = slice(first, first + _TOLD_AT_ONCE)
+            which = slice(place[first], place[part.stop] if part.stop < run.count else None)
+            spread = {name: np.repeat(value[which], lengths[which]).reshape(-1, end - start)
+                      for name, value in known.items()}  # fmt: skip
+            if "equity" in run.recorded:
+                account = {**spread, "position": [spread["position"]], "paid": [spread["paid"]]}
+                run.equity[told, part] = self.value_of(account)(every[:1])[:, wanted].T
+            if "cash" in run.recorded:
+                run.cash[told, part] = spread["cash"][:, wanted].T
+            if "positions" in run.recorded:
+                run.positions[told, 0, part] = spread["position"][:, wanted].T
+        last = np.append(place[1:], len(steps)) - 1
+        for name, value in known.items():
+            self.account[name][...] = value[last]
+        self.at += len(wanted)
+
+    def value_of(self, account: dict[str, Any]) -> Callable[..., np.ndarray]:
+        """Return the function that computes the value of accounts."""
+        return built(self.source, SimpleNamespace(**{**vars(self.run.state), "account": account}))["f_value_whole"]
+
+    def tell_of_many(self, start: int, end: int, t: np.ndarray, steps: np.ndarray, values: list[np.ndarray]) -> None:
+        """Fill the tables of trials over several feeds, step by step."""
+        order = np.argsort(steps, kind="stable")
+        t, values = t[order], [value[..., order] for value in values]
+        bounds = np.searchsorted(steps[order], np.arange(start, end + 1)).tolist()
+        for step, first, last in zip(range(start, end), bounds, bounds[1:], strict=False):
+            if last > first:
+                for name, value in zip(self.names, values, strict=True):
+                    self.account[name][..., t[first:last]] = value[..., first:last]
+            if self.run.wanted[step]:
+                self.tell_step(step)
+
+    def tell_step(self, step: int) -> None:
+        run, at = self.run, self.at
+        if "equity" in run.recorded:
+            move(run.now, step)
+            run.equity[at] = self.value(self.every)
+        if "cash" in run.recorded:
+            run.cash[at] = self.account["cash"]
+        if "positions" in run.recorded:
+            run.positions[at] = self.account["position"]
+        self.at += 1
 
 
 def _kinds(timers: Sequence[Any], market: Market) -> tuple[np.ndarray, np.ndarray]:

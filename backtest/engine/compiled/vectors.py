@@ -72,6 +72,8 @@ class Writer:
         account: the fields of `A`, as in `ledger.ACCOUNT`.
         constant_rows: the kinds of values that differ between trials and never change, by number.
         slots: the lines: their number, the number of their clock, and whether their rows differ between trials.
+        own_steps: "" if all trials are at the same step; otherwise each is at its own, so that all of the market
+            differs between them, and the clocks are "together" if each feed has a bar at each step, or "apart".
     """
 
     def __init__(
@@ -81,7 +83,9 @@ class Writer:
         account: dict[str, tuple[str, str]],
         constant_rows: list[str],
         slots: list[tuple[int, bool]],
+        own_steps: str = "",
     ) -> None:
+        self.own_steps = own_steps
         self.functions, self.constants, self.account = functions, constants, account
         self.constant_rows, self.slots = constant_rows, slots
         self.asked: dict[tuple[str, str, bool], str] = {}
@@ -138,7 +142,9 @@ class Writer:
     def source(self, entries: list[str]) -> str:
         """Return the source of `build(S)`, which gives the entries, each a function of trials, and some of all."""
         parts = [self.request(one, "") for one in entries]
-        entries = [*parts, *(self.request(one, "", whole=True) for one in entries if one in _FOR_ALL)]
+        if not self.own_steps:
+            parts += [self.request(one, "", whole=True) for one in entries if one in _FOR_ALL]
+        entries = parts
         while self.waiting:
             name, pattern, whole, called = self.waiting.pop()
             first = _Function(self, self.functions[name], pattern, whole, called)
@@ -148,6 +154,9 @@ class Writer:
         head = [f"    A_{name} = S.account[{name!r}]" for name in self.account if f"A_{name}" in used]
         head += [f"    F_{name} = S.account[{name!r}].reshape(-1)" for name in self.account if f"F_{name}" in used]
         head += [f"    C_{number} = S.constants[{number}]" for number in range(len(self.constant_rows))]
+        if self.own_steps:
+            head += ["    S_step, S_reads, S_writes = S.step, S.reads, S.writes"]
+            head += [f"    {name} = S.columns[{name[2:]!r}]" for name in sorted(used) if name.startswith("M_")]
         head += [f"    L_{number}, R_{number} = S.lines[{number}]" for number in range(len(self.slots))]
         head += [f"    {name} = empty(S.trials, {dtype!r})" for name, dtype in self.locals.items()]
         head += [f"    {name} = {text}" for name, text in {"TRIALS": "array(S.trials)", **self.numbers}.items()]
@@ -179,14 +188,15 @@ def written(
     constant_rows: list[str],
     slots: list[tuple[int, bool]],
     entries: list[str],
+    own_steps: str = "",
 ) -> str:
     """Return the source of a program beside the ledger, as `Writer` writes it; an equal one is written once."""
     every = {**ledger_functions(), **functions}
-    key = repr(([*map(ast.dump, functions.values())], constants, account, constant_rows, slots, entries))
+    key = repr(([*map(ast.dump, functions.values())], constants, account, constant_rows, slots, entries, own_steps))
     if key not in _written:
         if len(_written) >= _MOST_WRITTEN:
             _written.clear()
-        _written[key] = Writer(every, constants, account, constant_rows, slots).source(entries)
+        _written[key] = Writer(every, constants, account, constant_rows, slots, own_steps).source(entries)
     return _written[key]
 
 
@@ -322,6 +332,35 @@ class _Function:
         for name in names:
             start = f"A.{name}["
             self.known = {key: value for key, value in self.known.items() if not key[0].startswith(start)}
+
+    def steps(self, t: str) -> Value:
+        """Return the steps at which the current trials are, each at its own."""
+        if ("N.step", t) not in self.known:
+            self.known["N.step", t] = self.part_of("N.step", t, "i") or self.hold(f"S_step[{t}]", "i")
+        return self.known["N.step", t]
+
+    def market(self, name: str, at: Value, t: str) -> Value:
+        """Return what the market has of a feed for the current trials, each at its own step."""
+        if name == "at":
+            return Value(self.row(at.text, t), False, "i")
+        key = f"N.{name}[{at.text if self.writer.constants.get('NF') != 1 else 0}]", t
+        if key not in self.known:
+            steps = self.steps(t).text
+            text = f"M_{name}[{at.text}][{steps}]" if at.uniform else f"M_{name}[{at.text}, {steps}]"
+            self.known[key] = self.part_of(key[0], t, "f") or self.hold(text, "f")
+        return self.known[key]
+
+    def row(self, clock: Any, t: str) -> str:
+        """Return the row at which the lines of a clock are."""
+        if not self.writer.own_steps:
+            return f"N.rows[{clock}]"
+        if self.writer.own_steps == "together":
+            return self.steps(t).text
+        key = f"row of {clock}", t
+        if key not in self.known:
+            found = self.part_of(key[0], t, "i")
+            self.known[key] = found or self.hold(f"M_rows[{clock}, {self.steps(t).text}]", "i")
+        return self.known[key].text
 
     def flat(self, at: Value, t: str) -> str:
         """Return the positions of the current trials' rows in a flat table, computed once for all reads."""
@@ -638,13 +677,17 @@ class _Function:
 
     def _attribute(self, node: ast.Attribute, t: str) -> Value:
         if isinstance(node.value, ast.Name) and node.value.id == "N":
-            return Value(f"N.{node.attr}", True, "i")
+            if not self.writer.own_steps:
+                return Value(f"N.{node.attr}", True, "i")
+            return self.steps(t) if node.attr == "step" else self.taken(f"S_{node.attr}", t, "i")
         return self.read(node.attr, "", t)
 
     def _subscript(self, node: ast.Subscript, t: str) -> Value:
         assert isinstance(node.value, ast.Attribute)
         assert isinstance(node.value.value, ast.Name)
         at, name = self.value(node.slice, t), node.value.attr
+        if node.value.value.id == "N" and self.writer.own_steps:
+            return self.market(name, at, t)
         if node.value.value.id == "N":
             text = f"N.{name}[{at.text}]" if at.uniform else f"N.{name}_all[{at.text}]"
             return Value(text, at.uniform, "i" if name in ("at", "length") else "f")
@@ -870,9 +913,9 @@ class _Function:
         call, number = node.args[0].value, node.args[1].value  # type: ignore[attr-defined]
         ago, size = self.value(node.args[2], t), self.value(node.args[3], t)
         clock, varies = self.writer.slots[number]
-        end = f"(N.rows[{clock}] + {ago.text} + 1)"
+        end = f"({self.row(clock, t)} + {ago.text} + 1)"
         text = f"windowed(S.calls[{call}], L_{number}, {self.rows(number, t)}, {end}, {size.text}, {t}, flag)"
-        if ago.uniform and size.uniform and not varies:
+        if ago.uniform and size.uniform and not varies and not self.writer.own_steps:
             name = self.fresh("u")
             self.emit(f"{name} = {text}")
             return Value(name, True, "f")
@@ -881,9 +924,10 @@ class _Function:
     def line(self, node: ast.Call, t: str) -> Value:
         number, ago = node.args[0].value, self.value(node.args[1], t)  # type: ignore[attr-defined]
         clock, varies = self.writer.slots[number]
-        at = f"(N.rows[{clock}] + {ago.text})"
+        row = self.row(clock, t)
+        at = row if self.writer.own_steps and ago.text == "0" else f"({row} + {ago.text})"
         kind = "i" if len(node.args) > 2 else "f"
-        if not ago.uniform or varies:
+        if not ago.uniform or varies or self.writer.own_steps:
             cast = ".astype('i8')" if kind == "i" else ""
             key = f"line {number} {kind} {ago.text}"
             found = self.known.get((key, t)) or self.part_of(key, t, kind)
@@ -1019,7 +1063,9 @@ def _read_line(table: np.ndarray, row: int, at: int, ago: int, t: np.ndarray, fl
 
 
 def _read_lines(table: np.ndarray, rows: Any, at: Any, ago: Any, t: np.ndarray, flag: Any) -> np.ndarray:
-    if type(ago) is int and ago <= 0 <= at and isinstance(rows, np.ndarray):  # mostly so
+    if isinstance(at, np.ndarray) and type(ago) is int and ago == 0:  # each trial at its own step
+        return np.asarray(table[rows, at])
+    if type(at) is int and type(ago) is int and ago <= 0 <= at and isinstance(rows, np.ndarray):  # mostly so
         return table[:, at].take(rows)
     if isinstance(at, np.ndarray):
         wrong = (at < -table.shape[1]) | (ago > 0)
