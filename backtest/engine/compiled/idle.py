@@ -21,7 +21,7 @@ _MOST_TESTS = 12  # of the account that are told apart; what depends on others m
 _MOST_TABLES = 8  # of states of the account; in others each step is looked at
 _MOST_ROUNDS = 16  # of a loop
 _MOST_NODES = 100  # of an expression
-_AT_ONCE = 64  # trials whose lines a processor's cache holds
+_AT_ONCE = 160_000  # values of a line, which a processor's cache holds
 _OPS: dict[type[ast.AST], Callable[..., Any]] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
     ast.FloorDiv: operator.floordiv, ast.Mod: operator.mod, ast.Lt: operator.lt, ast.LtE: operator.le,
@@ -387,8 +387,9 @@ class Idle:
         truths = (bool(code >> shift & 1) for shift in range(len(self.tests) - 1, -1, -1))
         state = dict(zip(self.tests, truths, strict=True))
         steps = np.arange(self.start, self.end, dtype=np.int32)
-        for first in range(0, self.trials, _AT_ONCE):
-            part = slice(first, min(first + _AT_ONCE, self.trials))
+        together = max(1, _AT_ONCE // len(steps))
+        for first in range(0, self.trials, together):
+            part = slice(first, min(first + together, self.trials))
             never = np.logical_not(_Possible(self, state, part).holds(self.condition, True))
             np.maximum(np.multiply(never, self.end, dtype=np.int32), steps, out=table[part])
             backwards = table[part, ::-1]

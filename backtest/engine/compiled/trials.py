@@ -54,8 +54,8 @@ _SELDOM = (
     0.35  # rounds for each step: with more of them it takes no longer to take all trials through all steps together
 )
 _TRIED = 256  # steps after which this is known
-_TOLD_AT_ONCE = 16  # trials whose account is spread over the steps
-_TABLED = 1 << 22  # steps of trials of which is listed which ones come next, at a time
+_TOLD_AT_ONCE = 40_000  # steps of trials over which their account is spread at a time
+_TABLED = 1 << 21  # steps of trials of which is listed which ones come next, at a time
 _OF_VALUE = ("cash", "position", "paid")  # fields of the account from which its value is computed
 _AT_ONCE = 32  # orders that a trial may submit in one step; one that submits more is left to the event engine
 
@@ -709,8 +709,9 @@ class _Told:
         wanted = np.flatnonzero(run.wanted[start:end])
         told = slice(self.at, self.at + len(wanted))
         run.now.close = [run.columns["close"][start:end, 0]]
-        for first in range(0, run.count, _TOLD_AT_ONCE):
-            part = slice(first, first + _TOLD_AT_ONCE)
+        together = max(1, _TOLD_AT_ONCE // (end - start))
+        for first in range(0, run.count, together):
+            part = slice(first, first + together)
             which = slice(place[first], place[part.stop] if part.stop < run.count else None)
             spread = {name: np.repeat(value[which], lengths[which]).reshape(-1, end - start)
                       for name, value in known.items()}  # fmt: skip
