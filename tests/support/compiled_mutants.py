@@ -164,7 +164,6 @@ MUTANTS: list[tuple[str, str, str]] = [
     ("idle", "np.minimum.accumulate(backwards, axis=1, out=backwards)", "np.minimum.accumulate(table[part], axis=1, out=table[part])"),
     ("idle", "at = idle.rows[clock, part] + ago[0]", "at = idle.rows[clock, part]"),
     ("idle", "made = ast.UnaryOp(ast.Not(), made) if equal else made", "pass"),
-    ("idle", "known[target.id] = _UNKNOWN if cut else value", "known[target.id] = value"),
     ("trials", "step[acting] += 1", "step[acting] += 2"),
     ("trials", "busy = account[\"pending\"][t] > 0", "busy = account[\"pending\"][t] < 0"),
     ("trials", "state.writes[t] = ledger.NOTES - state.writes[t]", "pass"),

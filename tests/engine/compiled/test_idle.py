@@ -109,6 +109,7 @@ BUYS = "i_t1 = give(0)"
          [2, 2, 2, 3, 5], [2, 2, 2, 3, 5]),
         (f"if line(0, 0) < 4:\n        return\n    {BUYS}", [2, 2, 2, 5, 5], [2, 2, 2, 5, 5]),
         (f"if line(0, 0) < A.position[0] * 2:\n        {BUYS}", [0, 1, 2, 3, 4], [0, 1, 2, 3, 4]),  # not known before
+        (f"i_n = line(0, 0) * 0.6\n    if i_n < 1.5:\n        {BUYS}", [0, 1, 2, 3, 4], [0, 1, 2, 3, 4]),  # 1.8 is 1
         ("A.left = 3.0", [5] * 5, [5] * 5),  # what is there already
         ("A.left = 2.0", [0, 1, 2, 3, 4], [0, 1, 2, 3, 4]),
         ("f_part = 1 / (line(0, 0) - 2)", [1, 1, 5, 5, 5], [1, 1, 5, 5, 5]),  # which flags
