@@ -54,7 +54,7 @@ _SELDOM = (
     0.35  # rounds for each step: with more of them it takes no longer to take all trials through all steps together
 )
 _TRIED = 256  # steps after which this is known
-_TOLD_AT_ONCE = 40_000  # steps of trials over which their account is spread at a time
+_FILLED_AT_ONCE = 40_000  # steps of trials over which their account is spread at a time
 _TABLED = 1 << 21  # steps of trials of which is listed which ones come next, at a time
 _OF_VALUE = ("cash", "position", "paid")  # fields of the account from which its value is computed
 _AT_ONCE = 32  # orders that a trial may submit in one step; one that submits more is left to the event engine
@@ -450,22 +450,22 @@ class Run:
         """
         self.own_step = step = np.maximum(self.before, self.opens)
         self.ready_state("together" if self.market.each_step else "apart")
-        told, steps, every = _Told(self), int(self.market.steps), np.arange(self.count)
+        history, steps, every = _History(self), int(self.market.steps), np.arange(self.count)
         start, end = self.opens, min(int(step.max()) + _TRIED, steps)
         with np.errstate(all="ignore"):
             while start < steps:
                 idle.begin(self.count, start, end)
                 rounds, first = 0, int(step.min())
                 while (t := every[(step < end) & ~self.flags]).size:
-                    self.go_on(idle, t, told)
+                    self.go_on(idle, t, history)
                     rounds += 1
-                told.tell(start, end)
+                history.fill(start, end)
                 if rounds > _SELDOM * (end - first):
                     return end
                 start, end = end, min(end + max(1, _TABLED // self.count), steps)
         return steps
 
-    def go_on(self, idle: Idle, t: np.ndarray, told: _Told) -> None:
+    def go_on(self, idle: Idle, t: np.ndarray, history: _History) -> None:
         """Let the broker act for trials at their steps, then the strategy at the next step at which it may."""
         account, step, hears_trades = self.state.account, self.own_step, self.program.hears_trades
         given = t[account["orders"][t] != account["checked"][t]]
@@ -476,7 +476,7 @@ class Run:
         waiting = t[account["pending"][t] > 0]
         if waiting.size:
             self.calls["try_pending"](waiting)
-            told.note(waiting)
+            history.note(waiting)
         if self.program.hears or hears_trades:
             state, notes = self.state, account["told"][t]
             state.reads[t] = state.writes[t]
@@ -485,7 +485,7 @@ class Run:
             if hearing.size:
                 self.calls["deliver"](hearing)
                 if len(self.market.datas) > 1:
-                    told.note(hearing)
+                    history.note(hearing)
         now = step[t]
         then = idle.soonest(account, t, now)
         busy = account["pending"][t] > 0
@@ -496,7 +496,7 @@ class Run:
         if acting.size:
             self.calls["next"](acting)
             if len(self.market.datas) > 1:
-                told.note(acting)  # which feeds are asked for
+                history.note(acting)  # which feeds are asked for
             step[acting] += 1
 
     def go_by_step(self, begun: int) -> None:
@@ -660,9 +660,9 @@ class Run:
         return trial[by_trial].astype(np.int64), rows, asked
 
 
-class _Told:
+class _History:
     """
-    The account at each step of trials that are taken through steps of their own.
+    The account at each step of trials that are taken through steps of their own, from notes of when it changes.
 
     Args:
         run: the trials, whose tables of equity, cash and positions are filled.
@@ -685,16 +685,16 @@ class _Told:
         if self.recorded and t.size:
             self.noted.append((t, self.run.own_step[t], *(account[name][..., t] for name in self.names)))
 
-    def tell(self, start: int, end: int) -> None:
+    def fill(self, start: int, end: int) -> None:
         """Fill the tables for the steps from a first one up to the one before the last, in which all is noted."""
         if self.recorded:
             nobody = np.zeros(0, np.int64)
             noted = self.noted or [(nobody, nobody, *(values[..., nobody] for values in self.account.values()))]
             t, steps, *values = (np.concatenate(part, axis=-1) for part in zip(*noted, strict=True))
-            (self.tell_of_one if len(self.run.market.datas) == 1 else self.tell_of_many)(start, end, t, steps, values)
+            (self.fill_of_one if len(self.run.market.datas) == 1 else self.fill_of_many)(start, end, t, steps, values)
         self.noted = []
 
-    def tell_of_one(self, start: int, end: int, t: np.ndarray, steps: np.ndarray, values: list[np.ndarray]) -> None:
+    def fill_of_one(self, start: int, end: int, t: np.ndarray, steps: np.ndarray, values: list[np.ndarray]) -> None:
         """Fill the tables of trials over one feed, some trials at a time: between notes nothing changes."""
         run, every = self.run, np.arange(self.run.count)
         order = np.argsort(t, kind="stable")
@@ -707,9 +707,9 @@ class _Told:
         known = {name: np.insert(value[..., order].ravel(), begins, self.account[name].ravel())
                  for name, value in zip(self.names, values, strict=True)}  # fmt: skip
         wanted = np.flatnonzero(run.wanted[start:end])
-        told = slice(self.at, self.at + len(wanted))
+        filled = slice(self.at, self.at + len(wanted))
         run.now.close = [run.columns["close"][start:end, 0]]
-        together = max(1, _TOLD_AT_ONCE // (end - start))
+        together = max(1, _FILLED_AT_ONCE // (end - start))
         for first in range(0, run.count, together):
             part = slice(first, first + together)
             which = slice(place[first], place[part.stop] if part.stop < run.count else None)
@@ -717,11 +717,11 @@ class _Told:
                       for name, value in known.items()}  # fmt: skip
             if "equity" in run.recorded:
                 account = {**spread, "position": [spread["position"]], "paid": [spread["paid"]]}
-                run.equity[told, part] = self.value_of(account)(every[:1])[:, wanted].T
+                run.equity[filled, part] = self.value_of(account)(every[:1])[:, wanted].T
             if "cash" in run.recorded:
-                run.cash[told, part] = spread["cash"][:, wanted].T
+                run.cash[filled, part] = spread["cash"][:, wanted].T
             if "positions" in run.recorded:
-                run.positions[told, 0, part] = spread["position"][:, wanted].T
+                run.positions[filled, 0, part] = spread["position"][:, wanted].T
         last = np.append(place[1:], len(steps)) - 1
         for name, value in known.items():
             self.account[name][...] = value[last]
@@ -731,7 +731,7 @@ class _Told:
         """Return the function that computes the value of accounts."""
         return built(self.source, SimpleNamespace(**{**vars(self.run.state), "account": account}))["f_value_whole"]
 
-    def tell_of_many(self, start: int, end: int, t: np.ndarray, steps: np.ndarray, values: list[np.ndarray]) -> None:
+    def fill_of_many(self, start: int, end: int, t: np.ndarray, steps: np.ndarray, values: list[np.ndarray]) -> None:
         """Fill the tables of trials over several feeds, step by step."""
         order = np.argsort(steps, kind="stable")
         t, values = t[order], [value[..., order] for value in values]
@@ -741,9 +741,9 @@ class _Told:
                 for name, value in zip(self.names, values, strict=True):
                     self.account[name][..., t[first:last]] = value[..., first:last]
             if self.run.wanted[step]:
-                self.tell_step(step)
+                self.fill_step(step)
 
-    def tell_step(self, step: int) -> None:
+    def fill_step(self, step: int) -> None:
         run, at = self.run, self.at
         if "equity" in run.recorded:
             move(run.now, step)

@@ -68,7 +68,9 @@ def test_a_strategy_that_may_act_at_each_step_skips_none(ways):
 def test_a_trial_that_rests_for_long_is_called_seldom(monkeypatch):
     calls = []
     through = Run.go_on
-    monkeypatch.setattr(Run, "go_on", lambda run, idle, t, told: (calls.append(t), through(run, idle, t, told))[1])
+    monkeypatch.setattr(
+        Run, "go_on", lambda run, idle, t, history: (calls.append(t), through(run, idle, t, history))[1]
+    )
     rows = market(5, 400, timedelta(days=1), tick=0.01)
 
     outcomes = run_trials(Levels, [{"low": 20.0, "high": 80.0}], named([quick_rows(rows)]), set_up_of("none"))
