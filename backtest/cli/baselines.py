@@ -60,7 +60,7 @@ def baseline(
     target = open_store(store)
     if action is BaselineAction.save:
         if not names:
-            raise UsageError("no run to save; name one, see: backtest runs ls")
+            raise UsageError("no run to save; name one; to list them: backtest runs ls")
         paths = save_runs([RunResult.load(locate(RUNS, one)) for one in names], folder, target, name)
         give_saved(paths, as_json)
         return

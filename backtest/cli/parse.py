@@ -91,9 +91,7 @@ def factors_of(text: str) -> list[float]:
     try:
         found = [float(word) for word in text.split(",")]
     except ValueError as error:
-        raise UsageError(
-            f"--cost-cases {text!r} is not a list of numbers ({error}); write multiples such as 0,1,2"
-        ) from error
+        raise UsageError(f"--cost-cases {text!r} is not a list of numbers; write multiples such as 0,1,2") from error
     if not all(0 <= factor < math.inf for factor in found):
         raise UsageError(
             f"--cost-cases {text!r} has an invalid multiple; write finite numbers, 0 or more, such as 0,1,2"

@@ -29,7 +29,7 @@ from backtest.cli.parse import date_of, factors_of, group_counts_of, lengths_of,
 from backtest.cli.progress import sweeping
 from backtest.cli.run_tables import give_kept_run, give_more, give_next_orders, give_sweep, give_validity
 from backtest.cli.terminal import give, give_json, say
-from backtest.errors import BacktestError
+from backtest.errors import BacktestError, UsageError
 from backtest.runs.spec import BrokerageOptions, with_kept_universe
 
 if TYPE_CHECKING:
@@ -298,6 +298,9 @@ def validate(
     from backtest.validity.validation import validate as examine_run
 
     steps, groups = lengths_of(walk_forward), group_counts_of(cpcv)
+    _refuse_without_effect(
+        bool(steps), bool(groups), {"grid": grid, "where": where, "purge": purge, "engine": engine}, anchored, embargo
+    )
     factors = factors_of(cost_cases or costs or "0,1,2")
     folder = locate(RUNS, run_name)
     tried = sweep_of(folder)
@@ -342,6 +345,16 @@ def validate(
         raise typer.Exit(unread.exit_code)
     if leaks:
         raise typer.Exit(1)
+
+
+def _refuse_without_effect(walks: bool, cross: bool, of_both: dict[str, Any], anchored: bool, embargo: int) -> None:
+    for name, given in of_both.items():
+        if given and not (walks or cross):
+            raise UsageError(f"--{name} only works with --walk-forward or --cpcv; add one of them, or leave it out")
+    if anchored and not walks:
+        raise UsageError("--anchored only works with --walk-forward; add it, or leave out --anchored")
+    if embargo and not cross:
+        raise UsageError("--embargo only works with --cpcv; add it, or leave out --embargo")
 
 
 def _at_costs(

@@ -190,7 +190,7 @@ def runs(
     if where or sort:
         raise UsageError(f"--where and --sort only apply to ls, not to {action.value}; write: backtest runs ls")
     if not names:
-        raise UsageError(f"no run to {action.value}; name one, see: backtest runs ls")
+        raise UsageError(f"no run to {action.value}; name one; to list them: backtest runs ls")
     if action in (RunsAction.tag, RunsAction.untag, RunsAction.note):
         _label(action, names[0], names[1:], as_json)
         return
@@ -235,7 +235,8 @@ def _label(action: RunsAction, name: str, words: list[str], as_json: bool) -> No
     from backtest.runs.kept import locate, note, tag, untag
 
     if not words:
-        raise UsageError(f"{action.value} needs a text for {name}; write: backtest runs {action.value} {name} WORD")
+        what = "TEXT" if action is RunsAction.note else "WORD"
+        raise UsageError(f"{action.value} needs a text for {name}; write: backtest runs {action.value} {name} {what}")
     folder = locate(RUNS, name)
     if action is RunsAction.note:
         labels = note(folder, " ".join(words))

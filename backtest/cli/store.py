@@ -399,7 +399,7 @@ def verify(
         bool, typer.Option("--repair", help="Repair what can be repaired without a source; no bar is lost.")
     ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Treat warnings as failures.")] = False,
-    png: Annotated[str, typer.Option(help="Write a calendar of the stored bars to this PNG file.")] = "",
+    png: Annotated[str, typer.Option(help="Write a calendar of the stored bars to this .png, .svg or .pdf file.")] = "",
     as_json: JsonOption = False,
 ) -> None:
     """

@@ -131,7 +131,8 @@ class Faults:
         try:
             entries = document_in(bytes_of(Path(path), _LARGEST, links=True))
         except (OSError, ValueError, DamagedStore) as error:
-            raise UsageError(f"{path} cannot be read as a script of faults: {error}") from error
+            why = error.strerror if isinstance(error, OSError) else error
+            raise UsageError(f"{path} cannot be read as a JSON file of faults ({why}); name another") from error
         return cls.of(entries, str(path))
 
     @classmethod

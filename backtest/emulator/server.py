@@ -171,4 +171,6 @@ def _listener(port: int) -> socket.socket:
     try:
         return socket.create_server(("127.0.0.1", port))
     except (OSError, OverflowError) as error:
-        raise UsageError(f"the gateway cannot listen on 127.0.0.1:{port} ({error}); name another port, or 0") from error
+        raise UsageError(
+            f"the emulator cannot listen on 127.0.0.1:{port} ({error}); name another port, or 0"
+        ) from error

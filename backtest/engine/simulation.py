@@ -397,7 +397,7 @@ _COMPILED_TOGETHER = ("costs", "align", "slippage", "volume_cap")  # and those o
 def _not_by_compiled(spec: RunSpec, exchange: Exchange | None, warmed: bool, known: Sequence[str] = _COMPILED) -> str:
     """Return the part of a request that the compiled engine does not support; "" if it supports all of it."""
     if other := [one.name for one in fields(Brokerage) if one.name not in known and _is_set(spec, one)]:
-        return f"{', '.join(other)} of the broker is not compiled"
+        return f"the compiled engine does not support {', '.join(other)}"
     if exchange is not None:
         return "a run in several currencies is not compiled"
     return "a run with a warm-up is not compiled" if warmed else ""
@@ -1009,7 +1009,8 @@ def _advice(error: BaseException, cerebro: Any) -> str:
         name, which = indexed_name(error), "the next bar" if ahead == 1 else f"{ahead:,} bars ahead"
         return f"{name}[{ahead}] is {which}, not known yet; {name}[0] is the current one, {name}[-1] the previous one"
     if isinstance(error, IndexError) and _ran_out(error, cerebro, fewest):
-        return f"does it look further back than the {fewest} bars there are?"
+        many = "1 bar of the run" if fewest == 1 else f"{fewest:,} bars of the run"
+        return f"does it look further back than the {many}?"
     return _FIX
 
 

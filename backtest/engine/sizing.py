@@ -223,8 +223,9 @@ class Sizing:
             for feed in cerebro.datas:
                 step = smallest_size(feed)
                 if self.amount <= 0 or in_steps(self.amount, step) != self.amount:
+                    what = "must be above 0 and a multiple" if self.amount <= 0 else "is not a multiple"
                     raise UsageError(
-                        f"the size shares:{self.amount:g} is not a multiple of {step:g}, the smallest size of "
+                        f"the size shares:{self.amount:g} {what} of {step:g}, the smallest size of "
                         f"{feed._name}; write shares:{max(in_steps(self.amount, step), step):g}"
                     )
         if self.sizer is not None:

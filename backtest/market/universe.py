@@ -296,7 +296,7 @@ def _membership(row: Any, number: int) -> Membership:
     cells = list(row) if isinstance(row, list | tuple) else []
     if not 3 <= len(cells) <= 4:
         _arguments.refuse(f"row {number} of the universe", row, 'write rows such as ("AAPL", "2010-01-04", "")')
-    first, last = (_day(cell, f"{end} in row {number} of the universe")
+    first, last = (_day(cell, f"{end!r} in row {number} of the universe")
                    for cell, end in zip(cells[1:3], _STRETCH, strict=True))  # fmt: skip
     if first and last and first > last:
         raise UsageError(
@@ -341,7 +341,7 @@ def _return(cell: Any, number: int) -> float | None:
 
 
 def _of_matrix(heading: list[str], at: int, rows: Sequence[tuple[Any, ...]]) -> list[Membership]:
-    days = [_day(row[at], f"date in row {number} of the universe") for number, row in enumerate(rows, 1)]
+    days = [_day(row[at], f"the date in row {number} of the universe") for number, row in enumerate(rows, 1)]
     if None in days:
         raise UsageError(f"row {days.index(None) + 1} of the universe has no date; {_EXAMPLE}")
     dates = [day for day in days if day is not None]

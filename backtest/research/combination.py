@@ -49,7 +49,10 @@ EQUAL, VOL = "equal", "vol"
 _LEAST = 20  # sessions from which a volatility is estimated
 _SAME_CLOSE = 1e-9
 _OF_EACH_RUN = "of each run"  # how a spec names costs that differ between runs
-_WEIGHTS = 'write "equal", "vol", a dict such as {"runs/sma": 0.6, "runs/ema": 0.4}, or the path of such a CSV file'
+_WEIGHTS = (
+    'write "equal", "vol", or the path of a CSV file with the columns run,weight; '
+    'in Python, a dict such as {"runs/sma": 0.6, "runs/ema": 0.4} also works'
+)
 
 
 def combine(

@@ -240,7 +240,8 @@ def load_pins(path: str | Path) -> dict[Series, Pin]:
         raise UsageError(f"no lock file {quoted(path)}; create it: backtest pin --lock {path}") from None
     except (Misfit, DamagedStore) as error:
         cure = f"restore it, or remove it and run: backtest pin --lock {path}"
-        raise DamagedStore(f"{path} is not a lock file ({error}); {cure}") from error
+        why = str(error).removeprefix(f"{path}: ")
+        raise DamagedStore(f"{path} is not a lock file: {why}; {cure}") from error
 
 
 def save_pins(path: str | Path, pins: Iterable[Pin]) -> None:

@@ -204,8 +204,7 @@ def ways_to_fill(reader: Reader, series: Series | None = None) -> str:
     """Return the commands that add a series, or any, to a store; for an empty store also that for the sample."""
     if "://" in reader.name:
         return f"see what is: backtest ls --store {reader.name}"
-    own = Path(reader.name) != bundled("sample")  # which is only read
-    name, store = series.quoted if series else "AAPL/1day", f" --store {one_word(reader.name)}" if own else ""
+    name, store = series.quoted if series else "AAPL/1day", option_of_store(reader)
     ways = [
         f"backtest download {name} --since DATE{store} (from TWS or IB Gateway)",
         f"backtest import FILE {name}{store} (your own file)",
@@ -213,6 +212,11 @@ def ways_to_fill(reader: Reader, series: Series | None = None) -> str:
     if _is_empty(reader):
         ways.append(f"backtest demo{store} (sample prices)")
     return f"run: {', '.join(ways[:-1])} or {ways[-1]}"
+
+
+def option_of_store(reader: Reader) -> str:
+    """Return the option that names a store to write to; "" for the sample, which is only read."""
+    return "" if Path(reader.name) == bundled("sample") else f" --store {one_word(reader.name)}"
 
 
 def put_frames_into_a_store(lacking: Series) -> str:

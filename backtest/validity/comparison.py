@@ -253,7 +253,7 @@ class CommonSessions:
         begins, union = max(map(_began, accounts)), reduce(np.union1d, every)
         days, places = common_places(every, begins)
         if not len(days):
-            raise UsageError(f"there is no session that all of {_names_of(runs)} have; compare runs of the same time")
+            raise UsageError(f"{_names_of(runs)} have no session in common; name runs of the same period")
         measure = _measure(runs, places)
         rate = accounts[0].risk_free
         return cls(

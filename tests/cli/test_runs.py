@@ -120,3 +120,19 @@ def test_a_port_is_of_serving(runs, call):
 
     assert code == 2
     assert "--port 8080 only works with --serve" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--grid", "fast=1,2"), "--grid only works with --walk-forward or --cpcv"),
+        (("--where", "fast<slow", "--walk-forward", "2/1", "--embargo", "1"), "--embargo only works with --cpcv"),
+        (("--purge", "1"), "--purge only works with --walk-forward or --cpcv"),
+        (("--anchored", "--cpcv", "4,2"), "--anchored only works with --walk-forward"),
+    ],
+)
+def test_validate_refuses_an_option_that_would_have_no_effect(runs, call, words, said):
+    code, _, err = call("validate", "first", *words)
+
+    assert code == 2
+    assert said in err

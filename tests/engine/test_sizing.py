@@ -343,3 +343,5 @@ def test_a_number_of_shares_is_a_whole_one_and_of_coins_any(tmp_path):
     for size, cure in (("shares:0.5", "shares:1"), ("shares:2.5", "shares:2")):
         with pytest.raises(UsageError, match=f"not a multiple of 1, .* AAPL/1day; write {cure}"):
             run(Leaves, "AAPL/1day", store=store, size=size)
+    with pytest.raises(UsageError, match=r"shares:0 must be above 0 and a multiple of 1, .* write shares:1"):
+        run(Leaves, "AAPL/1day", store=store, size="shares:0")

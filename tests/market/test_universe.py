@@ -154,7 +154,7 @@ def test_the_command_line_takes_the_series_of_a_universe(written, tmp_path):
         ("symbol,from,to,to\nAAPL,,,\n", "the column to twice"),
         ("symbol,from,to\n", "has no members"),
         ("symbol,from,to\nAAPL,2000-01-03,1999-01-03\n", "from 2000-01-03 to 1999-01-03 in row 1"),
-        ("symbol,from,to\nAAPL,03.01.2000,\n", "from in row 1 of the universe is '03.01.2000'"),
+        ("symbol,from,to\nAAPL,03.01.2000,\n", "'from' in row 1 of the universe is '03.01.2000'"),
         (
             "symbol,from,to\nAAPL,2000-01-03,\nAAPL,2001-01-03,\n",
             "AAPL/1day has overlapping memberships from 2001-01-03 on",

@@ -250,7 +250,7 @@ OTHER_CLOSES = result_of([100.0, 101.0, 102.0], closes=[1.0, 2.0, 3.0], strategy
         ([plain()], {}, "nothing to combine"),
         ([plain(), plain()], {}, "named twice"),
         ([plain(), IN_EUR], {}, "base currencies .*USD.*EUR"),
-        ([plain(), LATER], {}, "no session that all"),
+        ([plain(), LATER], {}, "have no session in common"),
         ([plain(), plain("Two", risk_free=0.02)], {}, "risk-free rates"),
         (
             [plain(), plain("Two", dividends="derived", withholding=0.15)], {},
@@ -262,7 +262,7 @@ OTHER_CLOSES = result_of([100.0, 101.0, 102.0], closes=[1.0, 2.0, 3.0], strategy
         ([plain(), plain("Two")], {"weights": "vol", "rebalance": "never"}, "by volatility need rebalancing"),
         ([plain(), plain("Two")], {"weights": {"x": 0.5}}, "no run 'x'"),
         ([plain(), plain("Two")], {"weights": "missing.csv"}, "cannot be read"),
-        ([plain(), plain("Two")], {"weights": 5}, "write .equal., .vol., a dict"),
+        ([plain(), plain("Two")], {"weights": 5}, "write .equal., .vol., or the path"),
         ([plain(), plain("Two")], {"rebalance": "daily"}, "write one of never, weekly, monthly"),
         ([plain(), plain("Two")], {"costs": "bp"}, "unknown costs 'bp'"),
         ([plain(), plain("Two")], {"cash": -1}, "cash is -1"),

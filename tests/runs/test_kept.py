@@ -295,7 +295,8 @@ def test_labels_that_cannot_be_read_are_a_sentence(root, call):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("tag", "first-a1"), "tag needs a text for first-a1"),
+        (("tag", "first-a1"), "tag needs a text for first-a1; write: backtest runs tag first-a1 WORD"),
+        (("note", "first-a1"), "note needs a text for first-a1; write: backtest runs note first-a1 TEXT"),
         (("tag", "first-a1", "two words"), "'two words' is not a valid tag"),
         (("tag", "first-a1", "a,b"), "'a,b' is not a valid tag"),
         (("tag", "first-a1", ""), "'' is not a valid tag"),

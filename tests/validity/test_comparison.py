@@ -229,7 +229,7 @@ def test_every_run_but_the_first_is_compared_with_the_first():
         ([run_of(FIRST)], "name two or more"),
         ([run_of(FIRST), run_of(SECOND, risk_free=0.02)], r"different risk-free rates \(0, 0.02\)"),
         ([run_of(FIRST), run_of(SECOND, sessions_a_year=365.0)], r"different sessions per year \(252, 365\)"),
-        ([run_of(FIRST[:2]), run_of(SECOND[:2], days=[day(8), day(9)])], "no session that all"),
+        ([run_of(FIRST[:2]), run_of(SECOND[:2], days=[day(8), day(9)])], "have no session in common"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(runs, words):

@@ -19,7 +19,14 @@ from backtest.market.session_days import sessions_around
 from backtest.market.span import Span
 from backtest.runs.currencies import BY_CURRENCY, PriceUnit, are_plain, currency_of, unit_named, units_of
 from backtest.runs.spec import RunSpec
-from backtest.store.reader import Reader, are_of_frames, hours_in, manifest_or_empty, put_frames_into_a_store
+from backtest.store.reader import (
+    Reader,
+    are_of_frames,
+    hours_in,
+    manifest_or_empty,
+    option_of_store,
+    put_frames_into_a_store,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -372,8 +379,9 @@ def _covering(
 
 def _what_to_download(store: Reader, currency: str, base: str, moments: _Moments, short: Sequence[str]) -> str:
     since, until = (str(one.astype("datetime64[D]")) for one in (moments[0] - np.timedelta64(_OLDEST), moments[-1]))
+    place = option_of_store(store)
     lines = [
-        f"backtest download {pair}/1day --since {since} --until {until} --store {store.name}"
+        f"backtest download {pair}/1day --since {since} --until {until}{place}"
         for pair in pairs_to_download(currency, base)
     ]
     why = f" ({'; '.join(dict.fromkeys(short))})" if short else ""

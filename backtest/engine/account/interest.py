@@ -217,6 +217,7 @@ def _read(path: Path) -> BenchmarkRates:
         rows = sorted((date.fromisoformat(row["date"]).isoformat(), float(row["percent"]) / 100) for row in lines)
     except (OSError, UnicodeDecodeError, csv.Error, KeyError, TypeError, ValueError) as error:
         why = f"it has no column {error.args[0]}" if isinstance(error, KeyError) else reason(error)
+        why = why.replace("could not convert string to float: ", "not a number: ")
         raise UsageError(
             f"cannot read benchmark rates from {quoted(path)} ({why}); write ib, or name a CSV file with the "
             "columns date,percent and lines such as 2003-01-01,1.24"

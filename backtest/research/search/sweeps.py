@@ -656,10 +656,14 @@ def check_ways(executor: Executor | None, tell: Tell | None) -> None:
 
 
 def _check(jobs: int, random: int, optuna: int, resume: bool) -> None:
-    if optuna < 0 or (optuna and (random or resume)):
+    if optuna < 0:
+        raise UsageError(f"Optuna cannot propose {optuna} points; name 1 or more")
+    if optuna and random:
+        raise UsageError("random and optuna both choose which grid points to run; leave out one of the two")
+    if optuna and resume:
         raise UsageError(
-            f"Optuna cannot propose {optuna} points with random={random} and resume={resume}; name 1 or more and "
-            "leave out both: the same call, repeated, runs the trials that are not saved yet"
+            "resume does not work with optuna; leave it out: the same call, repeated, runs the trials that are not "
+            "saved yet"
         )
     if jobs < 1:
         raise UsageError(f"{jobs} processes can do nothing; name 1 or more")

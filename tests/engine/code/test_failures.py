@@ -468,7 +468,7 @@ def test_an_index_that_is_the_strategys_own_says_nothing_of_bars(tmp_path, store
     ],
 )
 def test_bars_that_run_out_are_said_to(tmp_path, store, text):
-    assert "does it look further back than the 10 bars there are?" in told(file_of(tmp_path, text), store)
+    assert "does it look further back than the 10 bars of the run?" in told(file_of(tmp_path, text), store)
 
 
 @pytest.mark.parametrize("name", ["self", "strategy", "args", "kwargs", "feeds", "name"])

@@ -122,9 +122,9 @@ class Rings(bt.Strategy):
         (Prints, {}, r"test_single\.py:\d+: it prints, which a compiled run does not"),
         (Sums, {}, r"stop\(\) reads results of the run"),
         (Rings, {}, "something beside the strategy acts at each bar"),
-        (f"{ROOT}/strategies/sma_cross.py", {"slippage": "5bp"}, "slippage of the broker is not compiled"),
+        (f"{ROOT}/strategies/sma_cross.py", {"slippage": "5bp"}, "the compiled engine does not support slippage"),
         (f"{ROOT}/strategies/sma_cross.py", {"warm_up": "auto"}, "a run with a warm-up is not compiled"),
-        (f"{ROOT}/strategies/sma_cross.py", {"size": "percent:50"}, "size of the broker is not compiled"),
+        (f"{ROOT}/strategies/sma_cross.py", {"size": "percent:50"}, "the compiled engine does not support size"),
     ],
 )
 def test_what_a_compiled_run_would_leave_out_is_refused(sample, strategy, more, said):

@@ -285,7 +285,7 @@ def test_the_compiled_engine_leaves_a_universe_to_the_event_engine(small):
     rows = [row for row in small.rows if row[0] in ("N000", "N001")]
     asked = {"store": small.store(), "universe": rows, "engine": "compiled"}
 
-    with pytest.raises(UsageError, match="universe of the broker is not compiled"):
+    with pytest.raises(UsageError, match="the compiled engine does not support universe"):
         sweep("sma_cross", small.series[:2], {"fast": [5, 6]}, **asked)
 
 

@@ -259,7 +259,7 @@ def test_a_sweep_fills_its_trials_on_small_bars_and_the_compiled_engine_does_not
 
     returns = [trial.metrics["total_return"] for trial in found.trials]
     assert returns == pytest.approx([-10 / 100_000, -20 / 100_000])
-    with pytest.raises(UsageError, match="fill_bars of the broker is not compiled"):
+    with pytest.raises(UsageError, match="the compiled engine does not support fill_bars"):
         sweep("sma_cross", DAILY, {"fast": [2, 3], "slow": [4]}, store=store(), fill_bars="30mins", engine="compiled")
 
 

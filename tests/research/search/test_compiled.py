@@ -178,8 +178,11 @@ def test_few_trials_are_made_one_by_one_unless_asked_for(sample, tmp_path):
     ("more", "said"),
     [
         ({"engine": "numba"}, "choose from compiled, event"),
-        ({"engine": "compiled", "borrow": "0.01"}, "borrow of the broker is not compiled; leave out --engine"),
-        ({"engine": "compiled", "account": "reg-t"}, "account of the broker is not compiled; leave out --engine"),
+        ({"engine": "compiled", "borrow": "0.01"}, "the compiled engine does not support borrow; leave out --engine"),
+        (
+            {"engine": "compiled", "account": "reg-t"},
+            "engine does not support account; leave out --engine",
+        ),
     ],
 )
 def test_an_engine_that_cannot_make_the_trials_is_refused(sample, tmp_path, more, said):
@@ -191,7 +194,7 @@ def test_an_engine_that_cannot_make_the_trials_is_refused(sample, tmp_path, more
 def test_options_that_are_not_compiled_are_left_to_the_event_engine(sample, tmp_path):
     found = swept(sample, tmp_path, {"fast": [5], "slow": list(range(20, 52))}, borrow="0.01", span=MONTHS)
 
-    assert found.made_by == "event engine: borrow of the broker is not compiled"
+    assert found.made_by == "event engine: the compiled engine does not support borrow"
     assert len(found.ranked) == 32
 
 

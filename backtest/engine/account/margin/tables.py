@@ -98,12 +98,13 @@ def margin_table(given: Any) -> MarginTable | None:
         return MarginTable(REG_T, (("STK", REG_T_STOCK),), LEAST_EQUITY)
     if not isinstance(given, str):
         raise UsageError(
-            f"account is {given!r:.80}; write one of {', '.join(ACCOUNTS)}, or the path of a file of rates"
+            f"account is {given!r:.80}; write one of {', '.join(ACCOUNTS)}, or the path of a "
+            "file of margin requirements"
         )
     path = Path(given)
     if path.suffix not in (".csv", ".toml"):
         raise UsageError(
-            f"unknown account {quoted(given)}; name a .csv or .toml file of rates ({_EXAMPLE}), or "
+            f"unknown account {quoted(given)}; name a .csv or .toml file of margin requirements ({_EXAMPLE}), or "
             f"{there_are(given, ACCOUNTS)}"
         )
     return MarginTable(path.name if path.is_absolute() else path.as_posix(), tuple(_rows(path)))
@@ -150,7 +151,8 @@ def _check_product(table: MarginTable, series: Series, brokerage: Brokerage, cos
     others = " and futures with --margin" if table.name == REG_T else ""
     raise UsageError(
         f"account {table.name} has rules for US stocks in USD{others} only, and {series.short} is {kind} on "
-        f"{series.instrument.exchange} in {series.instrument.currency}; name a file of rates: --account FILE"
+        f"{series.instrument.exchange} in {series.instrument.currency}; name a file of "
+        "margin requirements: --account FILE"
     )
 
 
@@ -185,7 +187,9 @@ def _rows(path: Path) -> Iterator[tuple[str, Rates]]:
         rows = tomllib.loads(text) if path.suffix == ".toml" else _of_csv(text)
         pairs = [(str(product), dict(cells)) for product, cells in rows.items()]
     except (OSError, UnicodeDecodeError, csv.Error, tomllib.TOMLDecodeError, TypeError, ValueError) as error:
-        raise UsageError(f"cannot read rates from {quoted(path)} ({reason(error)}); {_EXAMPLE}") from error
+        raise UsageError(
+            f"cannot read margin requirements from {quoted(path)} ({reason(error)}); {_EXAMPLE}"
+        ) from error
     if not pairs:
         raise UsageError(f"{path} has no rates; {_EXAMPLE}")
     found = dict[str, str]()  # the spelling of each product

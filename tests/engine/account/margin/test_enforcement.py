@@ -309,7 +309,7 @@ def test_what_is_sold_in_the_morning_is_not_spent_in_the_afternoon(tmp_path):
 
 
 def test_the_compiled_engine_makes_no_such_run(flat):
-    with pytest.raises(UsageError, match="account of the broker is not compiled"):
+    with pytest.raises(UsageError, match="the compiled engine does not support account"):
         trade(flat, {1: 10}, "reg-t", engine="compiled")
 
 

@@ -41,7 +41,8 @@ def test_us_stocks_are_known(word):
 )  # fmt: skip
 def test_what_has_no_known_rule_is_refused_in_words(word, name):
     with pytest.raises(
-        UsageError, match=rf"account {word} has rules for US stocks in USD.* only, .*; name a file of rates"
+        UsageError,
+        match=rf"account {word} has rules for US stocks in USD.* only, .*; name a file of margin req",
     ):
         check(word, name)
 
@@ -129,7 +130,7 @@ def test_toml_says_the_same_as_csv(tmp_path):
         ),
         ("AAPL/1dax,0.5,0.25,,", r"has the product 'AAPL/1dax'"),
         ("STK,0.5,0.25,,\nSTK,0.5,0.25,,", r"STK appears twice"),
-        ("STK,0.5,0.25,,,1", r"cannot read rates from"),
+        ("STK,0.5,0.25,,,1", r"cannot read margin requirements from"),
         ("", r"has no rates"),
     ],
 )
@@ -140,11 +141,12 @@ def test_a_line_that_cannot_be_meant_is_refused(tmp_path, lines, said):
 
 @pytest.mark.parametrize(
     ("text", "name", "said"),
-    [("kind,rate\nSTK,1\n", "a.csv", "the columns are kind, rate"), ("[STK\n", "a.toml", "cannot read rates"),
+    [("kind,rate\nSTK,1\n", "a.csv", "the columns are kind, rate"), ("[STK\n", "a.toml", "cannot read margin req"),
      ("product,initial_long,initial_long\nSTK,0.5,0.6\n", "a.csv", "the column initial_long appears twice"),
      ("[STK]\ninitial_long = [1]\n", "a.toml", r"has \[1\] as initial_long for STK; write a share of the value"),
      ("[STK]\ninitial_long = true\n", "a.toml", "has True as initial_long for STK; write a share of the value"),
-     ("STK = 1\n", "a.toml", "cannot read rates"), ("[STK]\nlong = 1\n", "a.toml", "the unknown column long for STK")],
+     ("STK = 1\n", "a.toml", "cannot read margin req"),
+     ("[STK]\nlong = 1\n", "a.toml", "the unknown column long for STK")],
 )  # fmt: skip
 def test_a_file_of_something_else_is_refused(tmp_path, text, name, said):
     with pytest.raises(UsageError, match=said):
@@ -152,7 +154,7 @@ def test_a_file_of_something_else_is_refused(tmp_path, text, name, said):
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path):
-    with pytest.raises(UsageError, match="cannot read rates from"):
+    with pytest.raises(UsageError, match="cannot read margin requirements from"):
         margin_table(str(tmp_path / "none.csv"))
 
 
