@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 SESSION_END = time(23, 59, 59, 999990)  # Backtrader's own end of a day
 _DAY = 86_400_000_000  # microseconds
 _BLOCK = 2**15  # bars whose timestamps are computed at once: as many as fit into the processor's cache
-_RELEASED = 2**17  # bars of feeds of one length after which freed memory is released: it takes as long as to fill 2,000
+_RELEASED = 2**17  # bars of feeds of one length after which freed memory is released, once there are many bars
 _EPOCH = 719_163  # 1970-01-01 as Backtrader counts days
 _MILLISECOND = 1 / 86_400_000  # more than stamps are rounded by
 _PREFIX = "ArrowFeed["  # of the name of a class with extra lines, then these
@@ -71,20 +71,21 @@ class ArrowFeed(bt.feed.DataBase):
             super().preload()
             return
         rows, every = self._rows_in_range(), len(self.p.dataname)
-        bars = self.p.dataname.slice(rows.start, rows.stop - rows.start)
+        whole = rows == slice(0, every)
+        bars = self.p.dataname if whole else self.p.dataname.slice(rows.start, rows.stop - rows.start)
         names, count = self.lines.getlinealiases(), len(bars)
         many = self.p.single and count >= arrays.MANY
         if self.p.single:
             self.p.dataname = self._dataname = ()  # Backtrader keeps it in both
         for line, name in zip(self.lines, names, strict=True):
-            fresh = self._values_of(bars, name, whole=count == every)
+            fresh = self._values_of(bars, name, whole)
             fresh.extend(line.array)  # the slots that extend() reserved
             line.array = fresh
             if many and name != "openinterest":  # no column is kept beside the line that has its values
                 bars = bars.drop_columns(["time" if name == "datetime" else name])
                 arrays.release_memory()
         del bars
-        if self.p.single and self._id * count // _RELEASED > (self._id - 1) * count // _RELEASED:
+        if self.p.single and _is_release_due(self._id * count, count):
             arrays.release_memory()
         self._next_row = every  # a load() after this finds nothing more
         self.forward_to_end(count)
@@ -157,6 +158,11 @@ class ArrowFeed(bt.feed.DataBase):
             line[0] = self._columns[name][row]
         self._next_row = row + 1
         return True
+
+
+def _is_release_due(bars: int, new: int) -> bool:
+    """Return whether to release freed memory after so many bars; of few, the run's own arrays take it next."""
+    return bars >= arrays.MANY and bars // _RELEASED > (bars - new) // _RELEASED
 
 
 class _NoLine(AttributeError):
@@ -285,6 +291,22 @@ def _parts(bars: pa.Table, name: str, size: BarSize) -> Iterator[np.ndarray]:
 
 
 def _closing(opened: np.ndarray, size: BarSize) -> np.ndarray:
+    """Return the stamps of bars by their openings; those computed last if they have the same, as most feeds do."""
+    global _stamped
+    if len(opened) > _BLOCK:
+        return _closing_stamps(opened, size)
+    known_size, known, numbers = _stamped
+    if known_size != size or not np.array_equal(known, opened):
+        numbers = _closing_stamps(opened, size)
+        numbers.flags.writeable = False
+        _stamped = size, opened.copy(), numbers
+    return numbers
+
+
+_stamped: tuple[BarSize | None, np.ndarray, np.ndarray] = None, np.zeros(0, np.int64), np.zeros(0)
+
+
+def _closing_stamps(opened: np.ndarray, size: BarSize) -> np.ndarray:
     lasts = ((SESSION_END.hour * 60 + 59) * 60 + 59) * 1_000_000 + SESSION_END.microsecond
     numbers = np.empty(len(opened))
     for start in range(0, len(opened), _BLOCK):

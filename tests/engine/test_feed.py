@@ -96,6 +96,18 @@ def test_stamps_are_the_numbers_that_backtrader_makes_of_dates_to_the_last_bit()
     assert stamps.tolist() == [bt.date2num(time + timedelta(minutes=1)) for time in opened]
 
 
+def test_stamps_are_those_of_the_bar_size_and_the_times_of_a_table_whatever_came_before():
+    table, later = (bars(HOURLY, 3, datetime(2024, 1, day, tzinfo=UTC)) for day in (1, 2))
+
+    hours = close_stamps(table, HOURLY.size).tolist()
+    minutes = close_stamps(table, BarSize.parse("1min")).tolist()
+    next_day = close_stamps(later, BarSize.parse("1min")).tolist()
+
+    assert hours == [bt.date2num(datetime(2024, 1, 1, hour, tzinfo=UTC)) for hour in (1, 2, 3)]
+    assert minutes == [bt.date2num(datetime(2024, 1, 1, hour, 1, tzinfo=UTC)) for hour in (0, 1, 2)]
+    assert next_day == [bt.date2num(datetime(2024, 1, 2, hour, 1, tzinfo=UTC)) for hour in (0, 1, 2)]
+
+
 class Ahead(tzinfo):
     def utcoffset(self, moment):
         return timedelta(hours=2)
@@ -205,6 +217,7 @@ def test_a_feed_for_a_single_run_lets_go_of_its_table():
 def test_feeds_for_a_single_run_release_memory_by_their_bars_and_not_each(monkeypatch):
     released, cerebro = [], bt.Cerebro(stdstats=False)
     monkeypatch.setattr(feed_module, "_RELEASED", 100)
+    monkeypatch.setattr(arrays, "MANY", 100)
     monkeypatch.setattr(arrays, "release_memory", lambda: released.append(len(cerebro.datas)))
     for number in range(5):
         cerebro.adddata(replay(bars(DAILY, 60), DAILY, single=True), name=str(number))
@@ -213,6 +226,20 @@ def test_feeds_for_a_single_run_release_memory_by_their_bars_and_not_each(monkey
     cerebro.run()
 
     assert len(released) == 3  # at 120, 240 and 300 bars
+
+
+def test_feeds_of_few_bars_leave_the_freed_memory_to_what_the_run_allocates_next(monkeypatch):
+    released, cerebro = [], bt.Cerebro(stdstats=False)
+    monkeypatch.setattr(feed_module, "_RELEASED", 100)
+    monkeypatch.setattr(arrays, "MANY", 241)
+    monkeypatch.setattr(arrays, "release_memory", lambda: released.append(len(cerebro.datas)))
+    for number in range(5):
+        cerebro.adddata(replay(bars(DAILY, 60), DAILY, single=True), name=str(number))
+    cerebro.addstrategy(bt.Strategy)
+
+    cerebro.run()
+
+    assert len(released) == 1  # at 300 bars: with 240 there were not many
 
 
 def test_a_long_feed_for_a_single_run_has_no_column_beside_the_line_of_its_values(monkeypatch):
