@@ -119,7 +119,7 @@ MUTANTS: list[tuple[str, str, str]] = [
     ("translation.calls", "\"N.step\" if self.lagged else", "\"(N.step + 1)\" if self.lagged else"),
     ("translation.calls", "moved = all(id(one) in self.lines_of_feeds for one in value.objs)", "moved = False"),
     ("translation.strategies", "    A.heard = A.told\n    A.told = 0\n", "    A.heard = A.told\n"),
-    ("indicators", "before = np.hstack([np.full((len(rows), 1), -1), rows[:, :-1]])", "before = rows"),
+    ("indicators", "found[1:, count:] = found[:-1, :count]", "found[1:, count:] = found[1:, :count]"),
     ("indicators", "            data.advance()\n", "            pass\n"),
     ("trials", "live[kinds[:, step][which[live]]]", "live[kinds[0, step] | (which[live] < 0)]"),
     ("brokerage", "np.floor(volume * share)", "volume * share"),

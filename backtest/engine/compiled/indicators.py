@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import operator
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
+from functools import lru_cache, partial
 from itertools import islice
 from types import SimpleNamespace
 from typing import Any
@@ -22,6 +23,7 @@ from backtest.engine.lean.indicators import once
 from backtest.engine.lean.orders import _session_end
 
 _PRICES = ("open", "high", "low", "close")
+_OF_STAMPS = ("stamp", "before")
 
 
 class Market:
@@ -43,14 +45,10 @@ class Market:
         self.stamps = np.frombuffer(clock.stamps, count=self.steps).copy() if self.steps else np.zeros(0)
         rows = [clock.row(clock.cursor_of[data]) for data in self.datas]
         self.each_step = all(isinstance(one, slice) for one in rows)  # each feed has a bar at each step
-        self.rows = np.array([np.arange(self.steps) if isinstance(one, slice) else one for one in rows], np.int64)
-        self.columns = {
-            name: self._by_step(np.frombuffer(getattr(data.lines, name).array)[: data.buflen()] for data in self.datas)
-            for name in _PRICES
-        }
-        stamps = [feed_stamps(data) for data in self.datas]
-        self.columns["stamp"] = self._by_step(stamps)
-        self.columns["before"] = self._by_step(np.concatenate([one[:1], one[:-1]]) for one in stamps)
+        if self.each_step:  # the same row for all feeds, in memory once
+            self.rows = np.broadcast_to(np.arange(self.steps, dtype=np.int64), (len(rows), self.steps))
+        else:
+            self.rows = np.array([np.arange(self.steps) if isinstance(one, slice) else one for one in rows], np.int64)
 
     def _check(self) -> None:
         for data in self.datas:
@@ -61,9 +59,9 @@ class Market:
             ):
                 raise NotCompiled(f"the feed {data._name} has bars without a price")
 
-    def _by_step(self, values: Iterable[np.ndarray]) -> np.ndarray:
-        """Return values by step and feed; before its first bar a feed has 0."""
-        found, columns = np.empty((self.steps, len(self.datas))), iter(values)
+    def _by_step(self, values: Iterable[np.ndarray], into: np.ndarray | None = None) -> np.ndarray:
+        """Return values by step and feed, as an array of their own or in the given one; 0 before a feed's first bar."""
+        found, columns = np.empty((self.steps, len(self.datas))) if into is None else into, iter(values)
         for start in range(0, len(self.datas), _LINES):
             part = list(islice(columns, _LINES))
             if not self.each_step:
@@ -72,11 +70,7 @@ class Market:
             found[:, start : start + _LINES] = np.array(part).T
         return found
 
-    def session_ends(self) -> np.ndarray:
-        """Return with which stamp an order at the close ends that is given at a step, by step and feed."""
-        return self._by_step(_ends(data) for data in self.datas)
-
-    def all_columns(self, closes: bool, more: Mapping[str, Sequence[np.ndarray]]) -> dict[str, np.ndarray]:
+    def columns(self, closes: bool, more: Mapping[str, Sequence[np.ndarray]]) -> Columns:
         """
         Return the columns by step and feed.
 
@@ -84,8 +78,26 @@ class Market:
             closes: whether there are orders at the close, which need session ends.
             more: further columns: the values of the bars of each feed.
         """
-        found = {**self.columns, "ends": self.session_ends() if closes else np.zeros_like(self.columns["close"])}
-        return found | {name: self._by_step(values) for name, values in more.items()}
+        sources: dict[str, Callable[[], Iterator[np.ndarray]]] = {one: partial(self._prices, one) for one in _PRICES}
+        sources |= dict(zip(_OF_STAMPS, (self._stamps, self._stamps_before), strict=True))
+        sources["ends"] = self._session_ends if closes else self._zeros
+        return Columns(self, sources | {name: partial(iter, values) for name, values in more.items()})
+
+    def _prices(self, name: str) -> Iterator[np.ndarray]:
+        return (np.frombuffer(getattr(data.lines, name).array)[: data.buflen()] for data in self.datas)
+
+    def _stamps(self) -> Iterator[np.ndarray]:
+        return map(feed_stamps, self.datas)
+
+    def _stamps_before(self) -> Iterator[np.ndarray]:
+        return (np.concatenate([one[:1], one[:-1]]) for one in self._stamps())
+
+    def _session_ends(self) -> Iterator[np.ndarray]:
+        """Yield with which stamp an order at the close ends that is given at a bar."""
+        return map(_ends, self.datas)
+
+    def _zeros(self) -> Iterator[np.ndarray]:
+        return (np.zeros(data.buflen()) for data in self.datas)
 
     def clocks(self, lagged: bool) -> np.ndarray:
         """
@@ -94,13 +106,27 @@ class Market:
         Args:
             lagged: whether to include those of the previous step, at which indicators are when a timer goes off.
         """
-        rows = np.vstack([self.rows, np.arange(self.steps)])
-        before = np.hstack([np.full((len(rows), 1), -1), rows[:, :-1]])
-        return np.ascontiguousarray((np.vstack([rows, before]) if lagged else rows).T)
+        count, steps = len(self.rows) + 1, np.arange(self.steps)
+        found = np.empty((self.steps, count * (2 if lagged else 1)), np.int64)
+        found[:, : count - 1] = steps[:, None] if self.each_step else self.rows.T
+        found[:, count - 1] = steps
+        if lagged:
+            found[:1, count:] = -1
+            found[1:, count:] = found[:-1, :count]
+        return found
 
-    def tables(self, columns: Mapping[str, np.ndarray], lagged: bool = False) -> tuple[np.ndarray, np.ndarray]:
-        """Return all columns, shape (columns, steps, feeds), and the rows of clocks, shape (steps, clocks)."""
-        return np.array(list(columns.values())), self.clocks(lagged)
+    def tables(self, columns: Columns, read: Container[str], lagged: bool = False) -> tuple[np.ndarray, np.ndarray]:
+        """
+        Return all columns, shape (columns, steps, feeds), and the rows of clocks, shape (steps, clocks).
+
+        Args:
+            read: the names of the columns that are read: the others have room that takes no memory, and no values.
+        """
+        found = np.empty((len(columns), self.steps, len(self.datas)))
+        for name, into in zip(columns, found, strict=True):
+            if name in read:
+                columns.lay_out(name, into)
+        return found, self.clocks(lagged)
 
     def now(self, columns: Mapping[str, np.ndarray], lagged: bool = False) -> SimpleNamespace:
         """Return the stand-in for the current step; `move` sets it."""
@@ -111,8 +137,41 @@ class Market:
 
     def phases(self, minimums: Sequence[int]) -> tuple[int, int]:
         """Return for how many steps the longest minimum period is not reached, and for how many it is just reached."""
-        status = np.max([least - 1 - rows for least, rows in zip(minimums, self.rows, strict=True)], axis=0)
+        if self.each_step:
+            status = max(minimums) - 1 - self.rows[0]
+        else:
+            status = np.max([least - 1 - rows for least, rows in zip(minimums, self.rows, strict=True)], axis=0)
         return int((status > 0).sum()), int((status == 0).sum())
+
+
+class Columns(Mapping[str, np.ndarray]):
+    """
+    The columns of a market by step and feed, each of which is made when it is first read.
+
+    Args:
+        sources: for each column what yields the values of the bars of each feed.
+    """
+
+    def __init__(self, market: Market, sources: Mapping[str, Callable[[], Iterator[np.ndarray]]]) -> None:
+        self._market, self._sources, self._made = market, sources, dict[str, np.ndarray]()
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if name not in self._made:
+            self._made[name] = self._market._by_step(self._sources[name]())
+        return self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._sources)
+
+    def __len__(self) -> int:
+        return len(self._sources)
+
+    def lay_out(self, name: str, into: np.ndarray) -> None:
+        """Write a column into an array, and keep no other one of it."""
+        if self._market.each_step and name in _OF_STAMPS:  # the same for all feeds
+            into[:] = next(self._sources[name]())[:, None]
+        else:
+            self._market._by_step(self._sources[name](), into)
 
 
 def rings_of(timers: Sequence[Any], market: Market) -> np.ndarray:
@@ -177,8 +236,15 @@ class MomentLine:
     """A part of the times of a line of timestamps, such as the month, as whole numbers; it behaves like a line."""
 
     def __init__(self, stamps: np.ndarray, zone: Any, part: str) -> None:
-        of = _PARTS[part]
-        self.array = np.array([of(num2date(one, tz=zone, naive=True)) for one in stamps.tolist()], float)
+        self.array = _parts_of_moments(stamps.tobytes(), zone, part)
+
+
+@lru_cache(maxsize=8)  # a program that is translated again reads the same times
+def _parts_of_moments(stamps: bytes, zone: Any, part: str) -> np.ndarray:
+    of = _PARTS[part]
+    found = np.array([of(num2date(one, tz=zone, naive=True)) for one in np.frombuffer(stamps).tolist()], float)
+    found.flags.writeable = False
+    return found
 
 
 class OwnLine:

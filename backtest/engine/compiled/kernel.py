@@ -12,6 +12,7 @@ import ast
 import copy
 import hashlib
 import importlib.util
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ import numpy as np
 from backtest.engine.compiled import ledger
 from backtest.engine.compiled.indicators import Pairs
 from backtest.engine.compiled.refusals import NotCompiled
+from backtest.engine.compiled.translation.program import parsed
 from backtest.engine.compiled.vectors import LEDGER_CONSTANTS, kind_of_name, ledger_functions
 
 _STEP, _READS, _WRITES, _FLAG, _FILLS, _STEPS, _MOST, _FIRST = range(8)
@@ -66,6 +68,20 @@ def {name}(p, number, clock, clocks, ago):
 """
 _PAIRS = {"+": "line_sum", "-": "line_difference", "*": "line_product", "<": "line_below", ">": "line_above",
           "<=": "line_not_above", ">=": "line_not_below", "==": "line_same", "!=": "line_not_same"}  # fmt: skip
+_VALUE = """
+
+@njit(**FAST)
+def f_value(p):
+    FS, IS = ff(p, 0), ii(p, 1)
+    if {valued} != {asked} + 1:
+        {worth} = f_worth(p)
+        {valued} = {asked} + 1
+    return {cash} + {worth}
+
+"""
+# The value of all positions since the broker acted, which alone changes them, and by how many feeds, and 1 more.
+_OF_WORTH = {"worth_of_all": (ledger.FLOAT, ""), "valued": (ledger.WHOLE, "")}
+_BY_PYTHON = re.compile(r"\b(draw|draw_whole|called|windowed)\(")
 _FILL = 6  # numbers of a fill
 _ROOM = 1024  # orders of a trial at first
 _KINDS: dict[str, type[Any]] = {"F": float, "I": np.int64}
@@ -227,7 +243,7 @@ class Kernel:
     The trials of one program, by numba.
 
     Args:
-        functions: the program's own functions, in scalar code.
+        texts: the program's own functions, in scalar code.
         constants, kept, kinds, slots: as of `vectors.Writer`; slots have the numbers of their lines and bars, too.
         steps: the number of steps of the run.
         columns: the market's columns by step and feed, in order.
@@ -236,7 +252,7 @@ class Kernel:
 
     def __init__(
         self,
-        functions: dict[str, ast.FunctionDef],
+        texts: dict[str, str],
         entries: list[str],
         constants: dict[str, Any],
         kept: dict[str, tuple[str, str]],
@@ -252,26 +268,22 @@ class Kernel:
         self.constants, self.kinds, self.slots, self.steps = constants, kinds, slots, steps
         self.feeds, self.columns = int(constants["NF"]), list(columns)
         self.clocks = (self.feeds + 1) * (2 if constants["RINGS"] else 1)
-        self.functions = {**ledger_functions(), **functions}
-        self.places = self._places({**ledger.ACCOUNT, **ledger.OF_TRADES, **kept})
-        for node in functions.values():
-            named = {
-                one.func.id for one in ast.walk(node) if isinstance(one, ast.Call) and isinstance(one.func, ast.Name)
-            }
-            if named & {"draw", "draw_whole", "called", "windowed"}:
-                raise NotCompiled("it calls functions of Python's, for which there is no machine code")
+        self.places = self._places({**ledger.ACCOUNT, **ledger.OF_TRADES, **kept, **_OF_WORTH})
+        if any(_BY_PYTHON.search(text) for text in texts.values()):
+            raise NotCompiled("it calls functions of Python's, for which there is no machine code")
         # Everything that its source depends on: walk-forward windows and blocks of a sweep share it.
         clocks = [(clock, self.pairs[n].sign if n in self.pairs else "") for n, (clock, *_) in enumerate(slots)]
-        asked = repr(([*map(ast.dump, functions.values())], entries, constants, kept, kinds, clocks, self.columns))
+        asked = repr(([*texts.values()], entries, constants, kept, kinds, clocks, self.columns))
         if asked not in _modules:
             if len(_modules) >= _MOST_MODULES:
                 _modules.clear()
-            _modules[asked] = self._made(functions, entries)
-        self.module = _modules[asked]
+            _modules[asked] = self._made(texts, entries)
+        self.module, self.read = _modules[asked]
 
-    def _made(self, functions: dict[str, ast.FunctionDef], entries: list[str]) -> ModuleType:
-        """Return the module of the program, and let the ledger's be there."""
-        constants = self.constants
+    def _made(self, texts: dict[str, str], entries: list[str]) -> tuple[ModuleType, frozenset[str]]:
+        """Return the module of the program and the columns that it reads, and let the ledger's module be there."""
+        constants, functions = self.constants, parsed(texts)
+        self.functions = {**ledger_functions(), **functions}
         fixed = {name: value for name, value in constants.items() if name not in LEDGER_CONSTANTS}
         heads = [f"{name} = {value!r}" for name, value in {**LEDGER_CONSTANTS, **fixed}.items()]
         decided = {name: _Decided(constants).visit(copy.deepcopy(node)) for name, node in self.functions.items()}
@@ -281,7 +293,7 @@ class Kernel:
         own = [f"from {first.__name__} import *", f"from {first.__name__} import FAST, NAN, njit, ff, ii, flag"]
         own += [_pair(sign) for sign in dict.fromkeys(one.sign for one in self.pairs.values())]
         own += [self._text(node) for node in needed if node.name in functions]
-        return _module("\n".join([*own, self._driver(entries)]))
+        return _module("\n".join([*own, self._driver(entries)])), _columns_read(needed)
 
     def _places(self, kept: dict[str, tuple[str, str]]) -> dict[str, tuple[str, int, str]]:
         """Return of each thing of the account its array, its number there, and its type."""
@@ -296,6 +308,26 @@ class Kernel:
         return places
 
     def _text(self, node: ast.FunctionDef) -> str:
+        if node.name == "f_value" and self.feeds > 1:
+            return self._value_once(node)
+        return self._text_of(node)
+
+    def _value_once(self, node: ast.FunctionDef) -> str:
+        """Return the source of the account's value, for which all positions are valued once after the broker acted."""
+        node = copy.deepcopy(node)
+        node.name = "f_worth"
+        given = node.body[-1]
+        assert isinstance(given, ast.Return)
+        assert isinstance(given.value, ast.BinOp)
+        given.value = given.value.right  # all but the cash
+        asked, valued, worth, cash = (self._scalar(name) for name in ("asked", "valued", "worth_of_all", "cash"))
+        return self._text_of(node) + _VALUE.format(asked=asked, valued=valued, worth=worth, cash=cash)
+
+    def _scalar(self, name: str) -> str:
+        array, number, _ = self.places[name]
+        return f"{array}[{number}]"
+
+    def _text_of(self, node: ast.FunctionDef) -> str:
         made = _Scalar(self).visit(ast.parse(ast.unparse(node)).body[0])
         body = [one for one in made.body if not (isinstance(one, ast.Expr) and isinstance(one.value, ast.Constant))]
         names = {one.id for one in ast.walk(made) if isinstance(one, ast.Name)}
@@ -306,11 +338,7 @@ class Kernel:
         return "@njit(**FAST)\n" + ast.unparse(ast.fix_missing_locations(made)) + "\n"
 
     def _driver(self, entries: list[str]) -> str:
-        def scalar(name: str) -> str:
-            array, number, _ = self.places[name]
-            return f"{array}[{number}]"
-
-        rung = self.constants["RINGS"]
+        scalar, rung = self._scalar, self.constants["RINGS"]
         told, traded = ("heard", "heard_trades") if rung else ("told", "traded")
         rings = [text for n in range(rung) for text in
                  (f"        if TM[TR[{n}] + step] != 0:", f"            ring_{n}(p)")]  # fmt: skip
@@ -333,6 +361,7 @@ class Kernel:
                 "            check(p)",
                 f"        if {scalar('pending')} > 0:",
                 "            try_pending(p)",
+                f"        {scalar('valued')} = 0",
                 *hears,
                 "        if step < opens:",
                 "            pass",
@@ -680,7 +709,17 @@ def _in_order(functions: dict[str, ast.FunctionDef], entries: list[str]) -> list
     return list(done.values())
 
 
-_modules: dict[str, ModuleType] = {}
+def _columns_read(functions: Sequence[ast.FunctionDef]) -> frozenset[str]:
+    """Return what functions read of the present step, such as `N.close`."""
+    every = (node for function in functions for node in ast.walk(function))
+    return frozenset(
+        node.attr
+        for node in every
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "N"
+    )
+
+
+_modules: dict[str, tuple[ModuleType, frozenset[str]]] = {}
 _MOST_MODULES = 50
 
 

@@ -319,7 +319,7 @@ class Run:
         parts = {"RINGS": ledger.OF_TIMERS, "FAMILIES": ledger.OF_FAMILIES, "GROUPS": ledger.OF_GROUPS,
                  "TIERED": ledger.OF_TIERS, "CAPPED": ledger.OF_CAPS, "BILLED": ledger.OF_BILLS}  # fmt: skip
         self.more = {name: one for flag, own in parts.items() if self.constants[flag] for name, one in own.items()}
-        self.columns = bench.market.all_columns(program.closes, columns_of(bench, self.constants))
+        self.columns = bench.market.columns(program.closes, columns_of(bench, self.constants))
         of_trades = ledger.OF_TRADES if program.hears_trades else {}
         self.kept = {**ledger.ACCOUNT, **of_trades, **self.more, **program.account}
         self.first = {"rank": np.full((feeds, 1), -1), "cash": np.array([bench.broker.getcash()]), **program.first}
@@ -604,7 +604,7 @@ class Run:
             for (feed, _, where), (table, _) in zip(program.slots, lines, strict=True)
         ]
         kernel = Kernel(
-            program.functions,
+            program.texts,
             program.entries,
             self.constants,
             {**self.more, **program.account},
@@ -616,7 +616,7 @@ class Run:
         )
         wanted = np.zeros(market.steps, np.int64)
         wanted[self.at] = 1
-        tables = market.tables(self.columns, bool(self.rings))
+        tables = market.tables(self.columns, kernel.read, bool(self.rings))
         kernel.lay_out(self.first, program.constants, lines, tables, wanted, self.recorded, self.rings)
         count = self.count
         for start in range(0, count, size):

@@ -1,5 +1,6 @@
 """What numba makes of the same code is the same to the last bit."""
 
+import backtrader as bt
 import pytest
 from compiled_check import backends_differ, named, set_up_of
 from compiled_strategies_of_tests import Crosses, Draws, Limits, feeds
@@ -49,6 +50,21 @@ def test_operations_of_several_kinds_in_one_place_are_computed_beforehand():
 
 def test_limits_that_are_cancelled_and_told():
     assert_same(Limits, [{}], feeds(1), set_up_of("percent"))
+
+
+class Weights(bt.Strategy):
+    """Reads the account's value several times a bar: before and after it first asks for a position, and each fill."""
+
+    def next(self):
+        if len(self) % 7 == 3:
+            for data in self.datas:
+                self.order_target_percent(data, 0.3)
+        elif len(self) % 7 == 5 and self.broker.getvalue() > 1_000:
+            self.order_target_value(self.datas[0], self.broker.getvalue() / 10)
+
+
+def test_values_of_many_feeds_that_are_computed_once_a_bar():
+    assert_same(Weights, [{}], feeds(3), set_up_of("percent"))
 
 
 def test_what_python_itself_reckons_is_left_to_numpy():

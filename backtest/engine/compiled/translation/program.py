@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,7 +58,7 @@ class Program:
     The code of trials of one shape, in scalar code.
 
     Attributes:
-        functions: the functions by name; `entries` has those that a run calls.
+        texts: the functions by name; `entries` has those that a run calls.
         account: what the strategy's state adds to `ledger.ACCOUNT`, with the initial values of each trial.
         constants: the values that differ between trials, and their kinds.
         slots: the lines: their clock's feed, their sources, and the row of each trial or of all.
@@ -76,7 +76,7 @@ class Program:
         tells: the line that prints, which is not translated; 0 if none does.
     """
 
-    functions: dict[str, ast.FunctionDef] = field(default_factory=dict)
+    texts: dict[str, str] = field(default_factory=dict)
     entries: list[str] = field(default_factory=list)
     account: dict[str, tuple[str, str]] = field(default_factory=dict)
     first: dict[str, np.ndarray] = field(default_factory=dict)
@@ -95,6 +95,17 @@ class Program:
     groups: bool = False
     rings: int = 0
     tells: int = 0
+
+    @property
+    def functions(self) -> dict[str, ast.FunctionDef]:
+        """Return the functions, parsed: those of hundreds of feeds are long."""
+        return parsed(self.texts)
+
+
+def parsed(texts: Mapping[str, str]) -> dict[str, ast.FunctionDef]:
+    """Return functions from their texts, by name."""
+    nodes = {name: ast.parse(text).body[0] for name, text in texts.items()}
+    return {name: node for name, node in nodes.items() if isinstance(node, ast.FunctionDef)}
 
 
 class Unknown(NotCompiled):
