@@ -35,7 +35,8 @@ def extremes_of(
         at_close: whether market orders fill at the close of the bar in which they are submitted.
     """
     number_of = {feed._name: number for number, feed in enumerate(feeds)}
-    numbers = np.array([number_of[name] for name in fills["series"].to_pylist()], np.int64)
+    codes, names = arrays.numbered_column(fills["series"])
+    numbers = np.array([number_of[name] for name in names], np.int64)[codes]
     time, price = (arrays.numbers(fills[name]) for name in ("time", "price"))
     filled = Filled(time, numbers, price, _phases(fills, orders, at_close))
     return partial(extremes_between_fills, filled, feeds, series)
@@ -58,11 +59,11 @@ def phases_without_closes(market: np.ndarray) -> np.ndarray:
 def _phases(fills: pa.Table, orders: pa.Table, at_close: bool) -> np.ndarray:
     """Return when in its bar each fill was."""
     rows = np.searchsorted(arrays.numbers(orders["ref"]), arrays.numbers(fills["ref"]))
-    kinds = np.asarray(orders["kind"].to_pylist(), dtype=object)[rows]
+    at_market, closing = (arrays.marked(orders["kind"], kind)[rows] for kind in ("Market", "Close"))
     market = np.full(len(rows), _AT_OPEN)
     if at_close:  # except those that wait for another order, or that exclude it
         market[arrays.numbers(orders["created"])[rows] == arrays.numbers(fills["time"])] = _AT_CLOSE
-    return np.where(kinds == "Market", market, np.where(kinds == "Close", _AT_CLOSE, _WITHIN))
+    return np.where(at_market, market, np.where(closing, _AT_CLOSE, _WITHIN))
 
 
 def extremes_between_fills(
@@ -103,9 +104,12 @@ def _rows_of_fills(
     feeds: Sequence[Any], fills: Sequence[tuple[np.ndarray, np.ndarray]], by_dates: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the rows in its feed of each round trip's entry and exit, by their times."""
-    rows = []
+    rows, before = [], np.zeros(0)
+    closes = np.zeros(0, np.int64)
     for feed, (entered, left) in zip(feeds, fills, strict=True):
-        closes = times_of_stamps(_line(feed, "datetime"), by_dates).view(np.int64)
+        stamps = _line(feed, "datetime")
+        if not np.array_equal(stamps, before):  # most feeds have the stamps of the one before
+            closes, before = times_of_stamps(stamps, by_dates).view(np.int64), stamps
         rows.append((np.searchsorted(closes, entered), np.searchsorted(closes, left)))
     entries, exits = (np.concatenate(some) for some in zip(*rows, strict=True))
     return entries, exits

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 MANY = 2_000_000  # bars from which on memory matters more than the time to allocate and free it
+_FEW_TEXTS = 5_000
 BLOCK = 2**16  # rows that are computed at once: of 10,000,000 an array is 80 MB
 
 
@@ -27,8 +28,9 @@ def numbers(column: pa.ChunkedArray | pa.Array, missing: Any = None) -> np.ndarr
     """
     import pyarrow as pa
 
-    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
-    parts = [_part(chunk, missing) for chunk in chunks]
+    if not isinstance(column, pa.ChunkedArray):
+        return _part(column, missing)
+    parts = [_part(chunk, missing) for chunk in column.chunks]
     if len(parts) == 1:
         return parts[0]
     return np.concatenate(parts) if parts else np.zeros(0, _kind(column.type))
@@ -54,6 +56,20 @@ def numbered(texts: Sequence[str]) -> tuple[np.ndarray, list[str]]:
     """Return the number of each text, and the distinct texts in the order of their numbers, as they first appear."""
     places: dict[str, int] = {}
     return np.array([places.setdefault(text, len(places)) for text in texts], np.int64), list(places)
+
+
+def numbered_column(column: pa.ChunkedArray) -> tuple[np.ndarray, list[str]]:
+    """Return `numbered` of a column of texts; of many of them Python makes no objects."""
+    if len(column) < _FEW_TEXTS or column.null_count:  # a run with few orders does not import Arrow's functions
+        return numbered(column.to_pylist())
+    coded = column.combine_chunks().dictionary_encode()
+    return numbers(coded.indices).astype(np.int64), coded.dictionary.to_pylist()
+
+
+def marked(column: pa.ChunkedArray, text: str) -> np.ndarray:
+    """Return which texts of a column are this one."""
+    codes, names = numbered_column(column)
+    return np.asarray(np.array([name == text for name in names], bool)[codes])
 
 
 def rows_by_number(numbers: np.ndarray, count: int) -> list[np.ndarray]:
@@ -171,8 +187,13 @@ def texts_by_number(numbers: np.ndarray, names: Sequence[str]) -> pa.Array:
     import pyarrow as pa
 
     encoded = [name.encode() for name in names]
-    ends = np.cumsum(np.append(0, np.array(list(map(len, encoded)), np.int32)[numbers]), dtype=np.int32)
-    joined = b"".join(map(encoded.__getitem__, numbers.tolist()))
+    lengths = np.array(list(map(len, encoded)), np.int32)[numbers]
+    ends = np.cumsum(np.append(0, lengths), dtype=np.int32)
+    width = int(lengths.max(initial=0))
+    if width and (lengths == width).all():  # as texts of one width they need no objects
+        joined = np.array([name[:width] for name in encoded], f"S{width}")[numbers].tobytes()
+    else:
+        joined = b"".join(map(encoded.__getitem__, numbers.tolist()))
     return pa.Array.from_buffers(pa.string(), len(numbers), [None, pa.py_buffer(ends), pa.py_buffer(joined)])
 
 

@@ -119,9 +119,9 @@ def _booked_together(
 def filled_at_close(fills: pa.Table, orders: pa.Table) -> np.ndarray:
     """Return which fills may have been at a close: of close orders, and of market orders in their own bar."""
     rows = np.searchsorted(arrays.numbers(orders["ref"]), arrays.numbers(fills["ref"]))
-    kinds = np.asarray(orders["kind"].to_pylist(), dtype=object)[rows]
+    closing, market = (arrays.marked(orders["kind"], kind)[rows] for kind in ("Close", "Market"))
     early = arrays.numbers(orders["created"])[rows] == arrays.numbers(fills["time"])
-    return np.asarray((kinds == "Close") | (kinds == "Market") & early, bool)
+    return np.asarray(closing | market & early, bool)
 
 
 def _booked(

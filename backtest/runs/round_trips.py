@@ -136,11 +136,10 @@ def _columns_of(fills: pa.Table, points: Mapping[str, float], fees: np.ndarray |
     """Return the closed round trips of fills; `fees` are the borrow fees in their costs."""
     time, size, price, costs = (arrays.numbers(fills[name]) for name in ("time", "size", "price", "costs"))
     rate = arrays.numbers(fills["rate"]) if "rate" in fills.column_names else np.ones(len(fills))
-    series = fills["series"].to_pylist()
-    group, names = arrays.numbered(series)
+    group, names = arrays.numbered_column(fills["series"])
     pairs = _matched_whole(group, size) if fees is None else None
     if pairs is None:
-        rows = zip(series, *(one.tolist() for one in (size, price, costs, rate)), strict=True)
+        rows = zip(fills["series"].to_pylist(), *(one.tolist() for one in (size, price, costs, rate)), strict=True)
         owed_fees = repeat(0.0, len(fills)) if fees is None else fees.tolist()
         closed = _matched(zip(rows, owed_fees, strict=True), points)
         _, *numbers = zip(*closed, strict=True) if closed else [()] * 7
@@ -246,7 +245,8 @@ def rows_by_place(table: pa.Table, series: Sequence[str]) -> dict[int, np.ndarra
     """
     places = {Series.parse(key): place for place, key in enumerate(series)}
     found: dict[int, np.ndarray] = {}
-    for name, rows in arrays.rows_by_text(table["series"].to_pylist()).items():
+    codes, names = arrays.numbered_column(table["series"])
+    for name, rows in zip(names, arrays.rows_by_number(codes, len(names)), strict=True):
         place = places.get(Series.parse(name))
         if place is not None:
             found[place] = np.sort(np.append(found[place], rows)) if place in found else rows

@@ -130,3 +130,26 @@ def test_texts_by_number_are_those_of_a_list():
     found.validate(full=True)
     assert found.to_pylist() == [names[number] for number in numbers]
     assert arrays.texts_by_number(numbers[:0], []).to_pylist() == []
+
+
+@pytest.mark.parametrize("few", [0, 100])  # Arrow numbers the texts, or Python
+def test_texts_of_a_column_are_numbered_as_they_first_appear(monkeypatch, few):
+    monkeypatch.setattr(arrays, "_FEW_TEXTS", few)
+    texts = ["MSFT", "AAPL", "MSFT", "C", "AAPL"]
+    column = pa.chunked_array([texts[:2], texts[2:]])
+
+    codes, names = arrays.numbered_column(column)
+
+    assert (codes.tolist(), names) == ([0, 1, 0, 2, 1], ["MSFT", "AAPL", "C"])
+    assert arrays.marked(column, "AAPL").tolist() == [False, True, False, False, True]
+    assert not arrays.marked(column, "IBM").any()
+
+
+@pytest.mark.parametrize("numbers", [[], [0, 1, 1, 0], [0, 2, 1], [2, 2], [3, 3]])
+def test_texts_by_number_are_the_names_whether_or_not_they_are_of_one_width(numbers):
+    names = ["buy", "öl", "a longer one", ""]
+
+    column = arrays.texts_by_number(np.array(numbers, np.int64), names)
+
+    assert column.to_pylist() == [names[number] for number in numbers]
+    column.validate(full=True)
