@@ -166,12 +166,14 @@ def rates(commission: Any) -> dict[str, Any]:
 
 
 def _bars(table: pa.Table) -> dict[str, Any]:
-    first, last = (_moment(table["time"][at]) for at in (slice(0, 1), slice(-1, None)))
+    time = table["time"]
+    first, last = (_moment(int(arrays.numbers(time.slice(at, 1))[0])) for at in (0, len(time) - 1))
     return {"rows_sha256": rows_digest(table), "bars": len(table), "from": first, "to": last}
 
 
-def _moment(time: pa.ChunkedArray) -> str:
-    return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=int(arrays.numbers(time)[0]))).isoformat()
+@lru_cache(maxsize=256)  # many series begin or end at the same time
+def _moment(microseconds: int) -> str:
+    return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=microseconds)).isoformat()
 
 
 def _stored(store: Reader, series: Series) -> dict[str, Any]:

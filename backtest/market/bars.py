@@ -199,10 +199,17 @@ def _add_column(digest: hashlib._Hash, name: str, column: pa.ChunkedArray) -> No
         if column.null_count == len(column):
             return
         digest.update(f"\0{name}\0".encode())
-    for chunk in column.chunks:
-        digest.update(arrays.valid(chunk).data)
-    for chunk in column.chunks:
+    chunks = column.chunks
+    for chunk in chunks:
+        digest.update(_true(len(chunk)) if not chunk.null_count else arrays.valid(chunk).data)
+    for chunk in chunks:
         digest.update(arrays.numbers(chunk, missing=0).data)
+
+
+@lru_cache(maxsize=4)  # the columns of a table, and mostly those of many series, are of one length
+def _true(count: int) -> bytes:
+    """Return so many flags that are set, as `arrays.valid` has them of values of which none is null."""
+    return b"\1" * count
 
 
 def _broken_rules(bars: pa.Table, series: Series) -> dict[str, list[int]]:

@@ -345,6 +345,11 @@ class Series:
         if _arguments.text(self.prices, "the prices of a series", "write, for example, TRADES") not in PRICES:
             raise UsageError(f"unknown price type {self.prices!r}; {there_are(self.prices, PRICES)}")
 
+    def __hash__(self) -> int:
+        # Of what mostly differs: a run over hundreds of series asks for it tens of thousands of times.
+        own = self.instrument
+        return hash((own.symbol, own.expiry, own.strike, own.right, self.size.seconds, self.prices))
+
     @classmethod
     def parse(cls, text: str) -> Series:
         """

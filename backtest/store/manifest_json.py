@@ -40,7 +40,7 @@ from backtest.store.manifest import (
 )
 
 _T = TypeVar("_T")
-_SMALL = 64 * 1024  # bytes of a manifest that is kept
+_SMALL, _SMALLEST = 64 * 1024, 4 * 1024  # bytes of a manifest that is kept, and of one of which thousands are kept
 
 
 def to_bytes(manifest: Manifest) -> bytes:
@@ -106,7 +106,7 @@ def of_bytes(data: bytes, path: Path | str, series: Series) -> Manifest:
             raise DamagedStore(f"{path} {CHANGED_LINES}")
         raise DamagedStore(f"{path} is not what was written (its SHA-256 differs); {REPAIR}")
     try:
-        return (_known_manifest if len(body) <= _SMALL else _manifest_in)(body, series.key)
+        return _parser(len(body))(body, series.key)
     except _UnknownFormat as error:
         raise BadStore(f"{path} has {error}; install a newer ib-backtest") from error
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError, UsageError) as error:
@@ -142,6 +142,13 @@ _DECODER = json.JSONDecoder(parse_constant=_refused)
 
 # A download reads each manifest some thirty times, and parsing it takes ten times as long as reading and hashing it.
 _known_manifest = lru_cache(maxsize=64)(_manifest_in)
+_known_small_manifest = lru_cache(maxsize=2048)(_manifest_in)  # runs over hundreds of series read theirs each time
+
+
+def _parser(size: int) -> Callable[[bytes, str], Manifest]:
+    if size > _SMALL:
+        return _manifest_in
+    return _known_small_manifest if size <= _SMALLEST else _known_manifest
 
 
 def _manifest_of(record: Any, series: str) -> Manifest:

@@ -57,6 +57,8 @@ def joined(tables: Iterable[pa.Table]) -> pa.Table:
     import pyarrow as pa
 
     filled = [table for table in tables if len(table)]
+    if len(filled) == 1:
+        return filled[0]
     extra = united(map(extra_of, filled))
     return pa.concat_tables(with_extra(table, extra) for table in filled) if filled else schema().empty_table()
 

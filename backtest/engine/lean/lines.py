@@ -203,10 +203,13 @@ def _class(cls: Any, members: dict[str, Any], kind: str) -> Any:
     return _CLASSES[key]
 
 
+_READS = ("__getitem__", "__len__", "get", "idx")
+
+
 def is_plain(line: Any) -> bool:
     """Return whether a line is a growing array that reads and moves as Backtrader's own do."""
     cls = type(line)
-    own = any(getattr(cls, name) is not getattr(LineBuffer, name) for name in ("__getitem__", "__len__", "get", "idx"))
+    own = cls is not LineBuffer and any(getattr(cls, name) is not getattr(LineBuffer, name) for name in _READS)
     return not own and line.mode == LineBuffer.UnBounded and isinstance(line.array, array)
 
 
