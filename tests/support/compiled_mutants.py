@@ -168,8 +168,6 @@ MUTANTS: list[tuple[str, str, str]] = [
     ("trials", "busy = account[\"pending\"][t] > 0", "busy = account[\"pending\"][t] < 0"),
     ("trials", "state.writes[t] = ledger.NOTES - state.writes[t]", "pass"),
     ("trials", "lengths[place[1:] - 1] = end", "lengths[place[1:] - 1] = start"),
-    ("trials", "                    history.note(hearing)", "                    pass"),
-    ("trials", "                history.note(acting)  # which", "                pass  # which"),
     ("trials", "then = np.where(busy & (then > now), now + 1, then)", "then = np.where(busy & (then > now), now, then)"),
     ("vectors", "return np.asarray(table[rows, at])\n    if type(at) is int", "return np.asarray(table[rows, at - 1])\n    if type(at) is int"),
     ("vectors", "text = f\"M_{name}[{at.text}][{steps}]\" if at.uniform", "text = f\"M_{name}[0][{steps}]\" if at.uniform"),

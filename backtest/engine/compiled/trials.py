@@ -484,8 +484,6 @@ class Run:
             hearing = t[(notes | account["traded"][t] if hears_trades else notes) > 0]
             if hearing.size:
                 self.calls["deliver"](hearing)
-                if len(self.market.datas) > 1:
-                    history.note(hearing)
         now = step[t]
         then = idle.soonest(account, t, now)
         busy = account["pending"][t] > 0
@@ -495,8 +493,6 @@ class Run:
         acting = t[(then < idle.end) & ~(busy & (then > now))]
         if acting.size:
             self.calls["next"](acting)
-            if len(self.market.datas) > 1:
-                history.note(acting)  # which feeds are asked for
             step[acting] += 1
 
     def go_by_step(self, begun: int) -> None:
