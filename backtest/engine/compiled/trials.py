@@ -50,9 +50,7 @@ from backtest.engine.compiled.translation.strategies import translate
 from backtest.engine.compiled.vectors import LEDGER_CONSTANTS, built, ledger_functions, named_in, written
 
 _ROOM = 256  # orders per trial for which tables have room at first: unused room takes no memory
-_SELDOM = (
-    0.35  # rounds for each step: with more of them it takes no longer to take all trials through all steps together
-)
+_SELDOM = 0.25  # rounds for each step: with more of them all trials go faster through all steps together
 _TRIED = 256  # steps after which this is known
 _FILLED_AT_ONCE = 40_000  # steps of trials over which their account is spread at a time
 _TABLED = 1 << 21  # steps of trials of which is listed which ones come next, at a time
