@@ -69,7 +69,8 @@ class SharedNodes:
             if self._inside or self.trial is None or threading.get_ident() != self._thread:
                 self._note_operands(cls, (*args, *kwargs.values()))
                 return call(cls, *args, **kwargs)
-            key = self._key((cls, *args, *(part for item in sorted(kwargs.items()) for part in item)))
+            more = [part for item in sorted(kwargs.items()) for part in item] if kwargs else ()
+            key = self._key_of((cls, *args, *more))
             if key is not None and key in self._known:
                 found = self._known[key]
                 self.trial._lineiterators[found._ltype].append(found)
@@ -107,20 +108,28 @@ class SharedNodes:
         return [one for one in self.made
                 if type(one) is LinesOperation and id(one) not in self._read and not one.bindings]  # fmt: skip
 
-    def _key(self, thing: Any) -> Any:
-        kind = type(thing)
-        if kind in _EXACT:
-            return kind, thing
-        way = self._ways.get(kind)
-        if way is None:
-            way = self._ways[kind] = _way_of(thing)
-        if way == "id":
-            self._kept[id(thing)] = thing
-            return "id", id(thing)
-        if way == "parts":
-            parts = [self._key(one) for one in thing]
-            return None if None in parts else (kind, *parts)
-        return (kind, repr(thing)) if way == "repr" else None
+    def _key_of(self, things: Iterable[Any]) -> tuple[Any, ...] | None:
+        """Return what equal things have in common: two parts of each; None if that is not known of one."""
+        found: list[Any] = []
+        for one in things:
+            kind = type(one)
+            way = "" if kind in _EXACT else self._ways.get(kind) or self._way_of(kind, one)
+            part = one
+            if way == "id":
+                part = id(one)
+                self._kept[part] = one
+            elif way == "parts":
+                part = self._key_of(one)
+            elif way:
+                part = repr(one) if way == "repr" else None
+            if way and part is None:
+                return None
+            found += ("id" if way == "id" else kind, part)
+        return tuple(found)
+
+    def _way_of(self, kind: type[Any], thing: Any) -> str:
+        found = self._ways[kind] = _way_of(thing) or "none"
+        return found
 
 
 def _way_of(thing: Any) -> str:
