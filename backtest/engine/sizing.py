@@ -190,10 +190,12 @@ class Sizing:
     @classmethod
     def parse(cls, text: str) -> Sizing:
         """
-        Read "shares:100", "percent:95", "volatility:0.10" or "kelly:0.5", with an optional cap: "kelly:0.5:0.3".
+        Read "shares:100", "percent:95", "volatility:0.10" or "kelly:0.5".
+
+        All but "shares:" accept a cap, the largest fraction of the account: "kelly:0.5:0.3".
 
         Raises:
-            UsageError: it is none of these.
+            UsageError: it is none of these, or "shares:" with a cap.
         """
         if not text:
             return cls()
@@ -201,6 +203,11 @@ class Sizing:
         example = "write shares:100, percent:95, volatility:0.10, or kelly:0.5 (with a cap: kelly:0.5:0.3)"
         if kind not in SIZERS or not 1 <= len(words) <= 2:
             raise UsageError(f"unknown size {text!r}; {example}{did_you_mean(kind, SIZERS)}")
+        if SIZERS[kind] is Shares and len(words) == 2:
+            raise UsageError(
+                f"the size {text!r} has a cap, which a fixed number of shares does not take; write shares:{words[0]}, "
+                "or a size that depends on the account, such as percent:95:0.5"
+            )
         amount, *cap = (read_number(word, f"the size {text!r}", example) for word in words)
         return cls(SIZERS[kind], amount, cap[0] if cap else None)
 

@@ -361,10 +361,10 @@ class Brokerage:
         cash_rate: annual interest on idle cash; 0.02 is 2 %.
         align: a rule of ALIGNMENTS for the times of several series.
         size: the size for a strategy that leaves it open: "shares:100", "percent:95", "volatility:0.10", "kelly:0.5";
-            or a whole number of shares or contracts per order. Sizes are whole shares, contracts and units of a
-            currency, and multiples of 0.00000001 for a cryptocurrency. All but "shares:" leave room for the next open:
-            the account can pay if the price opens as far above the close as the largest opening gap of the last year,
-            up to 20 %.
+            or a whole number of shares or contracts per order. All but "shares:" accept a cap, the largest fraction of
+            the account: "kelly:0.5:0.3". Sizes are whole shares, contracts and units of a currency, and multiples of
+            0.00000001 for a cryptocurrency. All but "shares:" leave room for the next open: the account can pay if the
+            price opens as far above the close as the largest opening gap of the last year, up to 20 %.
         dividends: "derived" from the stored daily bars TRADES and ADJUSTED_LAST of each stock, "none", or the path of a
             CSV file with the columns date,amount,currency: ex-dates, and split-adjusted amounts. A long position at the
             close before an ex-date receives them at the open of that date; a short position pays them. Vendors adjust

@@ -179,6 +179,12 @@ def test_a_size_that_is_none_is_refused(text):
         Sizing.parse(text)
 
 
+@pytest.mark.parametrize("size", ["shares:100:0.5", "shares:100:", "shares:1:x"])
+def test_a_number_of_shares_takes_no_cap(size):
+    with pytest.raises(UsageError, match="has a cap, which a fixed number of shares does not take; write shares:1"):
+        run(Leaves, "AAPL/1day", store="sample", size=size)
+
+
 class WantsTooMuch(bt.Strategy):
     """Buys for twice the money that there is, again and again."""
 
