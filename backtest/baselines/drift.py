@@ -28,11 +28,13 @@ from backtest.baselines.baseline import (
 )
 from backtest.baselines.causes import VERDICTS, Cause, explain, repeat
 from backtest.baselines.changes import Change, Scene, changes, universe_in
-from backtest.errors import BacktestError, DataError, UsageError, quoted
+from backtest.errors import BacktestError, BadStore, DataError, UsageError, quoted, reason
 from backtest.metrics.measurement import risk_free_of
 from backtest.runs.closing_fills import booked_at_close
 from backtest.runs.spec import RunSpec, check_has_strategy
+from backtest.store.layout import files_in
 from backtest.store.reader import Reader
+from backtest.store.replacement import is_leftover
 
 SAME, MOVED, FAILED, ACCEPTED = "same", "moved", "failed", "accepted"
 _WORDS = {SAME: "unchanged"}  # in texts; JSON has the status itself
@@ -202,8 +204,13 @@ def files(names: Iterable[str], folder: str | Path) -> list[Path]:
 
     Raises:
         UsageError: the folder has no baseline, or none of that name.
+        BadStore: the folder cannot be read.
     """
-    found = {path.stem: path for path in sorted(Path(folder).glob("*.json"))}
+    try:
+        inside = [path for path in files_in(Path(folder)) if path.suffix == ".json"]
+    except OSError as error:
+        raise BadStore(f"the baselines in {folder} cannot be read ({reason(error)}); check who owns it") from error
+    found = {path.stem: path for path in inside if not is_leftover(path.name)}
     if not found:
         raise UsageError(f"no baseline in {quoted(folder)}; make one from a saved run: backtest baseline save RUN")
     wanted = list(names) or list(found)

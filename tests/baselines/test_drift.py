@@ -26,6 +26,7 @@ from moved import (
     two_years,
     unload,
 )
+from rights import HAVE_RIGHTS, unreadable
 from sent import of_path
 
 from backtest.api import run
@@ -34,7 +35,7 @@ from backtest.baselines.causes import CAUSE, LIKELY, NO_PART, TOGETHER, UNKNOWN,
 from backtest.baselines.changes import Scene
 from backtest.baselines.drift import FAILED, MOVED, SAME, accept_kept, check, check_kept, files, markdown, reproduce
 from backtest.engine.account.commissions import COSTS
-from backtest.errors import DataError, UsageError
+from backtest.errors import BadStore, DataError, UsageError
 from backtest.market.span import Span
 from backtest.store.publishing import publish
 from backtest.store.store import Store, open_store
@@ -585,6 +586,21 @@ def test_an_unknown_baseline_is_refused_with_those_there_are(tmp_path):
         files(["cros"], tmp_path)
     with pytest.raises(UsageError, match="backtest baseline save"):
         files([], tmp_path / "none")
+
+
+def test_what_a_killed_writer_left_is_no_baseline(tmp_path):
+    for name in ("cross.json", ".tmp-4194304-1-cross.json"):
+        (tmp_path / name).write_text("{}")
+
+    assert files([], tmp_path) == [tmp_path / "cross.json"]
+
+
+@HAVE_RIGHTS
+def test_a_folder_of_baselines_without_rights_is_not_an_empty_one(tmp_path):
+    (tmp_path / "cross.json").write_text("{}")
+
+    with unreadable(tmp_path), pytest.raises(BadStore, match=f"{tmp_path.name} cannot be read"):
+        files([], tmp_path)
 
 
 @pytest.mark.slow
