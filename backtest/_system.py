@@ -199,6 +199,27 @@ def add_name(path: Path, second: Path) -> bool:
     return True
 
 
+def is_there(path: Path) -> bool:
+    """
+    Return whether a path exists, be it a link that leads nowhere.
+
+    Unlike `os.path.lexists`, which returns False for every error: a file that the disk cannot show would count as
+    absent, and be left behind, written over or reported as lost.
+
+    Raises:
+        OSError: the system cannot tell.
+    """
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        if getattr(error, "winerror", None) != _INVALID_NAME:  # which no file of Windows can have
+            raise
+        return False
+    return True
+
+
 def is_link(path: Path) -> bool:
     """Return whether a path is a symbolic link, or a junction of Windows."""
     try:

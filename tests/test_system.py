@@ -12,6 +12,7 @@ from queue import SimpleQueue
 from types import SimpleNamespace
 
 import pytest
+from rights import shown_by_no_disk
 
 import backtest
 from backtest import _system
@@ -22,6 +23,7 @@ from backtest._system import (
     free_memory,
     is_link,
     is_running,
+    is_there,
     opened_safely,
     patiently,
     put_in_place,
@@ -274,6 +276,14 @@ def test_a_link_is_told_from_what_it_leads_to(tmp_path):
     assert [is_link(tmp_path / name) for name in ("file", "link", "missing")] == [False, True, False]
     with pytest.raises(OSError, match="link"), open(tmp_path / "link", "rb", opener=opened_safely):
         pass
+
+
+def test_a_file_that_cannot_be_looked_at_is_not_absent(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    with shown_by_no_disk("broken"):
+        assert [is_there(tmp_path / name) for name in ("file", "missing", "file/below")] == [True, False, False]
+        with pytest.raises(OSError, match="broken"):
+            is_there(tmp_path / "broken")
 
 
 def test_a_process_that_ended_is_told_from_one_that_runs():

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self, TypeVar
 
 from backtest import _arguments
+from backtest._system import is_there
 from backtest.errors import BacktestError, BadStore, DamagedStore, UsageError, reason, unsaved
 from backtest.market.series import NO_CURRENCY, Series, few
 from backtest.runs.lines import Lines, read_lines, with_times_of, write_lines
@@ -252,12 +253,12 @@ class RunRecord:
                 raise DamagedStore(f"{files['record.parquet']} has no row")
             if spec.rates and "risk_free" not in tables[0].column_names:
                 raise DamagedStore(f"{files['record.parquet']} lacks the risk-free returns that it was run with")
-            has_lines = os.path.lexists(files[_LINES])
+            has_lines = is_there(files[_LINES])
             lines = Lines(with_times_of(tables[0], read_lines(files[_LINES])) if has_lines else None)
-            extremes = _table_in(files, "extremes", spec) if os.path.lexists(files[_EXTREMES]) else None
+            extremes = _table_in(files, "extremes", spec) if is_there(files[_EXTREMES]) else None
             if extremes is not None and len(extremes) != len(tables[3]):
                 raise DamagedStore(f"{files[_EXTREMES]} has {len(extremes):,} rows for {len(tables[3]):,} trades")
-            costs = _cost_table_in(files[_COSTS]) if os.path.lexists(files[_COSTS]) else None
+            costs = _cost_table_in(files[_COSTS]) if is_there(files[_COSTS]) else None
         except FileNotFoundError as error:
             raise BadStore(f"{folder} holds no run ({error.filename} is not there); see: backtest runs ls") from error
         except NotADirectoryError as error:
@@ -441,8 +442,15 @@ def refuse_another(folder: Path, run: RunRecord | None, force: bool) -> dict[str
         The files to delete with the replaced run, its page and its labels, for `replace_files`.
 
     Raises:
-        UsageError: it holds another run, and `force` is not set.
+        UsageError: it holds another run, and `force` is not set; or it cannot be read.
     """
+    try:
+        return _displaced(folder, run, force)
+    except OSError as error:
+        raise unsaved("page" if run is None else "run", folder, error) from error
+
+
+def _displaced(folder: Path, run: RunRecord | None, force: bool) -> dict[str, Content | None]:
     if not current(folder, "spec.json").exists():
         return {}
     try:
@@ -464,7 +472,7 @@ def refuse_another(folder: Path, run: RunRecord | None, force: bool) -> dict[str
 def beside_in(folder: Path) -> list[str]:
     """Return the names of a run's further files; a folder with such a name is not ours."""
     found = {name: current(folder, name) for name in BESIDE}
-    return [name for name, path in found.items() if os.path.lexists(path) and (path.is_symlink() or not path.is_dir())]
+    return [name for name, path in found.items() if is_there(path) and (path.is_symlink() or not path.is_dir())]
 
 
 def is_kept_in(run: RunRecord, folder: Path) -> bool:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from backtest._system import list_patiently
+from backtest._system import is_there, list_patiently
 from backtest.errors import BadStore, DamagedStore
 from backtest.store.files import (
     TEMPORARY,
@@ -83,7 +83,7 @@ def write_mark(root: Path) -> None:
 
 def write_attributes(root: Path) -> None:
     """Make Git keep the bytes of a store unchanged, unless the user configured something else."""
-    if not os.path.lexists(root / ATTRIBUTES):
+    if not is_there(root / ATTRIBUTES):
         write_file(root / ATTRIBUTES, _AS_THEY_ARE)
 
 

@@ -19,10 +19,11 @@ import stat
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, NoReturn
 
 from backtest._system import (
     OPEN_FILES_STAY,
+    is_there,
     opened_safely,
     patiently,
     put_in_place,
@@ -142,7 +143,7 @@ def current(folder: Path, name: str) -> Path:
     decided = folder / DECIDED
     if not _is_folder(decided):
         return folder / name
-    known = any(os.path.lexists(decided / one) for one in (name, f"{name}{_GONE}"))
+    known = any(is_there(decided / one) for one in (name, f"{name}{_GONE}"))
     return (decided if known else folder) / name
 
 
@@ -337,7 +338,7 @@ def _is_folder(path: Path) -> bool:
 
 
 def _sync_tree(folder: Path) -> None:
-    for place, _, names in os.walk(folder, topdown=False):
+    for place, _, names in os.walk(folder, topdown=False, onerror=_raise):
         for name in names:
             handle = opened_safely(str(Path(place) / name), os.O_RDWR)
             try:
@@ -345,6 +346,10 @@ def _sync_tree(folder: Path) -> None:
             finally:
                 os.close(handle)
         _sync_names(Path(place))
+
+
+def _raise(error: OSError) -> NoReturn:
+    raise error
 
 
 def _sync_names(folder: Path) -> None:

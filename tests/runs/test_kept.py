@@ -5,14 +5,14 @@ import re
 
 import pytest
 from handmade import fill, result_of
-from rights import HAVE_RIGHTS, unreadable
+from rights import HAVE_RIGHTS, shown_by_no_disk, unreadable
 
 from backtest.api import RunResult
 from backtest.errors import BadStore, UsageError
 from backtest.report.comparison_page import write_comparison
 from backtest.report.figures import shown_figures
 from backtest.runs.kept import kept, labels_of, locate, note, remove, tag, untag
-from backtest.runs.record import FILES, SUMMARY, RunRecord
+from backtest.runs.record import BESIDE, FILES, SUMMARY, RunRecord
 from backtest.validity.comparison import compare
 
 pytestmark = pytest.mark.usefixtures("few_figures")
@@ -78,6 +78,30 @@ def test_removing_a_run_leaves_what_is_not_of_it(root, result):
     remove(root / "first-a1")
 
     assert [path.name for path in (root / "first-a1").iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize("name", BESIDE)
+def test_a_file_that_cannot_be_looked_at_is_not_taken_for_absent_and_left_behind(root, result, name):
+    folder = root / "first-a1"
+    for one in BESIDE:
+        (folder / one).write_text("{}")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    with shown_by_no_disk(name):
+        with pytest.raises(OSError, match=name):
+            remove(folder)
+        with pytest.raises(UsageError, match="no run can be saved in"):
+            result_of(LONG, params={"fast": 3}).save(folder, force=True)
+
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize("name", ["lines.parquet", "extremes.parquet", "cost_cases.json"])
+def test_a_run_is_not_read_without_a_table_that_cannot_be_looked_at(root, name):
+    assert name in FILES
+
+    with shown_by_no_disk(name), pytest.raises(BadStore, match="cannot be read"):
+        RunRecord.load(root / "first-a1")
 
 
 def stamps(folder):

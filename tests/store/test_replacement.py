@@ -6,6 +6,7 @@ import sys
 import threading
 
 import pytest
+from rights import shown_by_no_disk
 
 from backtest._system import take_lock
 from backtest.store.replacement import (
@@ -249,6 +250,13 @@ def test_moving_it_up_changes_nothing_for_readers_and_leaves_nothing(tmp_path):
     assert version(folder, "abc") == before
     assert names(folder) == ["a", "c"]
     assert not finish(folder)
+
+
+def test_a_file_that_counts_and_cannot_be_looked_at_is_not_read_as_it_was_before(tmp_path):
+    folder = killed_before_the_end(tmp_path / "folder")
+
+    with shown_by_no_disk("a"), pytest.raises(OSError, match="a"):
+        current(folder, "a")
 
 
 def test_the_next_writer_finishes_first_and_may_fail_then(tmp_path):

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -34,6 +37,22 @@ def unreadable(path: Path, rights: int = 0) -> Iterator[None]:
             yield
     finally:
         path.chmod(mode)
+
+
+@contextlib.contextmanager
+def shown_by_no_disk(name: str) -> Iterator[None]:
+    """Let the system fail with EIO, as for a damaged disk, when it is asked about a file of this name meanwhile."""
+
+    def failing(ask: Callable[..., os.stat_result]) -> Callable[..., os.stat_result]:
+        def asked(path: Any, *words: Any, **options: Any) -> os.stat_result:
+            if not isinstance(path, int) and Path(os.fsdecode(path)).name == name:
+                raise OSError(errno.EIO, os.strerror(errno.EIO), os.fspath(path))
+            return ask(path, *words, **options)
+
+        return asked
+
+    with mock.patch.object(os, "stat", failing(os.stat)), mock.patch.object(os, "lstat", failing(os.lstat)):
+        yield
 
 
 @contextlib.contextmanager

@@ -22,6 +22,7 @@ from backtest import _arguments
 from backtest._notebook import html_lines, html_table, progress_bar
 from backtest._resources import bundled
 from backtest._suggest import there_are
+from backtest._system import is_there
 from backtest.api import RunResult, takes_frames
 from backtest.engine.code.strategy import load_strategy, names_of_texts, typed_values
 from backtest.errors import BadStore, DamagedStore, StrategyError, UsageError, unsaved
@@ -705,7 +706,7 @@ def _seen_from(folder: Path, job: Job) -> str:
 
 def _refuse_known_by_its_text(folder: Path, now: Mapping[str, Any]) -> None:
     """Raise UsageError if version 0.1.0 saved trials of a class from Python: their keys cover only its own text."""
-    before = _asked_in(folder) if os.path.lexists(folder / DOCUMENT) else {}
+    before = _asked_in(folder) if is_there(folder / DOCUMENT) else {}
     if "modules" in before or before.get("strategy") != now["strategy"] or now["file"] != now["strategy"]:
         return
     raise UsageError(

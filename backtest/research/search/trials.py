@@ -27,7 +27,8 @@ from backtest.metrics.sharpe_tests import Blocks
 from backtest.runs.kept_tables import read_parquet
 from backtest.runs.parameters import kept_params, read_params
 from backtest.store.documents import document_in
-from backtest.store.files import make_folders
+from backtest.store.files import make_folders, unreadable
+from backtest.store.layout import files_in
 from backtest.store.replacement import replace_file, sweep_leftovers
 
 if TYPE_CHECKING:
@@ -156,7 +157,11 @@ class Trials:
         return self._known[path.name]
 
     def _files(self) -> list[Path]:
-        return sorted(self.folder.glob("[!.]*.parquet"))
+        try:
+            inside = files_in(self.folder)
+        except PermissionError as error:
+            raise unreadable(self.folder, error) from error
+        return [path for path in inside if path.suffix == ".parquet" and path.name[0] != "."]
 
 
 def _bytes_of(trials: Sequence[Trial]) -> bytes:

@@ -8,7 +8,6 @@ from the ledger, so that the next download requests them again.
 from __future__ import annotations
 
 import json
-import os
 from calendar import monthrange
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
@@ -21,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from backtest._clock import Clock, utc_now
-from backtest._system import is_running
+from backtest._system import is_running, is_there
 from backtest.errors import BadBars, BadStore, DamagedStore, UsageError
 from backtest.market.bars import check_bars
 from backtest.market.checks import compare_bars, seconds
@@ -38,8 +37,8 @@ from backtest.store.audit.verification import (
     read_plain,
     read_segment,
 )
-from backtest.store.files import TEMPORARY, Unreadable, locked, make_folders, sync_folder, write_file
-from backtest.store.layout import MARK, write_attributes, write_mark
+from backtest.store.files import TEMPORARY, Unreadable, locked, make_folders, sync_folder, unreadable, write_file
+from backtest.store.layout import MARK, files_in, write_attributes, write_mark
 from backtest.store.manifest import LARGEST, LARGEST_SEGMENT, Answer, Manifest, Segment, in_order, period_of
 from backtest.store.manifest_json import ANSWER_NAME, of_bytes, to_bytes, unix_lines
 from backtest.store.segments import segment_of
@@ -165,7 +164,7 @@ class _Repairing:
         """Write a manifest of the intact segments, with an empty ledger, so that everything is requested again."""
         told: list[Repair] = []
         chosen: dict[str, tuple[Segment, pa.Table]] = {}
-        for path in sorted((self._folder / "bars").glob("*.parquet"), key=_age):
+        for path in sorted(_tables_in(self._folder / "bars"), key=_age):
             found = self._segment(path)
             if found is None:
                 told.append(self._put_away(path, "a segment"))
@@ -175,7 +174,7 @@ class _Repairing:
                 told.append(self._put_away(self._folder / "bars" / other[0].file, "an older segment", UNLISTED))
             chosen[found[0].period] = found
         segments = in_order(segment for segment, _ in chosen.values())
-        archived = [found[0] for path in sorted((self._folder / "archive").glob("*")) if (found := self._segment(path))]
+        archived = [found[0] for path in _tables_in(self._folder / "archive") if (found := self._segment(path))]
         extra = _in_one_order(segment.extra for segment in (*segments, *archived))
         manifest = Manifest(str(self._series), 1, segments=segments, earlier=tuple(archived), extra=extra)
         self._write(manifest)
@@ -241,7 +240,7 @@ class _Repairing:
     def _without_damaged_aside(self, manifest: Manifest) -> tuple[Manifest, list[Repair]]:
         """Return the manifest with the intact answers in quarantine; damaged ones are marked."""
         place = self._folder / "quarantine"
-        there = {path.name for path in place.glob("*.parquet") if ANSWER_NAME.fullmatch(path.name)}
+        there = {path.name for path in _tables_in(place) if ANSWER_NAME.fullmatch(path.name)}
         names = sorted(there | set(manifest.aside))
         whole = [name for name in names if self._is_whole_aside(place / name)]
         told = [self._put_away(place / name, "an answer quarantined") for name in names if name not in whole]
@@ -293,12 +292,12 @@ class _Repairing:
 
     def _put_away(self, path: Path, what: str, ending: str = DAMAGED) -> Repair:
         """Move a file into quarantine, if it exists."""
-        if not os.path.lexists(path):
+        if not is_there(path):
             return Repair(str(self._series), f"{what} is lost: {path}")
         place = self._folder / "quarantine"
         make_folders(place, self._root)
         target, number = place / f"{path.name}{ending}", 2
-        while os.path.lexists(target):
+        while is_there(target):
             target, number = place / f"{path.name}.{number}{ending}", number + 1
         path.rename(target)
         sync_folder(place)
@@ -312,7 +311,7 @@ class _Repairing:
             left.unlink(missing_ok=True)
             yield Repair(str(self._series), f"removed {left}, which a killed writer had left")
         listed = {one.file for one in manifest.segments}
-        for path in sorted((self._folder / "bars").glob("*.parquet")):
+        for path in _tables_in(self._folder / "bars"):
             if path.name not in listed:
                 yield self._sweep_segment(path)
 
@@ -324,6 +323,14 @@ class _Repairing:
             return self._put_away(path, "a segment that no manifest names", UNLISTED)
         path.unlink()
         return Repair(str(self._series), f"removed {path}, all of whose bars are stored")
+
+
+def _tables_in(folder: Path) -> list[Path]:
+    """Return the Parquet files in a folder; one that cannot be listed is not taken for empty, as by `Path.glob`."""
+    try:
+        return [path for path in files_in(folder) if path.suffix == ".parquet"]
+    except PermissionError as error:
+        raise unreadable(folder, error) from error
 
 
 def _in_one_order(names: Iterable[tuple[str, ...]]) -> tuple[str, ...]:

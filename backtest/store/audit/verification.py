@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from backtest._system import is_there
 from backtest.errors import BadBars, BadStore, DamagedStore, DataError, NoBars, UsageError
 from backtest.market.bars import COLUMNS, extra_of, schema, with_extra
 from backtest.market.checks import check_answer, compare_bars, seconds
@@ -210,7 +211,7 @@ def _check_mark(root: Path) -> Iterator[Finding]:
     try:
         Store(root)
     except BadStore:
-        if os.path.lexists(root / MARK) or not _series_keys(root):
+        if is_there(root / MARK) or not _series_keys(root):
             raise
         yield Finding("files", "damage", f"{root / MARK} is missing", path=MARK)
     except DamagedStore as error:
@@ -368,7 +369,7 @@ def _quarantine(
 ) -> Iterator[Finding]:
     place = folder / "quarantine"
     for name in manifest.aside:
-        if not os.path.lexists(place / name):
+        if not is_there(place / name):
             yield Finding("files", "damage", f"{place / name} is missing", path=str(place / name))
     for path in _inside(place) if place.is_dir() else []:
         if isinstance(path, Finding):

@@ -19,6 +19,7 @@ import sweeps
 from bucket import KEY, SECRET, Bucket
 from market import store_with
 from places import ROOT
+from rights import HAVE_RIGHTS, unreadable
 from unpacked import chart_in
 
 from backtest.api import run
@@ -151,6 +152,14 @@ def test_other_code_other_bars_and_other_costs_are_other_trials(sample, tmp_path
     assert job.key(Point({"fast": 5, "slow": 20})) == job_of(
         SMA, "AAPL/1day", store=sample, span=YEARS, swept=["slow", "fast"]
     ).key(Point({"slow": 20, "fast": 5}))
+
+
+@HAVE_RIGHTS
+def test_a_folder_of_trials_that_cannot_be_listed_is_not_an_empty_one(tmp_path):
+    (tmp_path / "trials").mkdir()
+
+    with unreadable(tmp_path / "trials", 0o300), pytest.raises(DamagedStore, match="cannot be read"):
+        Trials(tmp_path).read()
 
 
 def test_trials_that_never_trade_are_not_counted_and_the_summary_says_so(sample, tmp_path):

@@ -16,7 +16,7 @@ import pytest
 from forking import WRITERS, forked
 from market import minute_bars, span_of_sessions, store_with
 from places import SUPPORT, TESTS
-from rights import HAVE_LINKS
+from rights import HAVE_LINKS, HAVE_RIGHTS, unreadable
 
 from backtest.errors import BadStore, DamagedStore, NoBars
 from backtest.market.bars import schema
@@ -323,6 +323,19 @@ def test_a_manifest_is_rebuilt_from_its_segments_and_all_is_asked_for_again(stor
     assert [level for level, _ in found(store.root)] == ["warn"]  # that nobody knows what was asked for
     complete(store, original, done)
     assert found(store.root) == []
+
+
+@HAVE_RIGHTS
+@pytest.mark.parametrize("part", ["bars", "archive"])
+def test_no_manifest_is_rebuilt_from_a_folder_that_cannot_be_listed(store, part):
+    folder = store.folder(MINUTES)
+    (folder / "manifest.json").unlink()
+    (folder / part).mkdir(exist_ok=True)
+
+    with unreadable(folder / part, 0o300), pytest.raises(Unreadable, match=f"{part} cannot be read"):
+        mended(store)
+
+    assert not (folder / "manifest.json").exists()
 
 
 def test_a_rebuilt_manifest_names_no_damaged_segment(store, original):
