@@ -130,8 +130,12 @@ def _refuse_url(path: str | Path) -> None:
 
 
 def finish(folder: Path) -> bool:
-    """Move up files that already count but that a killed process had not moved; return whether there were any."""
-    if not _is_folder(folder / DECIDED):
+    """
+    Finish what a killed process began to replace, once it counts; return whether there was anything to finish.
+
+    It moves up the files that the process had not moved, and removes the lock that it left.
+    """
+    if not (_is_folder(folder / DECIDED) or is_there(folder / _LOCK)):
         return False
     with _alone(folder):
         _finish(folder)

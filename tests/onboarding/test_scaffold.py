@@ -82,6 +82,16 @@ def test_a_folder_whose_files_were_not_all_moved_to_their_places_is_finished(fol
         scaffold(folder)
 
 
+def test_a_folder_that_lacks_only_the_removal_of_its_lock_is_finished(tmp_path):
+    folder = tmp_path / "my_trend"
+    made = scaffold(folder)
+    before = tree(folder)
+    (folder / ".tmp-lock").touch()
+
+    assert scaffold(folder) == made
+    assert tree(folder) == before
+
+
 @pytest.mark.parametrize("template", TEMPLATES)
 def test_the_strategy_is_that_of_the_template_under_its_own_name(folders, template):
     own = load_strategy(folders[template] / "strategies" / f"my_{template}.py")

@@ -29,7 +29,7 @@ from backtest.runs.kept import Kept, kept, read_summary
 from backtest.runs.record import SUMMARY
 from backtest.store.pins import load_pins
 from backtest.store.publishing import publish
-from backtest.store.replacement import DECIDED, is_bare, is_leftover
+from backtest.store.replacement import DECIDED, is_leftover
 from backtest.store.store import Store
 
 STRATEGY = """
@@ -252,9 +252,10 @@ def _remove(root: Path) -> None:
 
 
 def _new(root: Path) -> None:
-    """Make a folder; it may be complete already, if a killed process had finished."""
+    """Make a folder; it may be complete already, if a killed process had finished and removed its lock."""
     folder = root / "my_own"
-    if not folder.exists() or is_bare(folder) or (folder / DECIDED).exists():
+    names = [path.name for path in folder.iterdir()] if folder.exists() else []
+    if not names or any(is_leftover(name) or name == DECIDED for name in names):
         _doing("new", "my_own")(root)
 
 

@@ -252,6 +252,16 @@ def test_moving_it_up_changes_nothing_for_readers_and_leaves_nothing(tmp_path):
     assert not finish(folder)
 
 
+def test_a_lock_alone_that_a_killed_writer_left_is_finished_too(tmp_path):
+    replace_files(tmp_path, {"a": b"new"})
+    (tmp_path / ".tmp-lock").touch()
+
+    assert finish(tmp_path)
+
+    assert names(tmp_path) == ["a"]
+    assert not finish(tmp_path)
+
+
 def test_a_file_that_counts_and_cannot_be_looked_at_is_not_read_as_it_was_before(tmp_path):
     folder = killed_before_the_end(tmp_path / "folder")
 
