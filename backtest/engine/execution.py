@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from types import new_class
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -335,6 +335,30 @@ def borrowing_by(brokerage: Brokerage, fees: Mapping[Series, pa.Table]) -> Borro
     from backtest.engine.account.borrowing import STORED, Borrowing, StoredFees
 
     return StoredFees.of(fees) if brokerage.borrow == STORED else Borrowing.parse(_borrow_rules(brokerage))
+
+
+def check_borrowed(brokerage: Brokerage, series: Sequence[Series]) -> None:
+    """
+    Refuse a borrow fee of a series that a run does not have, which would be charged nowhere.
+
+    Raises:
+        UsageError: a rule names another series, or is invalid.
+    """
+    borrowing = borrowing_by(brokerage, {})
+    named = {*getattr(borrowing, "rules", ())} - {""}
+    known = [one.short for one in series]
+    if unknown := sorted(named - {*known}):
+        raise UsageError(f"a borrow fee is given for {unknown[0]}, which is not in the run; it has {', '.join(known)}")
+
+
+def borrow_rules_of(brokerage: Brokerage, series: Series) -> str:
+    """Return the borrow fees that apply to a series, as a run on it alone writes them: those of others are left out."""
+    return ",".join(rule for rule in _borrow_rules(brokerage) if _is_of(rule, series))
+
+
+def _is_of(rule: str, series: Series) -> bool:
+    name = rule.rpartition("=")[0].partition("@")[0]
+    return not name or Series.parse(name).short == series.short
 
 
 def commission_model(

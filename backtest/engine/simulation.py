@@ -46,6 +46,7 @@ from backtest.engine.execution import (
     MarketBroker,
     borrowing_by,
     charge_by_order,
+    check_borrowed,
     commission_model,
     set_up_market,
     smallest_size,
@@ -842,6 +843,7 @@ def _terms_of(
     """Return the terms and the splits of each series."""
     if shared is not None and shared.terms is not None:
         return shared.terms
+    check_borrowed(spec.brokerage, series)
     found = terms_of(series, costs, spec.brokerage, store), splits_of(series, spec.brokerage.splits, store)
     if shared is not None:
         shared.terms = found

@@ -22,6 +22,7 @@ from backtest.api import RunResult, check_asked, run, takes_frames
 from backtest.engine.code.parcels import sent_by_value
 from backtest.engine.code.strategy import Strategy, load_strategy, parameters, typed_things
 from backtest.engine.compiled.loop import Loop
+from backtest.engine.execution import borrow_rules_of, check_borrowed
 from backtest.engine.provenance import describe_code
 from backtest.errors import BacktestError, BrokenPin, UsageError
 from backtest.market.series import Series, several_series
@@ -207,6 +208,7 @@ def run_each(
     account = {name: options.pop(name, default) for name, default in _ACCOUNT.items()}
     brokerage = brokerage_of(options.pop("brokerage", None), options)
     check_asked(account["cash"], account["risk_free"], brokerage, account["periods"])
+    check_borrowed(brokerage, wanted)
     if brokerage.universe:
         raise UsageError("a universe needs one run on many series, and here each series runs separately; leave it out")
     pinned = _arguments.path(pins, "pins", "write the file of the pins").absolute() if pins else ""
@@ -288,7 +290,9 @@ def _loaded(common: _Common) -> Strategy:
 
 def _run_on(common: _Common, strategy: Strategy, series: Series) -> _Made:
     try:
-        result = run(strategy, series, store=common.store, **common.request)
+        brokerage = common.request["brokerage"]
+        own = replace(brokerage, borrow=borrow_rules_of(brokerage, series))
+        result = run(strategy, series, store=common.store, **{**common.request, "brokerage": own})
         _ = result.stats  # computed here, and taken along
         return _Made(series.short, result)
     except BacktestError as error:

@@ -48,6 +48,15 @@ def test_each_run_is_that_of_its_series_alone(here):
     assert found["IBM/1day"].series == ["IBM/1day"]
 
 
+def test_each_run_has_the_borrow_fees_of_its_own_series(here):
+    found = run_each(Weekly, THREE, borrow="0.01,AAPL/1day=0.3,IBM/1day@2003-02-03=0.1", **ASKED)
+
+    kept = {one.series: RunResult.load(one.folder).spec.brokerage.borrow for one in found.runs}
+    assert kept == {
+        "AAPL/1day": "0.01,AAPL/1day=0.3", "IBM/1day": "0.01,IBM/1day@2003-02-03=0.1", "MSFT/1day": "0.01",
+    }  # fmt: skip
+
+
 def test_the_table_has_a_row_a_series_in_their_order(here):
     found = run_each(Weekly, THREE, **ASKED)
 
@@ -123,6 +132,7 @@ def test_two_processes_make_the_same_runs(here):
         (THREE, {"params": {"day": 4}}, "did you mean days"),
         (THREE, {"cash": -1}, "it must be more than 0"),
         (THREE, {"slippage": "five"}, "five"),
+        (THREE, {"borrow": "XYZ/1day=0.3"}, "XYZ/1day, which is not in the run; it has AAPL/1day, IBM/1day, MSFT/1day"),
         (THREE, {"jobs": 0}, "jobs is 0"),
         (THREE, {"force": "yes"}, "force is 'yes'"),
     ],

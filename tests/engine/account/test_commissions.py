@@ -266,6 +266,13 @@ def test_shares_sold_short_cost_their_fee_by_series_and_date(tmp_path):
     assert (free.equity - dear.equity).tolist() == pytest.approx(paid)
 
 
+def test_a_borrow_fee_of_a_series_that_is_not_in_the_run_is_refused(tmp_path):
+    store = store_of(tmp_path, [100, 100, 100])
+
+    with pytest.raises(UsageError, match=r"fee is given for XYZ/1day, which is not in the run; it has AAPL/1day$"):
+        run(Steps, "AAPL/1day", store=store, params={"at": "1:-365"}, borrow="0.01,XYZ/1day@2024-01-05=0.3")
+
+
 def test_what_borrowing_cost_is_booked_by_the_size_that_is_covered(tmp_path):
     store = store_of(tmp_path, [100] * 9)
     at = "1:-365 3:73 5:292 6:-365 7:730"  # short for two days, a fifth less for two, and turned after one
