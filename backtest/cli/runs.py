@@ -208,12 +208,22 @@ def runs(
             give_kept_run(RunResult.load(folder), folder, as_json)
 
 
+# Endings of files that --out cannot mean: a folder may have a dot in its name, such as v1.2.
+_OTHER_FILES = {
+    ".csv", ".feather", ".html", ".json", ".ods", ".parquet", ".pdf", ".tsv", ".txt", ".xls", ".xlsb", ".xlsm", ".zip",
+}  # fmt: skip
+
+
 def _export(names: list[str], out: str, tz: str, force: bool, as_json: bool) -> None:
     """Write the tables of saved runs, each of several into its own folder."""
     from backtest.api import RunResult
     from backtest.runs.kept import locate
 
     book = Path(out).suffix.lower() == ".xlsx"
+    if Path(out).suffix.lower() in _OTHER_FILES:
+        raise UsageError(
+            f"--out {out} names a file, but only .xlsx files are written; name one, or a folder for CSV files"
+        )
     if book and len(names) > 1:
         raise UsageError(f"{len(names)} runs are named, and --out is one file; name a folder, or one run")
     several = len(names) > 1 or not out

@@ -259,3 +259,22 @@ def test_infinite_numbers_are_empty(tmp_path):
 
     assert [row["cash"] for row in rows_of(tmp_path, "equity")] == ["", ""]
     assert datetime.fromisoformat(rows_of(tmp_path, "equity")[0]["time"]).replace(tzinfo=UTC).year == 2024
+
+
+@pytest.mark.parametrize("name", ["x.xls", "x.CSV", "tables/x.parquet"])
+def test_an_export_to_another_kind_of_file_is_refused_and_makes_no_folder(tmp_path, monkeypatch, call, name):
+    monkeypatch.chdir(tmp_path)
+    result_of([101.0, 102.0]).save("runs/first")
+
+    code, _, said = call("runs", "export", "first", "--out", name)
+
+    assert (code, [path.name for path in tmp_path.iterdir()]) == (2, ["runs"])
+    assert f"--out {name} names a file, but only .xlsx files are written" in " ".join(said.split())
+
+
+def test_a_folder_of_an_export_may_have_a_dot_in_its_name(tmp_path, monkeypatch, call):
+    monkeypatch.chdir(tmp_path)
+    result_of([101.0, 102.0]).save("runs/first")
+
+    assert call("runs", "export", "first", "--out", "v1.2")[0] == 0
+    assert (tmp_path / "v1.2" / "fills.csv").exists()
