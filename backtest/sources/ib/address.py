@@ -7,7 +7,7 @@ import ipaddress
 import re
 import socket
 from dataclasses import dataclass
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from backtest.errors import UsageError
 
@@ -87,15 +87,13 @@ def parse_address(rest: str) -> tuple[GatewayAddress, int, str]:
         parts = urlsplit(text)
         if parts.path not in ("", "/") or parts.fragment:
             raise ValueError("nothing follows the port but ?client_id=N")
-        host, port = unquote(parts.hostname or _HOST), _PORT if parts.port is None else parts.port
+        host, port = unquote(parts.hostname or _HOST), _port(parts)
         query = _query(parts.query)
         client_id, limits = _client_id(query.pop("client_id", "1")), query.pop("limits", "practical")
     except ValueError as error:
         raise UsageError(f"{text!r} is not a valid address ({error}); {_EXAMPLE}") from error
     if query:
-        raise UsageError(
-            f"ib://{parts.netloc}?{'=...&'.join(query)}=... means nothing; only client_id and limits can be given"
-        )
+        raise UsageError(f"unknown option {next(iter(query))!r} in {text!r}; only client_id and limits can be given")
     return GatewayAddress(host, port), client_id, limits
 
 
@@ -168,6 +166,14 @@ def _query(text: str) -> dict[str, str]:
         if not value or [other for other, _ in pairs].count(name) > 1:
             raise ValueError(f"{name} has {'several values' if value else 'no value'}")
     return dict(pairs)
+
+
+def _port(parts: SplitResult) -> int:
+    try:
+        return _PORT if parts.port is None else parts.port
+    except ValueError:  # whose words are those of int()
+        given = parts.netloc.rpartition(":")[2]
+        raise ValueError(f"the port {given!r} is not a number from 1 to 65535") from None
 
 
 def _client_id(text: str) -> int:
