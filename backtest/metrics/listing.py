@@ -36,8 +36,9 @@ _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
     "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "==": operator.eq, "=": operator.eq,
     "!=": operator.ne,
 }  # fmt: skip
-_WORDS = ("run", "strategy", "series", "tag", "note", "kept")  # what is known of a run beside numbers and parameters
-_KNOWN_OF_ALL = ("run", "kept")  # also of one that cannot be read
+_WORDS = ("run", "strategy", "series", "tag", "note", "saved")  # what is known of a run beside numbers and parameters
+_EARLIER = "kept"  # what "saved" was called; scripts may still write it
+_KNOWN_OF_ALL = ("run", "saved", _EARLIER)  # also of one that cannot be read
 _WHERE = "write one such as 'sharpe>1', 'max_drawdown>-0.2', 'fast>=20', 'strategy==SmaCross' or 'tag==best'"
 
 
@@ -69,9 +70,10 @@ class Listed:
 
     def values(self, name: str) -> list[Any]:
         """Return the run's values under a name: a number, texts, a parameter; none if it has no such name."""
+        at = [self.kept.at.isoformat()]
         words: dict[str, list[Any]] = {
             "run": [self.kept.name], "strategy": [self.strategy], "series": list(self.series),
-            "tag": list(self.labels.tags), "note": [self.labels.note], "kept": [self.kept.at.isoformat()],
+            "tag": list(self.labels.tags), "note": [self.labels.note], "saved": at, _EARLIER: at,
         }  # fmt: skip
         if name in words:
             return words[name]
@@ -86,7 +88,7 @@ def listed(runs: Iterable[Kept], where: Sequence[str] = (), sort: str = "") -> l
     Return saved runs with their numbers.
 
     Args:
-        where: comparisons of a metric, a parameter, or one of run, strategy, series, tag, note and kept with a value,
+        where: comparisons of a metric, a parameter, or one of run, strategy, series, tag, note and saved with a value,
             such as "sharpe>1"; only runs that match all of them are returned. A run that cannot be read is excluded
             only by conditions on its name or time, since nothing else is known.
         sort: one of the same names: the highest number first, texts in alphabetical order; "-" in front reverses it.
@@ -170,7 +172,7 @@ def _condition(word: str) -> tuple[str, str, str]:
 def _check_names(names: Iterable[str], rows: Sequence[Listed]) -> None:
     params = {name for row in rows if row.spec for name in row.spec.params}
     for name in names:
-        if name not in _WORDS and name not in params and metric_named(name) is None:
+        if name not in (*_WORDS, _EARLIER) and name not in params and metric_named(name) is None:
             known = [*_WORDS, *sorted(params), *METRICS]
             raise UsageError(f"no run here has {name!r}; {there_are(name, known)}")
 
@@ -211,7 +213,7 @@ def _sorted(rows: Sequence[Listed], sort: str) -> list[Listed]:
     values = {row.kept.name: _sortable(row, name) for row in rows}
     known = [row for row in rows if values[row.kept.name] is not None]
     numbers = all(isinstance(values[row.kept.name], int | float) for row in known)
-    newest = numbers or name == "kept"
+    newest = numbers or name in ("saved", _EARLIER)
 
     def key(row: Listed) -> Any:
         value = values[row.kept.name]

@@ -52,6 +52,8 @@ def test_runs_are_listed_as_they_come_where_nothing_else_is_asked_for(root):
         ("Total return", ["rising", "other", "falling", "damaged"]),
         ("run", ["damaged", "falling", "other", "rising"]),
         ("-run", ["rising", "other", "falling", "damaged"]),
+        ("saved", ["damaged", "other", "falling", "rising"]),
+        ("-saved", ["rising", "falling", "other", "damaged"]),
         ("kept", ["damaged", "other", "falling", "rising"]),
         ("-kept", ["rising", "falling", "other", "damaged"]),
         ("fast", ["rising", "falling", "damaged", "other"]),  # 10 is more than 9
@@ -90,6 +92,15 @@ def test_conditions_leave_out_no_run_that_cannot_be_read_but_by_its_name_and_tim
     assert names(root, "total_return>0") == ["damaged", "other", "rising"]
     assert names(root, "total_return>0", "kept>=1900", "run!=damaged") == ["other", "rising"]
     assert names(root, "total_return>0", "kept<1900") == []
+    assert names(root, "total_return>0", "saved>=1900", "run!=damaged") == ["other", "rising"]
+    assert names(root, "total_return>0", "saved<1900") == []
+
+
+def test_an_unknown_name_is_refused_with_the_names_that_the_list_shows(root):
+    with pytest.raises(UsageError, match=r"no run here has 'sharp_'; .*note, saved, ") as refused:
+        listed(kept(root), ["sharp_=1"])
+
+    assert "kept" not in str(refused.value)
 
 
 def test_runs_are_chosen_by_their_tags(own):
