@@ -233,7 +233,9 @@ def test_a_handful_of_bars_is_no_reason_to_crash(sample, name, bars):
     end = sample.read(Series.parse("AAPL/1day"))["time"][bars - 1].as_py().date()
 
     if bars < WAITS.get(name, 0):
-        with pytest.raises(StrategyError, match=f"further back than the {bars} bars"):
+        with pytest.raises(
+            StrategyError, match=f"further back than the {bars} {'bar' if bars == 1 else 'bars'} of the run"
+        ):
             run(name, series_for(name), store=sample, span=(None, end))
     else:
         assert len(run(name, series_for(name), store=sample, span=(None, end)).equity) == bars

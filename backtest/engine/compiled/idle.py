@@ -40,8 +40,8 @@ class _TooLong(Exception):
 class Either:
     """A condition that holds where one of two does."""
 
-    one: Condition
-    other: Condition
+    one: When
+    other: When
 
 
 @dataclass(frozen=True)
@@ -49,16 +49,16 @@ class Case:
     """A condition that is one where a test holds, and the other elsewhere."""
 
     test: ast.expr
-    body: Condition
-    orelse: Condition
+    body: When
+    orelse: When
 
 
-Condition = bool | ast.expr | Either | Case
+When = bool | ast.expr | Either | Case
 
 
 def acts(
     functions: Mapping[str, ast.FunctionDef], entry: str, constants: Mapping[str, Any], wholes: set[str], steps: int
-) -> Condition:
+) -> When:
     """
     Return when a function changes the account, submits an order or flags a trial: a condition on account and lines.
 
@@ -83,12 +83,12 @@ class _Reader:
     steps: int
     parts: int = 0
 
-    def body(self, statements: Sequence[ast.stmt], known: dict[str, ast.expr]) -> tuple[Condition, ast.expr]:
+    def body(self, statements: Sequence[ast.stmt], known: dict[str, ast.expr]) -> tuple[When, ast.expr]:
         """Return when statements act, and the value that they return."""
         self.parts += 1
         if self.parts > _MOST_PARTS:
             raise _TooLong
-        found: Condition = False
+        found: When = False
         for number, one in enumerate(statements):
             rest = statements[number + 1 :]
             if isinstance(one, ast.Return):
@@ -105,7 +105,7 @@ class _Reader:
                 break
         return found, _UNKNOWN
 
-    def statement(self, node: ast.stmt, known: dict[str, ast.expr]) -> Condition:
+    def statement(self, node: ast.stmt, known: dict[str, ast.expr]) -> When:
         """Return when a statement acts that is no branch, and note what it sets."""
         if isinstance(node, ast.Expr):
             return self.value(node.value, known)[1]
@@ -123,7 +123,7 @@ class _Reader:
             return True
         return _either(risk, ast.Compare(place, [ast.NotEq()], [value]))
 
-    def branch(self, node: ast.If, rest: Sequence[ast.stmt], known: dict[str, ast.expr]) -> tuple[Condition, ast.expr]:
+    def branch(self, node: ast.If, rest: Sequence[ast.stmt], known: dict[str, ast.expr]) -> tuple[When, ast.expr]:
         """Return when a branch and what follows it act, and the value that they return."""
         test, risk = self.value(node.test, known)
         if isinstance(test, ast.Constant):
@@ -168,7 +168,7 @@ class _Reader:
         place = value.value if isinstance(value, ast.Subscript) else value
         return isinstance(place, ast.Attribute) and place.attr in self.wholes
 
-    def value(self, node: ast.expr, known: dict[str, ast.expr]) -> tuple[ast.expr, Condition]:
+    def value(self, node: ast.expr, known: dict[str, ast.expr]) -> tuple[ast.expr, When]:
         """Return an expression in terms of account, market and lines, and when computing it acts."""
         if isinstance(node, ast.Name):
             own = ast.Constant(self.constants[node.id]) if node.id in self.constants else known.get(node.id, _UNKNOWN)
@@ -182,16 +182,16 @@ class _Reader:
             risk = _either(risk, _decided(ast.Compare(parts[1], [ast.Eq()], [ast.Constant(0)])))
         return _within(_composed(node, parts)), risk
 
-    def values(self, nodes: Sequence[ast.expr], known: dict[str, ast.expr]) -> tuple[list[ast.expr], Condition]:
+    def values(self, nodes: Sequence[ast.expr], known: dict[str, ast.expr]) -> tuple[list[ast.expr], When]:
         found: list[ast.expr] = []
-        risk: Condition = False
+        risk: When = False
         for one in nodes:
             value, more = self.value(one, known)
             found.append(value)
             risk = _either(risk, more)
         return found, risk
 
-    def call(self, node: ast.Call, known: dict[str, ast.expr]) -> tuple[ast.expr, Condition]:
+    def call(self, node: ast.Call, known: dict[str, ast.expr]) -> tuple[ast.expr, When]:
         assert isinstance(node.func, ast.Name)
         name = node.func.id
         if name == "const":
@@ -209,7 +209,7 @@ class _Reader:
         return value, _either(risk, more)
 
 
-def _either(one: Condition, other: Condition) -> Condition:
+def _either(one: When, other: When) -> When:
     one, other = (bool(each.value) if isinstance(each, ast.Constant) else each for each in (one, other))
     if one is True or other is True:
         return True
@@ -291,7 +291,7 @@ def _computed(node: ast.expr, leaf: Callable[[ast.expr], Any]) -> Any:
 # --- the tables
 
 
-def _tests_of(condition: Condition) -> Iterator[ast.expr]:
+def _tests_of(condition: When) -> Iterator[ast.expr]:
     """Yield the tests that a condition depends on, without `and`, `or` and `not`."""
     if isinstance(condition, Either):
         yield from _tests_of(condition.one)
@@ -332,7 +332,7 @@ class Idle:
 
     def __init__(
         self,
-        condition: Condition,
+        condition: When,
         columns: Mapping[str, np.ndarray],
         rows: np.ndarray,
         lines: Sequence[tuple[int, np.ndarray, Any]],
@@ -403,7 +403,7 @@ class _Possible:
         self.idle, self.state, self.part = idle, state, part
         self.known: dict[str, Any] = {}  # where tests of lines hold
 
-    def holds(self, condition: Condition, wanted: bool) -> Any:
+    def holds(self, condition: When, wanted: bool) -> Any:
         """Return whether a condition may be as wanted, by trial and step if that differs."""
         if isinstance(condition, bool):
             return condition is wanted
@@ -422,7 +422,7 @@ class _Possible:
             return True if body is True or orelse is True else body | orelse
         return self.test(condition, wanted)
 
-    def joined(self, parts: Sequence[tuple[Condition, bool]], one_suffices: bool) -> Any:
+    def joined(self, parts: Sequence[tuple[When, bool]], one_suffices: bool) -> Any:
         """Return where one of some conditions, or each of them, may be as wanted."""
         found: Any = not one_suffices
         for condition, wanted in parts:

@@ -70,7 +70,7 @@ class Market:
             found[:, start : start + _LINES] = np.array(part).T
         return found
 
-    def columns(self, closes: bool, more: Mapping[str, Sequence[np.ndarray]]) -> Columns:
+    def columns(self, closes: bool, more: Mapping[str, Sequence[np.ndarray]]) -> MarketColumns:
         """
         Return the columns by step and feed.
 
@@ -81,7 +81,7 @@ class Market:
         sources: dict[str, Callable[[], Iterator[np.ndarray]]] = {one: partial(self._prices, one) for one in _PRICES}
         sources |= dict(zip(_OF_STAMPS, (self._stamps, self._stamps_before), strict=True))
         sources["ends"] = self._session_ends if closes else self._zeros
-        return Columns(self, sources | {name: partial(iter, values) for name, values in more.items()})
+        return MarketColumns(self, sources | {name: partial(iter, values) for name, values in more.items()})
 
     def _prices(self, name: str) -> Iterator[np.ndarray]:
         return (np.frombuffer(getattr(data.lines, name).array)[: data.buflen()] for data in self.datas)
@@ -115,7 +115,9 @@ class Market:
             found[1:, count:] = found[:-1, :count]
         return found
 
-    def tables(self, columns: Columns, read: Container[str], lagged: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    def tables(
+        self, columns: MarketColumns, read: Container[str], lagged: bool = False
+    ) -> tuple[np.ndarray, np.ndarray]:
         """
         Return all columns, shape (columns, steps, feeds), and the rows of clocks, shape (steps, clocks).
 
@@ -144,7 +146,7 @@ class Market:
         return int((status > 0).sum()), int((status == 0).sum())
 
 
-class Columns(Mapping[str, np.ndarray]):
+class MarketColumns(Mapping[str, np.ndarray]):
     """
     The columns of a market by step and feed, each of which is made when it is first read.
 
