@@ -155,6 +155,8 @@ def test_the_canaries_are_found_where_they_are(tmp_path):
         f"ib://{TOKEN}@127.0.0.1",
         f"ib://{USER}:{TOKEN}@127.0.0.1:port",
         f"ib://127.0.0.1:4002?client_id=7&password={TOKEN}",
+        f"ib://127.0.0.1:4002?client_id=none&password={TOKEN}",
+        f"ib://127.0.0.1:port?password={TOKEN}",
         f"ib://{USER}:{TOKEN}@[::1",
         f"tws://{USER}:{TOKEN}@127.0.0.1:4002",
     ],

@@ -91,9 +91,11 @@ def parse_address(rest: str) -> tuple[GatewayAddress, int, str]:
         query = _query(parts.query)
         client_id, limits = _client_id(query.pop("client_id", "1")), query.pop("limits", "practical")
     except ValueError as error:
-        raise UsageError(f"{text!r} is not a valid address ({error}); {_EXAMPLE}") from error
+        raise UsageError(f"{_without_values(text)!r} is not a valid address ({error}); {_EXAMPLE}") from error
     if query:
-        raise UsageError(f"unknown option {next(iter(query))!r} in {text!r}; only client_id and limits can be given")
+        raise UsageError(
+            f"unknown option {next(iter(query))!r} in {_without_values(text)!r}; only client_id and limits can be given"
+        )
     return GatewayAddress(host, port), client_id, limits
 
 
@@ -166,6 +168,14 @@ def _query(text: str) -> dict[str, str]:
         if not value or [other for other, _ in pairs].count(name) > 1:
             raise ValueError(f"{name} has {'several values' if value else 'no value'}")
     return dict(pairs)
+
+
+def _without_values(text: str) -> str:
+    """Return an address without the values of unknown options, which may be secret."""
+    place, mark, options = text.partition("?")
+    shown = [one if one.partition("=")[0] in ("client_id", "limits") else f"{one.partition('=')[0]}=..."
+             for one in options.split("&")]  # fmt: skip
+    return f"{place}{mark}{'&'.join(shown) if options else ''}"
 
 
 def _port(parts: SplitResult) -> int:
