@@ -214,10 +214,17 @@ def test_a_feed_for_a_single_run_lets_go_of_its_table():
     assert kept() is None
 
 
-def test_feeds_for_a_single_run_release_memory_by_their_bars_and_not_each(monkeypatch):
+@pytest.mark.parametrize(
+    ("many", "times"),
+    [
+        (100, 3),  # at 120, 240 and 300 bars
+        (241, 1),  # at 300: with 240 there were not many, and the run soon uses the freed memory itself
+    ],
+)
+def test_feeds_for_a_single_run_release_memory_by_their_bars_and_not_each(many, times, monkeypatch):
     released, cerebro = [], bt.Cerebro(stdstats=False)
     monkeypatch.setattr(feed_module, "_RELEASED", 100)
-    monkeypatch.setattr(arrays, "MANY", 100)
+    monkeypatch.setattr(arrays, "MANY", many)
     monkeypatch.setattr(arrays, "release_memory", lambda: released.append(len(cerebro.datas)))
     for number in range(5):
         cerebro.adddata(replay(bars(DAILY, 60), DAILY, single=True), name=str(number))
@@ -225,21 +232,7 @@ def test_feeds_for_a_single_run_release_memory_by_their_bars_and_not_each(monkey
 
     cerebro.run()
 
-    assert len(released) == 3  # at 120, 240 and 300 bars
-
-
-def test_feeds_of_few_bars_leave_the_freed_memory_to_what_the_run_allocates_next(monkeypatch):
-    released, cerebro = [], bt.Cerebro(stdstats=False)
-    monkeypatch.setattr(feed_module, "_RELEASED", 100)
-    monkeypatch.setattr(arrays, "MANY", 241)
-    monkeypatch.setattr(arrays, "release_memory", lambda: released.append(len(cerebro.datas)))
-    for number in range(5):
-        cerebro.adddata(replay(bars(DAILY, 60), DAILY, single=True), name=str(number))
-    cerebro.addstrategy(bt.Strategy)
-
-    cerebro.run()
-
-    assert len(released) == 1  # at 300 bars: with 240 there were not many
+    assert len(released) == times
 
 
 def test_a_long_feed_for_a_single_run_has_no_column_beside_the_line_of_its_values(monkeypatch):
